@@ -1,0 +1,20 @@
+//! The probing engine: Paris traceroute, ping, and the revelation of MPLS tunnels (TNT).
+//!
+//! [`Engine`] is a pure state machine. It has no clock, no socket and no randomness of its own:
+//! time and packets go in, packets and [`Event`]s come out, and the same seed with the same input
+//! gives the same bytes. `docs/tnt.md` of the project explains the algorithm and its choices.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod event;
+mod job;
+
+pub use event::{Event, Stats};
+pub use job::{
+    Config, Job, JobId, Ping, PingOptions, Refused, Reveal, Trace, TraceOptions, TunnelOptions,
+};

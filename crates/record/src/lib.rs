@@ -1,0 +1,25 @@
+//! The records that leave an engine.
+//!
+//! One typed schema with units, written as NDJSON here and as other encodings elsewhere. Field
+//! names are a contract: fields are added, never renamed. Integers carry their unit in the name
+//! (`rtt_ns`). Wall time is [`WallTime`], which the edge fills in; engines leave it at its default.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod ping;
+mod run;
+mod trace;
+mod wall_time;
+
+pub use ping::{Ping, PingReply, PingSchema, PingType, ReplyType};
+pub use run::{End, EndReason, EndType, Progress, ProgressType, Start, StartType};
+pub use trace::{
+    Hop, HopTunnel, LabelStackEntry, Lsr, LsrMethod, Method, Revelation, Role, StopReason, Trace,
+    TraceSchema, TraceType, Trigger, Tunnel, TunnelType, Variant,
+};
+pub use wall_time::WallTime;
