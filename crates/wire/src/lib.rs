@@ -29,6 +29,7 @@ pub mod ipv4;
 pub mod ipv6;
 pub mod mpls;
 pub mod packet;
+pub mod pcapng;
 pub mod quote;
 pub mod tcp;
 pub mod udp;
