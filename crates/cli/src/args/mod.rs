@@ -1,0 +1,84 @@
+//! What can be written on the command line, and nothing else.
+//!
+//! Parsing leaves everything that was not said at `None`; [`settings`](crate::settings) fills it
+//! in. Help, man pages and completions come from these types.
+
+mod config;
+mod doctor;
+mod lab;
+mod ping;
+mod schema;
+mod trace;
+mod value;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use clap_complete::Shell;
+
+pub use config::{Config, ConfigCommand};
+pub use doctor::Doctor;
+pub use lab::{Lab, LabCommand};
+pub use ping::{Ping, PingFormat};
+pub use schema::{Schema, SchemaName};
+pub use trace::{Format, MethodName, ModeName, ProgressWhen, RevealWhen, Trace};
+pub use value::{Rate, Seconds};
+
+/// The command line of `plumb`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "plumb",
+    version,
+    about = "Network observation: traceroute that finds and reveals MPLS tunnels, ping, and a \
+             simulated internet to try them on",
+    after_help = AFTER_HELP,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    disable_help_subcommand = true
+)]
+pub struct Plumb {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs and nouns of `plumb`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Trace paths and reveal the MPLS tunnels on them.
+    #[command(visible_alias = "traceroute")]
+    Trace(Box<Trace>),
+    /// Measure reachability and round-trip time of one or many targets.
+    Ping(Box<Ping>),
+    /// Run a command inside a simulated internet.
+    Lab(Lab),
+    /// Check what plumb needs on this machine and say how to fix what is missing.
+    Doctor(Doctor),
+    /// Show the settings and where each came from.
+    Config(Config),
+    /// Print the JSON Schema of the records that --json writes.
+    Schema(Schema),
+    /// Print a completion script for a shell.
+    #[command(hide = true)]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write the man pages into a directory.
+    #[command(hide = true)]
+    Man {
+        /// The directory.
+        directory: PathBuf,
+    },
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  plumb trace example.com             the path, with the MPLS tunnels on it
+  plumb ping 1.1.1.1 2606:4700::1111  several targets at once
+  plumb lab run php                   a shell inside a simulated MPLS network
+  plumb doctor                        what is missing on this machine
+
+Exit status: 0 done and reached; 1 not reached; 2 usage or bad input; 3 no permission;
+5 partial result; 130 interrupted.";

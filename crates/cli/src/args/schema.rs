@@ -1,0 +1,21 @@
+//! `plumb schema`.
+
+use clap::{Args, ValueEnum};
+
+/// Arguments of `plumb schema`.
+#[derive(Clone, Copy, Debug, Args)]
+#[command(after_help = "Examples:\n  plumb schema trace > trace.schema.json")]
+pub struct Schema {
+    /// The command whose records are described.
+    #[arg(value_enum, default_value = "trace")]
+    pub name: SchemaName,
+}
+
+/// Names of the schemas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SchemaName {
+    /// `plumb.trace/1`.
+    Trace,
+    /// `plumb.ping/1`.
+    Ping,
+}

@@ -1,0 +1,39 @@
+//! Man pages and completions, from the same source as the help.
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::Context;
+use clap_complete::Shell;
+use clap_mangen::Man;
+
+use crate::exit::Exit;
+
+pub(super) fn completions(shell: Shell) -> anyhow::Result<Exit> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut crate::command(), "plumb", &mut script);
+    std::io::stdout().lock().write_all(&script)?;
+    Ok(Exit::Reached)
+}
+
+pub(super) fn pages(directory: &Path) -> anyhow::Result<Exit> {
+    std::fs::create_dir_all(directory)
+        .with_context(|| format!("cannot make {}", directory.display()))?;
+    let mut command = crate::command();
+    command.build();
+    write(&command, directory)?;
+    Ok(Exit::Reached)
+}
+
+/// Writes the page of `command`, then those of the visible commands below it.
+fn write(command: &clap::Command, directory: &Path) -> anyhow::Result<()> {
+    let page = Man::new(command.clone()).date("");
+    let path = directory.join(page.get_filename());
+    let mut text = Vec::new();
+    page.render(&mut text)?;
+    std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    command
+        .get_subcommands()
+        .filter(|sub| !sub.is_hide_set())
+        .try_for_each(|sub| write(sub, directory))
+}

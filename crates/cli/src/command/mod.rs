@@ -1,0 +1,31 @@
+//! The commands, one module each.
+
+mod config;
+mod doctor;
+mod lab;
+mod man;
+mod ping;
+mod schema;
+mod trace;
+
+use std::process::ExitCode;
+
+use crate::args::Command;
+
+/// Runs a command.
+///
+/// # Errors
+///
+/// Whatever ended the command; [`exit::status_of`](crate::exit::status_of) tells the exit status.
+pub fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Trace(args) => trace::run(*args).map(ExitCode::from),
+        Command::Ping(args) => ping::run(*args).map(ExitCode::from),
+        Command::Lab(args) => lab::run(args),
+        Command::Doctor(args) => doctor::run(args).map(ExitCode::from),
+        Command::Config(args) => config::run(args).map(ExitCode::from),
+        Command::Schema(args) => schema::run(args).map(ExitCode::from),
+        Command::Completions { shell } => man::completions(shell).map(ExitCode::from),
+        Command::Man { directory } => man::pages(&directory).map(ExitCode::from),
+    }
+}

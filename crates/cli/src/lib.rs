@@ -1,0 +1,79 @@
+//! The `plumb` command: arguments, resolved settings, commands, output.
+//!
+//! [`args`] is what can be written on the command line; [`settings`] adds what files and the
+//! environment say and resolves all of it into what a command needs; [`command`] has one module a
+//! verb; [`output`] one a format.
+
+#![forbid(unsafe_code)]
+
+pub mod args;
+pub mod command;
+pub mod exit;
+pub mod output;
+pub mod settings;
+
+mod live;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches};
+
+use args::Plumb;
+use exit::Exit;
+use settings::Layers;
+
+/// Runs `plumb` with the arguments, environment and directory of this process.
+pub fn main() -> ExitCode {
+    match run(std::env::args_os().collect()) {
+        Ok(code) => code,
+        Err(error) => match exit::status_of(&error) {
+            None => Exit::Reached.into(),
+            Some(exit) => {
+                // Nothing can be done about an error while an error is reported.
+                drop(writeln!(std::io::stderr(), "plumb: {error:#}"));
+                exit.into()
+            }
+        },
+    }
+}
+
+/// The command line as clap knows it, for man pages and completions.
+pub fn command() -> clap::Command {
+    Plumb::command()
+}
+
+fn run(mut arguments: Vec<OsString>) -> anyhow::Result<ExitCode> {
+    if let Err(shown) = command().try_get_matches_from(&arguments) {
+        return Ok(show(&shown));
+    }
+    let section = arguments.get(1).and_then(|a| a.to_str()).unwrap_or("");
+    let section = if section == "traceroute" {
+        "trace"
+    } else {
+        section
+    };
+    if settings::SECTIONS.contains(&section) {
+        let from_layers = Layers::load(&settings::Sources::of_process())?.arguments(section);
+        arguments.splice(2..2, from_layers.into_iter().map(OsString::from));
+    }
+    let plumb = match command()
+        .try_get_matches_from(&arguments)
+        .and_then(|matches| Plumb::from_arg_matches(&matches))
+    {
+        Ok(plumb) => plumb,
+        Err(shown) => return Ok(show(&shown)),
+    };
+    command::run(plumb.command)
+}
+
+/// Prints a usage error, a help text or the version.
+fn show(shown: &clap::Error) -> ExitCode {
+    drop(shown.print());
+    if shown.use_stderr() {
+        Exit::Usage.into()
+    } else {
+        Exit::Reached.into()
+    }
+}

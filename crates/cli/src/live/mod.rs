@@ -1,0 +1,1 @@
+//! The continuous view in the terminal.

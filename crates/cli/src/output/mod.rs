@@ -1,0 +1,3 @@
+//! What is printed, one format a module.
+
+pub mod schema;

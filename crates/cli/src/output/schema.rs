@@ -1,0 +1,48 @@
+//! The JSON Schemas of the NDJSON records.
+
+use plumb_record::{End, Ping, PingReply, PingSchema, Progress, Start, Trace, TraceSchema};
+use schemars::{JsonSchema, generate::SchemaSettings};
+
+/// The JSON Schema of one line of `plumb trace --json`.
+pub fn trace() -> String {
+    text::<TraceLine>()
+}
+
+/// The JSON Schema of one line of `plumb ping --json`.
+pub fn ping() -> String {
+    text::<PingLine>()
+}
+
+/// A line of `plumb trace --json`: `start` comes first, `end` last.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only the schema of the type is used")]
+enum TraceLine {
+    Start(Start<TraceSchema>),
+    Trace(Box<Trace>),
+    Progress(Progress<TraceSchema>),
+    End(End<TraceSchema>),
+}
+
+/// A line of `plumb ping --json`: `start` comes first, `end` last.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only the schema of the type is used")]
+enum PingLine {
+    Start(Start<PingSchema>),
+    Reply(PingReply),
+    Ping(Ping),
+    Progress(Progress<PingSchema>),
+    End(End<PingSchema>),
+}
+
+fn text<T: JsonSchema>() -> String {
+    let schema = SchemaSettings::draft2020_12()
+        .for_serialize()
+        .into_generator()
+        .into_root_schema_for::<T>();
+    // Values of strings, numbers and maps with string keys always serialize.
+    let mut text = serde_json::to_string_pretty(&schema).unwrap_or_default();
+    text.push('\n');
+    text
+}
