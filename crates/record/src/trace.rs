@@ -302,6 +302,8 @@ pub struct Lsr {
 pub enum Revelation {
     /// The tunnel hides nothing.
     NotNeeded,
+    /// Revelation was switched off, or the trace ended before it.
+    NotTried,
     /// Hidden routers were found.
     Revealed,
     /// The trace to the egress showed no new router.
@@ -331,6 +333,9 @@ pub struct Tunnel {
     pub egress: Option<IpAddr>,
     /// Routers between them, from ingress to egress.
     pub lsrs: Vec<Lsr>,
+    /// How the egress came to be known where the trace does not show it (ultimate hop popping).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hidden_egress: Option<Lsr>,
     /// False if the tunnel is known to have more routers than `lsrs` shows.
     pub complete: bool,
     /// What came of the attempt to reveal it.
