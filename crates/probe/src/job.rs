@@ -63,7 +63,7 @@ pub struct TraceOptions {
     pub first_ttl: u8,
     /// Highest TTL probed.
     pub max_ttl: u8,
-    /// Probes per hop before it counts as silent, from 1.
+    /// Probes per hop before it counts as silent, from 1 to 15.
     pub attempts: u8,
     /// Consecutive silent hops that end a trace.
     pub gap_limit: u8,
@@ -204,7 +204,8 @@ pub enum Refused {
     FamilyMismatch,
     /// The destination cannot be a target: unspecified, multicast or broadcast.
     NotATarget,
-    /// `first_ttl` is 0 or greater than `max_ttl`, or `attempts`, `parallel` or `gap_limit` is 0.
+    /// `first_ttl` is 0 or greater than `max_ttl`; `attempts`, `parallel` or `gap_limit` is 0, or
+    /// `attempts` is above 15; or a fixed `flow` is 0 or 65535.
     BadOptions,
 }
 

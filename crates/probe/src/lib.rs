@@ -11,9 +11,28 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod assemble;
+mod cache;
+mod echo;
+mod engine;
 mod event;
+mod flow;
 mod job;
+mod method;
+mod observation;
+mod pace;
+mod ping_job;
+mod random;
+mod reply;
+mod reveal_job;
+mod slab;
+mod task;
+mod timer;
+mod tnt;
+mod trace_job;
+mod walk;
 
+pub use engine::Engine;
 pub use event::{Event, Stats};
 pub use job::{
     Config, Job, JobId, Ping, PingOptions, Refused, Reveal, Trace, TraceOptions, TunnelOptions,
