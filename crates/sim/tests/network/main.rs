@@ -1,0 +1,7 @@
+//! What a traceroute sees of simulated networks.
+
+#![expect(clippy::unwrap_used, reason = "a helper that panics fails its test")]
+
+mod ground_truth;
+mod labs;
+mod prober;
