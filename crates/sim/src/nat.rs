@@ -8,7 +8,7 @@ use plumb_wire::{checksum, icmp, ipv4, protocol};
 
 use crate::flight::{Flight, Header};
 use crate::network::Network;
-use crate::topology::{NatQuote, Plan};
+use crate::topology::{NatPorts, NatQuote, Plan};
 
 /// Flows that one router translates at once; the oldest is forgotten first.
 const MAX_FLOWS: usize = 32_768;
@@ -25,8 +25,8 @@ pub(crate) struct NatTable {
 }
 
 impl NatTable {
-    /// The outside port or identifier of a flow: its own where that is free.
-    fn outside(&mut self, inside: Inside) -> u16 {
+    /// The outside port or identifier of a flow.
+    fn outside(&mut self, inside: Inside, ports: NatPorts) -> u16 {
         if let Some(&port) = self.outward.get(&inside) {
             return port;
         }
@@ -37,7 +37,11 @@ impl NatTable {
             self.inward.remove(&(oldest.0, port));
         }
         let (protocol, address, own) = inside;
-        let mut port = own;
+        // Any other number will do, as long as it is not the flow's own.
+        let mut port = match ports {
+            NatPorts::Keep => own,
+            NatPorts::Rewrite => own.wrapping_add(20_011).max(1),
+        };
         while self.inward.contains_key(&(protocol, port)) {
             port = port.wrapping_add(1).max(1);
         }
@@ -71,7 +75,7 @@ impl Network {
         };
         let port = self.nodes[usize::from(f.at)]
             .nat
-            .outside((header.protocol, inside, own));
+            .outside((header.protocol, inside, own), nat.ports);
         rewrite(&mut f.bytes, at, Side::Source, outside, id_at, port, true);
         self.reread(plan, f);
     }

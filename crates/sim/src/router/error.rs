@@ -236,9 +236,8 @@ fn write_body(
     let extended = profile.rfc4950 && !stack.is_empty() && complaint.kind == Kind::TimeExceeded;
     let most = match (profile.quote, v4) {
         (QuoteLen::Minimal, true) => header.transport.unwrap_or(ipv4::HEADER_LEN) + 8,
-        (QuoteLen::Minimal, false) => ipv6::HEADER_LEN + 8,
         (QuoteLen::Full, true) => 576 - room - icmp::HEADER_LEN,
-        (QuoteLen::Full, false) => 1280 - room - icmp::HEADER_LEN,
+        (_, false) => 1280 - room - icmp::HEADER_LEN,
     };
     let most = match (extended, profile.extensions) {
         (true, ExtensionStyle::Long) => most.min(480),

@@ -11,7 +11,7 @@ use plumb_wire::is_reserved;
 
 use super::error::TopologyError;
 use super::file::{self, File};
-use super::profile::{Ending, LabelDistribution, NatQuote, Profile, Vendor};
+use super::profile::{Ending, LabelDistribution, NatPorts, NatQuote, Profile, Vendor};
 use super::{Interface, Kind, Membership, Nat, Node, Plan, settings};
 use crate::domain::Domain;
 use crate::lookup::{Lookup, Owner, Range, Scope};
@@ -433,6 +433,7 @@ impl Builder {
             }
             self.nodes[usize::from(node)].nat = Some(Nat {
                 outside: u16::try_from(index).unwrap_or(u16::MAX),
+                ports: router.nat_ports.unwrap_or(NatPorts::Keep),
                 quote: router.nat_quote.unwrap_or(NatQuote::Addresses),
             });
         }

@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 use serde::Deserialize;
 
 use super::profile::{
-    Ecmp, Ending, ExtensionStyle, IpId, LabelDistribution, LseExpiry, NatQuote, PopTtl, QuoteLen,
-    Silence, UnreachableSource, Vendor,
+    Ecmp, Ending, ExtensionStyle, IpId, LabelDistribution, LseExpiry, NatPorts, NatQuote, PopTtl,
+    QuoteLen, Silence, UnreachableSource, Vendor,
 };
 
 #[derive(Debug, Deserialize)]
@@ -85,6 +85,7 @@ pub(crate) struct Router {
     pub(crate) lse_expiry: Option<LseExpiry>,
     pub(crate) pop_ttl: Option<PopTtl>,
     pub(crate) nat_outside: Option<String>,
+    pub(crate) nat_ports: Option<NatPorts>,
     pub(crate) nat_quote: Option<NatQuote>,
 }
 

@@ -16,8 +16,8 @@ use plumb_wire::icmp::Family;
 pub use error::TopologyError;
 pub(crate) use file::Answer;
 pub(crate) use profile::{
-    Ecmp, Ending, ExtensionStyle, IpId, LabelDistribution, Limit, LseExpiry, NatQuote, PopTtl,
-    Profile, QuoteLen, Silence, UnreachableSource,
+    Ecmp, Ending, ExtensionStyle, IpId, LabelDistribution, Limit, LseExpiry, NatPorts, NatQuote,
+    PopTtl, Profile, QuoteLen, Silence, UnreachableSource,
 };
 
 use crate::domain::Domain;
@@ -146,6 +146,7 @@ pub(crate) struct Membership {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Nat {
     pub(crate) outside: u16,
+    pub(crate) ports: NatPorts,
     pub(crate) quote: NatQuote,
 }
 

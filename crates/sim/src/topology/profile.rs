@@ -65,9 +65,9 @@ pub(crate) enum LabelDistribution {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum QuoteLen {
-    /// IP header and 8 bytes (RFC 792).
+    /// IP header and 8 bytes (RFC 792); IPv6 always quotes in full (RFC 4443 §2.4).
     Minimal,
-    /// As much as fits 576 bytes (RFC 1812), or 1280 for IPv6.
+    /// As much as fits 576 bytes (RFC 1812 §4.3.2.3), or 1280 for IPv6.
     Full,
 }
 
@@ -145,6 +145,16 @@ pub(crate) enum NatQuote {
     Addresses,
     /// Nothing.
     None,
+}
+
+/// Which port or echo identifier a NAT gives a flow outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum NatPorts {
+    /// Its own, where that is free.
+    Keep,
+    /// Another.
+    Rewrite,
 }
 
 /// A rate limit as a token bucket.
