@@ -7,6 +7,7 @@ use crate::routing::Routes;
 use crate::topology::{LabelDistribution, Node};
 
 const NONE: u16 = u16::MAX;
+const UNKNOWN: u16 = u16::MAX - 1;
 /// First label after the reserved ones (RFC 3032 §2.1).
 const FIRST_LABEL: u32 = 16;
 
@@ -52,34 +53,34 @@ impl Domain {
     /// first of the equally good ways.
     pub(crate) fn find_exits(&mut self, own: u16, nodes: &[Node], routes: &Routes) {
         let width = self.members.len();
-        let mut exits = vec![NONE; nodes.len() * width];
+        let mut exits = vec![UNKNOWN; nodes.len() * width];
         let mut way = Vec::new();
-        for to in (0u16..).take(nodes.len()) {
+        let inside = |node: u16| nodes[usize::from(node)].mpls.filter(|m| m.domain == own);
+        for (to, exits) in (0u16..).zip(exits.chunks_mut(width)) {
+            if inside(to).is_some() {
+                continue;
+            }
             for start in 0..width {
-                way.clear();
                 let mut member = start;
                 let exit = loop {
-                    let known = exits[usize::from(to) * width + member];
-                    if known != NONE {
-                        break known;
+                    if exits[member] != UNKNOWN {
+                        break exits[member];
                     }
-                    // Routes set by hand can lead in a circle.
-                    if way.contains(&member) {
-                        break NONE;
-                    }
+                    // Routes set by hand can lead in a circle: who comes by here again finds none.
+                    exits[member] = NONE;
                     way.push(member);
                     let at = self.members[member];
                     let Some(&interface) = routes.next_hops(at, to).first() else {
                         break NONE;
                     };
                     let next = nodes[usize::from(at)].interfaces[usize::from(interface)].peer;
-                    match nodes[usize::from(next)].mpls {
-                        Some(m) if m.domain == own => member = usize::from(m.member),
-                        _ => break at,
+                    match inside(next) {
+                        Some(m) => member = usize::from(m.member),
+                        None => break at,
                     }
                 };
-                for &member in &way {
-                    exits[usize::from(to) * width + member] = exit;
+                for member in way.drain(..) {
+                    exits[member] = exit;
                 }
             }
         }
@@ -89,7 +90,7 @@ impl Domain {
     /// The member through which packets from `member` to node `to` outside leave.
     pub(crate) fn exit(&self, member: u16, to: u16) -> Option<u16> {
         let exit = self.exits[usize::from(to) * self.members.len() + usize::from(member)];
-        (exit != NONE).then_some(exit)
+        (exit < UNKNOWN).then_some(exit)
     }
 
     /// The class of `member`'s loopback.

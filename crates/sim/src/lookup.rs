@@ -77,9 +77,10 @@ impl Range {
         u8::try_from(if self.v6 { 128 } else { 32 } - host).unwrap_or(0)
     }
 
-    /// The prefix as it is written.
+    /// The prefix as it is written; a single address without length.
     pub(crate) fn to_text(self) -> String {
         match self.nth(0) {
+            Some(only) if self.first == self.last => format!("{only}"),
             Some(first) => format!("{first}/{}", self.prefix_len()),
             None => String::new(),
         }

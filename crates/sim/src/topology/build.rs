@@ -481,7 +481,7 @@ impl Builder {
         let nodes = self.nodes;
         let lookup =
             Lookup::new(self.prefixes).map_err(|(range, a, b)| TopologyError::AddressTaken {
-                address: range.nth(0).unwrap_or(IpAddr::V4(0.into())),
+                address: range.to_text(),
                 first: nodes[usize::from(a)].name.clone(),
                 second: nodes[usize::from(b)].name.clone(),
             })?;

@@ -54,8 +54,8 @@ pub enum TopologyError {
     /// An address or prefix that two nodes have.
     #[error("{address} belongs to both {first:?} and {second:?}")]
     AddressTaken {
-        /// First address of what is shared.
-        address: IpAddr,
+        /// The address, or the prefix.
+        address: String,
         /// One owner.
         first: String,
         /// The other.

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that panics fails its test")]
 
+mod files;
+mod forwarding;
 mod ground_truth;
 mod labs;
 mod prober;
+mod properties;
