@@ -165,12 +165,12 @@ mod tests {
         #[test]
         fn probes_of_a_trace_are_one_flow_with_right_checksums(
             method in 0..3usize, v6: bool, flow in 0x8000..0xffffu16, seq in 1..0xffffu16, other in 1..0xffffu16,
-            ttl: u8, size in 0..1600u16, a: u128, b: u128,
+            ttl: u8, size in 0..1600u16, a: u128, b: u128, c: u32, d: u32,
         ) {
             let (src, dst) = if v6 {
                 (IpAddr::from(a.to_be_bytes()), IpAddr::from(b.to_be_bytes()))
             } else {
-                (IpAddr::from((a as u32).to_be_bytes()), IpAddr::from((b as u32).to_be_bytes()))
+                (IpAddr::from(c.to_be_bytes()), IpAddr::from(d.to_be_bytes()))
             };
             let probe = Probe { method: METHODS[method], src, dst, flow, dst_port: 33_435, seq, ttl, tos: 0x28, size };
             let mut bytes = [0xee; 1500];
