@@ -255,7 +255,9 @@ impl Echo {
         })
     }
 
-    pub(crate) fn deadline(&self) -> Option<Instant> {
+    /// When something is due that is not due at `now`: the end of a wait, or the next request. One
+    /// that may leave already waits for its turn, not for a time.
+    pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
         if self.is_done() {
             return None;
         }
@@ -264,7 +266,7 @@ impl Echo {
             .iter()
             .find(|s| s.state == SlotState::Waiting)
             .map(|s| s.sent + self.options.wait);
-        match (waiting, self.next_send()) {
+        match (waiting, self.next_send().filter(|at| *at > now)) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         }

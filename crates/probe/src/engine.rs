@@ -237,7 +237,7 @@ impl Engine {
             task.queued = true;
             self.ready.push_back(key);
         }
-        let Some(deadline) = task.deadline() else {
+        let Some(deadline) = task.deadline(self.now) else {
             return;
         };
         if task.armed.is_none_or(|armed| deadline < armed) {
@@ -486,7 +486,10 @@ impl plumb_wire::Engine for Engine {
             if task.armed != Some(at) {
                 continue;
             }
-            if task.deadline().is_some_and(|deadline| deadline > self.now) {
+            if task
+                .deadline(self.now)
+                .is_some_and(|deadline| deadline > self.now)
+            {
                 task.armed = None;
                 self.settle(key);
             } else {

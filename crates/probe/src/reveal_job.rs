@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
+use core::time::Duration;
 
 use plumb_record::{Method, Revelation as Result, StopReason};
 use plumb_wire::is_reserved;
@@ -32,6 +33,7 @@ pub(crate) struct RevealJob {
     flow: u16,
     options: Arc<TraceOptions>,
     first_ttl: u8,
+    buddy_wait: Duration,
     echoes: EchoTtls,
     pub(crate) probes: u32,
 }
@@ -46,14 +48,17 @@ pub(crate) struct Wish {
     pub(crate) options: Arc<TraceOptions>,
     /// TTL at which the request's start answered.
     pub(crate) start_ttl: u8,
+    /// Greatest round-trip time on the path up to the egress.
+    pub(crate) rtt: Duration,
 }
 
 /// How many TTLs before the start a revelation begins, so that a path that differs a little still
 /// shows the start (TNT's STARTTTL_OFF).
 const LEAD: u8 = 2;
 
-/// Silent hops behind which a walk to a buddy, which may not exist, is given up.
-const BUDDY_GAP: u8 = 2;
+/// What is added to four round-trip times for the wait for a buddy. Every second buddy does not
+/// exist, so a full wait for it would be most of the time that a revelation takes.
+const BUDDY_GRACE: Duration = Duration::from_millis(50);
 
 /// Destination port of walks to buddies: one that routers do not listen on.
 const BUDDY_PORT: u16 = 33_435;
@@ -78,6 +83,7 @@ impl Engine {
                     flow: wish.flow,
                     options: wish.options,
                     first_ttl: wish.start_ttl.saturating_sub(LEAD).max(1),
+                    buddy_wait: wish.rtt * 4 + BUDDY_GRACE,
                     echoes: EchoTtls::default(),
                     probes: 0,
                 });
@@ -114,13 +120,18 @@ impl Engine {
         };
         let owner = Owner::Reveal(reveal, ask);
         let payer = job.payer;
+        let wait = if is_buddy {
+            options.wait.min(job.buddy_wait)
+        } else {
+            options.wait
+        };
         if let Ask::First(_) = ask {
             let echo = EchoOptions {
                 count: Some(1),
                 enough: Some(1),
-                interval: options.wait,
+                interval: wait,
                 eager: true,
-                wait: options.wait,
+                wait,
             };
             let work = Work::Echo(Echo::new(echo, self.now));
             self.spawn(common, owner, payer, work);
@@ -132,11 +143,12 @@ impl Engine {
             max_ttl: options.max_ttl.max(job.first_ttl.saturating_add(32)),
             attempts: options.attempts,
             gap_limit: if is_buddy {
-                options.gap_limit.min(BUDDY_GAP)
+                // It is of use only right behind the ingress.
+                job.revelation.buddy_gap()
             } else {
                 options.gap_limit
             },
-            wait: options.wait,
+            wait,
             parallel: options.parallel,
         };
         self.spawn_walk(common, owner, payer, walk);

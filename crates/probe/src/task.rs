@@ -97,10 +97,10 @@ impl Task {
         }
     }
 
-    pub(crate) fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
         match &self.work {
             Work::Walk(walk) => walk.deadline(),
-            Work::Echo(echo) => echo.deadline(),
+            Work::Echo(echo) => echo.deadline(now),
         }
     }
 

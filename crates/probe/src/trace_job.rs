@@ -140,6 +140,11 @@ impl TraceJob {
             src: self.spec.src,
             flow: self.flow,
             options: Arc::clone(&self.spec.options),
+            rtt: path.hops[..=c.egress]
+                .iter()
+                .filter_map(|hop| hop.answer.as_ref())
+                .map(|answer| answer.rtt)
+                .max()?,
             start_ttl: path.first_ttl.saturating_add(u8::try_from(c.start).ok()?),
         })
     }

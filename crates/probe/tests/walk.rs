@@ -1,8 +1,10 @@
 //! Walking a path: what is asked, how long is waited, what ends it.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
+
 mod world;
 
-use std::time::Duration;
+use core::time::Duration;
 
 use plumb_probe::{Engine, Event, TraceOptions};
 use plumb_record::{Method, StopReason};

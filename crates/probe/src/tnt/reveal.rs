@@ -105,6 +105,11 @@ impl Revelation {
         }
     }
 
+    /// Silent hops after which a walk to a buddy cannot show a hidden router any more.
+    pub(crate) fn buddy_gap(&self) -> u8 {
+        1 + u8::from(self.request.silent_ingress)
+    }
+
     /// What to ask for first.
     pub(crate) const fn begin(&self) -> Ask {
         Ask::Target(self.target)

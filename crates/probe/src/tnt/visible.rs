@@ -107,7 +107,7 @@ fn bridges(view: &View<'_>, at: usize) -> bool {
 fn explicit(view: &View<'_>, run: Range<usize>) -> Span {
     let last = run.end - 1;
     let (lsrs, egress) = if ends_with_explicit_null(&view.hops[last]) {
-        (run.start..last, Some(last))
+        (before_6pe_egress(view, run.start, last)..last, Some(last))
     } else {
         (
             run.clone(),
@@ -117,9 +117,24 @@ fn explicit(view: &View<'_>, run: Range<usize>) -> Span {
     Span {
         kind: TunnelType::Explicit,
         trigger: Trigger::Lse,
-        ingress: run.start.checked_sub(1),
+        ingress: lsrs.start.checked_sub(1),
         lsrs,
         egress,
+    }
+}
+
+/// Over 6PE (RFC 4798) the routers inside have no IPv6 and are silent; only the egress shows the
+/// inner label, IPv6 explicit null. The silent hops right before it are inside.
+fn before_6pe_egress(view: &View<'_>, start: usize, egress: usize) -> usize {
+    let is_v6 = view.hops[egress].addr().is_some_and(|a| a.is_ipv6());
+    if !is_v6 || start < egress {
+        return start;
+    }
+    let silent = view.hops[..egress].iter().rev();
+    match egress - silent.take_while(|h| h.is_silent()).count() {
+        // The path begins with silent hops: where the tunnel does is not known.
+        0 => start,
+        first => first,
     }
 }
 

@@ -2,12 +2,12 @@
 //! written down, so that a test can show the engine any behaviour, possible or not.
 
 #![allow(dead_code, reason = "each test uses a part of it")]
-#![allow(clippy::missing_panics_doc, reason = "test support")]
+#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
+use core::net::{IpAddr, Ipv4Addr};
+use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use plumb_probe::{Config, Engine, Event, Job, Trace, TraceOptions};
 use plumb_record::{Hop, LsrMethod, StopReason, Tunnel};
