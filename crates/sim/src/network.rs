@@ -151,7 +151,7 @@ impl Network {
                 Kind::Router => self.at_router(plan, &mut flight),
                 Kind::Host => self.at_host(plan, &mut flight),
             };
-            let arrives = leaves_by.and_then(|out| self.cross(plan, &mut flight, out));
+            let arrives = leaves_by.and_then(|out| self.cross(plan, &mut flight, out, at));
             let Some(arrives) = arrives else {
                 self.recycle(flight.bytes);
                 return;
@@ -164,8 +164,15 @@ impl Network {
         }
     }
 
-    /// Takes a packet over the link at interface `out`; `None` if it is lost there.
-    fn cross(&mut self, plan: &Plan, flight: &mut Flight, out: u16) -> Option<Instant> {
+    /// Takes a packet that leaves at `at` over the link at interface `out`, and says when it comes
+    /// to the other end; `None` if it is lost.
+    fn cross(
+        &mut self,
+        plan: &Plan,
+        flight: &mut Flight,
+        out: u16,
+        at: Instant,
+    ) -> Option<Instant> {
         let link = &plan.nodes[usize::from(flight.at)].interfaces[usize::from(out)];
         if flight.steps >= MAX_STEPS {
             return None;
@@ -183,7 +190,7 @@ impl Network {
             0 => 0,
             most => self.random.below(most),
         };
-        let nanos = self.now.as_nanos().saturating_add(link.delay + jitter);
+        let nanos = at.as_nanos().saturating_add(link.delay + jitter);
         Some(Instant::from_nanos(nanos))
     }
 
@@ -257,10 +264,10 @@ impl Engine for Network {
             at: plan.vantage,
             ..Flight::default()
         };
-        // What has happened already cannot be changed by a packet that comes late.
         self.run(at);
-        match self.cross(&plan, &mut flight, 0) {
-            Some(arrives) => self.enqueue(arrives, flight),
+        match self.cross(&plan, &mut flight, 0, at) {
+            // What has happened already cannot be changed by a packet that comes late.
+            Some(arrives) => self.enqueue(arrives.max(self.now), flight),
             None => self.recycle(flight.bytes),
         }
     }

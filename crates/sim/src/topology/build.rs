@@ -9,6 +9,7 @@ use core::net::IpAddr;
 
 use plumb_wire::is_reserved;
 
+use super::address::{Blocks, block, parse_prefix, parse_prefix_of};
 use super::error::TopologyError;
 use super::file::{self, File};
 use super::profile::{Ending, LabelDistribution, NatPorts, NatQuote, Profile, Vendor};
@@ -26,10 +27,9 @@ const MAX_TARGETS: usize = 4096;
 /// Reads and resolves a topology.
 pub(crate) fn build(text: &str) -> Result<Plan, TopologyError> {
     if text.len() > MAX_TEXT {
-        return Err(too_many("bytes in the file", MAX_TEXT));
+        return Err(TopologyError::too_many("bytes in the file", MAX_TEXT));
     }
-    let file: File =
-        toml::from_str(text).map_err(|e| TopologyError::Syntax(e.to_string().trim_end().into()))?;
+    let file: File = toml::from_str(text).map_err(|e| syntax_error(text, &e))?;
     let mut builder = Builder::default();
     builder.add_nodes(&file)?;
     builder.add_links(&file)?;
@@ -60,10 +60,12 @@ impl Builder {
             true,
             "vantage",
         )?;
-        if file.defaults.names.is_some() || file.defaults.loopback_v4.is_some() {
+        let d = &file.defaults;
+        let of_one = [&d.names, &d.loopback_v4, &d.loopback_v6, &d.nat_outside];
+        if of_one.iter().any(|o| o.is_some()) {
             return Err(TopologyError::Contradiction {
                 place: "defaults".to_owned(),
-                problem: "names and loopback_v4 are of one router, not of all",
+                problem: "names, loopbacks and nat_outside are of one router, not of all",
             });
         }
         let v6 = file.addresses.ipv6.unwrap_or(false);
@@ -112,7 +114,7 @@ impl Builder {
         what: &str,
     ) -> Result<u16, TopologyError> {
         if name.is_empty() || name.len() > 64 || !name.chars().all(|c| c.is_ascii_graphic()) {
-            return Err(bad(
+            return Err(TopologyError::bad(
                 what.to_owned(),
                 name,
                 "a name of 1 to 64 visible ASCII characters",
@@ -120,7 +122,7 @@ impl Builder {
         }
         let index = u16::try_from(self.nodes.len()).unwrap_or(u16::MAX);
         if self.nodes.len() >= MAX_NODES {
-            return Err(too_many("routers and hosts", MAX_NODES));
+            return Err(TopologyError::too_many("routers and hosts", MAX_NODES));
         }
         if self.names.insert(name.to_owned(), index).is_some() {
             return Err(TopologyError::Duplicate {
@@ -143,27 +145,7 @@ impl Builder {
     }
 
     fn add_links(&mut self, file: &File) -> Result<(), TopologyError> {
-        let a = &file.addresses;
-        let blocks = Blocks {
-            v4: match a.ipv4.unwrap_or(true) {
-                true => Some(block(a.links_v4.as_deref(), "5.0.0.0/12", false)?),
-                false => None,
-            },
-            v6: match a.ipv6.unwrap_or(false) {
-                true => Some(block(a.links_v6.as_deref(), "2a0b:5000::/48", true)?),
-                false => None,
-            },
-            subnet: match a.link_prefix_len.unwrap_or(30) {
-                len @ (30 | 31) => len,
-                len => {
-                    return Err(bad(
-                        "addresses.link_prefix_len".to_owned(),
-                        &len.to_string(),
-                        "30 or 31",
-                    ));
-                }
-            },
-        };
+        let blocks = Blocks::new(&file.addresses)?;
         let mut number = 0;
         for link in &file.link {
             let place = || format!("link {:?}", link.path);
@@ -174,7 +156,11 @@ impl Builder {
                 .map(|name| self.find(name, &place, "vantage, router or host"))
                 .collect::<Result<_, _>>()?;
             if path.len() < 2 {
-                return Err(bad(place(), &link.path, "a path of at least two nodes"));
+                return Err(TopologyError::bad(
+                    place(),
+                    &link.path,
+                    "a path of at least two nodes",
+                ));
             }
             if path.len() > 2 && (link.v4.is_some() || link.v6.is_some()) {
                 return Err(TopologyError::Contradiction {
@@ -185,7 +171,7 @@ impl Builder {
             for pair in path.windows(2) {
                 number += 1;
                 if number > MAX_LINKS {
-                    return Err(too_many("links", MAX_LINKS));
+                    return Err(TopologyError::too_many("links", MAX_LINKS));
                 }
                 self.add_link(link, (pair[0], pair[1]), number, &blocks)?;
             }
@@ -216,24 +202,30 @@ impl Builder {
         }
         let mtu = link.mtu.unwrap_or(1500);
         if !(68..=1500).contains(&mtu) {
-            return Err(bad(place(), &mtu.to_string(), "an MTU from 68 to 1500"));
+            return Err(TopologyError::bad(
+                place(),
+                &mtu.to_string(),
+                "an MTU from 68 to 1500",
+            ));
         }
         let cost = link.cost.unwrap_or(1);
         let back = link.cost_back.unwrap_or(cost);
         for c in [cost, back] {
             if !(1..=1_000_000).contains(&c) {
-                return Err(bad(place(), &c.to_string(), "a cost from 1 to 1000000"));
+                return Err(TopologyError::bad(
+                    place(),
+                    &c.to_string(),
+                    "a cost from 1 to 1000000",
+                ));
             }
         }
-        let v4 = match (&link.v4, blocks.v4) {
-            (Some(text), _) => Some(parse_prefix(text, &place)?),
-            (None, Some(block)) => Some(blocks.nth(block, number, 24, blocks.subnet)?),
-            (None, None) => None,
+        let v4 = match &link.v4 {
+            Some(text) => Some(parse_prefix_of(false, text, &place)?),
+            None => blocks.v4(number)?,
         };
-        let v6 = match (&link.v6, blocks.v6) {
-            (Some(text), _) => Some(parse_prefix(text, &place)?),
-            (None, Some(block)) => Some(blocks.nth(block, number, 64, blocks.subnet + 96)?),
-            (None, None) => None,
+        let v6 = match &link.v6 {
+            Some(text) => Some(parse_prefix_of(true, text, &place)?),
+            None => blocks.v6(number)?,
         };
         let mut ends = [(a, b, cost), (b, a, back)].map(|(node, peer, cost)| {
             let peer_interface = self.nodes[usize::from(peer)].interfaces.len();
@@ -304,16 +296,20 @@ impl Builder {
         let mut explicit = BTreeMap::new();
         for router in &file.router {
             let names = router.names.as_deref().unwrap_or_default();
-            for text in [&router.loopback_v4, &router.loopback_v6]
-                .into_iter()
-                .flatten()
-            {
+            for (text, v6) in [(&router.loopback_v4, false), (&router.loopback_v6, true)] {
+                let Some(text) = text else { continue };
                 let place = || format!("router {names:?}");
                 let node = self.find(names, &place, "single router")?;
-                let address: IpAddr = text
-                    .parse()
-                    .map_err(|_| bad(place(), text, "an IP address"))?;
-                explicit.insert((node, address.is_ipv6()), address);
+                let address: Option<IpAddr> = text.parse().ok();
+                let address = address.filter(|a| a.is_ipv6() == v6).ok_or_else(|| {
+                    let expected = if v6 {
+                        "an IPv6 address"
+                    } else {
+                        "an IPv4 address"
+                    };
+                    TopologyError::bad(place(), text, expected)
+                })?;
+                explicit.insert((node, v6), address);
             }
         }
         let mut number = 0;
@@ -361,7 +357,7 @@ impl Builder {
                 });
                 let target = &mut self.nodes[usize::from(node)];
                 if target.kind != Kind::Router {
-                    return Err(unknown(place(), name, "router"));
+                    return Err(TopologyError::unknown(place(), name, "router"));
                 }
                 if target.mpls.is_some() {
                     return Err(TopologyError::Contradiction {
@@ -423,7 +419,7 @@ impl Builder {
             let peer = self.find(outside, &place, "node")?;
             let interfaces = &self.nodes[usize::from(node)].interfaces;
             let Some(index) = interfaces.iter().position(|i| i.peer == peer) else {
-                return Err(unknown(place(), outside, "neighbor of it"));
+                return Err(TopologyError::unknown(place(), outside, "neighbor of it"));
             };
             if interfaces[index].v4.is_none() {
                 return Err(TopologyError::Contradiction {
@@ -451,7 +447,7 @@ impl Builder {
                 .interfaces
                 .iter()
                 .position(|i| i.peer == via)
-                .ok_or_else(|| unknown(place(), &route.via, "neighbor of it"))?;
+                .ok_or_else(|| TopologyError::unknown(place(), &route.via, "neighbor of it"))?;
             by_hand.push((at, to, u16::try_from(index).unwrap_or(u16::MAX)));
         }
         let routes = Routes::new(&self.nodes, &by_hand);
@@ -459,7 +455,7 @@ impl Builder {
             domain.find_exits(own, &self.nodes, &routes);
         }
         if file.targets.len() > MAX_TARGETS {
-            return Err(too_many("targets", MAX_TARGETS));
+            return Err(TopologyError::too_many("targets", MAX_TARGETS));
         }
         let mut targets = Vec::new();
         for target in &file.targets {
@@ -505,7 +501,7 @@ impl Builder {
         self.names
             .get(name)
             .copied()
-            .ok_or_else(|| unknown(place(), name, expected))
+            .ok_or_else(|| TopologyError::unknown(place(), name, expected))
     }
 
     fn add_address(
@@ -528,80 +524,22 @@ impl Builder {
             }
         }
         if self.prefixes.len() >= MAX_PREFIXES + 8 * MAX_LINKS {
-            return Err(too_many("prefixes", MAX_PREFIXES));
+            return Err(TopologyError::too_many("prefixes", MAX_PREFIXES));
         }
         self.prefixes.push((range, Owner { node, scope }));
         Ok(())
     }
 }
 
-/// Where automatic link addresses come from.
-struct Blocks {
-    v4: Option<Range>,
-    v6: Option<Range>,
-    subnet: u8,
-}
-
-impl Blocks {
-    /// Link `number` takes the first subnet of the block's `number`th prefix of `stride` bits.
-    fn nth(
-        &self,
-        block: Range,
-        number: usize,
-        stride: u8,
-        len: u8,
-    ) -> Result<Range, TopologyError> {
-        let width = if block.v6 { 128 } else { 32 };
-        u128::try_from(number)
-            .ok()
-            .and_then(|n| block.nth(n << (width - u32::from(stride))))
-            .map(|address| Range::new(address, len))
-            .ok_or_else(|| TopologyError::BlockTooSmall {
-                block: block.to_text(),
-                what: "links",
-            })
-    }
-}
-
-fn block(text: Option<&str>, default: &str, v6: bool) -> Result<Range, TopologyError> {
-    let text = text.unwrap_or(default);
-    let place = || "addresses".to_owned();
-    let range = parse_prefix(text, &place)?;
-    if range.v6 == v6 {
-        Ok(range)
-    } else {
-        Err(bad(place(), text, "a prefix of that IP version"))
-    }
-}
-
-fn parse_prefix(text: &str, place: &dyn Fn() -> String) -> Result<Range, TopologyError> {
-    const EXPECTED: &str = "a prefix such as 5.16.0.0/12 or 2a0b:1::/48, host bits zero";
-    let parsed = text.split_once('/').and_then(|(address, len)| {
-        let address: IpAddr = address.parse().ok()?;
-        let len: u8 = len.parse().ok()?;
-        let range =
-            (len <= if address.is_ipv4() { 32 } else { 128 }).then(|| Range::new(address, len))?;
-        (range.nth(0) == Some(address)).then_some(range)
-    });
-    parsed.ok_or_else(|| bad(place(), text, EXPECTED))
-}
-
-fn too_many(what: &'static str, limit: usize) -> TopologyError {
-    TopologyError::TooMany { what, limit }
-}
-
-fn unknown(place: String, name: &str, expected: &'static str) -> TopologyError {
-    TopologyError::Unknown {
-        place,
-        name: name.to_owned(),
-        expected,
-    }
-}
-
-fn bad(place: String, value: &str, expected: &'static str) -> TopologyError {
-    TopologyError::BadValue {
-        place,
-        value: value.to_owned(),
-        expected,
-    }
+/// The parser's complaint in one line.
+fn syntax_error(text: &str, error: &toml::de::Error) -> TopologyError {
+    let message = error.message().replace(['\n', '\r'], " ");
+    TopologyError::Syntax(match error.span() {
+        Some(span) => {
+            let before = &text.as_bytes()[..span.start.min(text.len())];
+            let line = before.iter().filter(|&&b| b == b'\n').count() + 1;
+            format!("line {line}: {message}")
+        }
+        None => message,
+    })
 }

@@ -78,3 +78,25 @@ pub enum TopologyError {
         problem: &'static str,
     },
 }
+
+impl TopologyError {
+    pub(crate) const fn too_many(what: &'static str, limit: usize) -> Self {
+        Self::TooMany { what, limit }
+    }
+
+    pub(crate) fn unknown(place: String, name: &str, expected: &'static str) -> Self {
+        Self::Unknown {
+            place,
+            name: name.into(),
+            expected,
+        }
+    }
+
+    pub(crate) fn bad(place: String, value: &str, expected: &'static str) -> Self {
+        Self::BadValue {
+            place,
+            value: value.into(),
+            expected,
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! A network as it is built: nodes, links, MPLS domains, addresses and routes, all resolved.
 
+mod address;
 mod build;
 mod error;
 mod file;

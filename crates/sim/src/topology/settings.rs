@@ -143,9 +143,5 @@ fn set_ttl(
 }
 
 fn bad(place: String, value: impl ToString, expected: &'static str) -> TopologyError {
-    TopologyError::BadValue {
-        place,
-        value: value.to_string(),
-        expected,
-    }
+    TopologyError::bad(place, &value.to_string(), expected)
 }

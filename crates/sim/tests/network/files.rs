@@ -108,6 +108,18 @@ fn mistakes_are_named() {
              host bits zero",
         ),
         (
+            "[[link]]\npath = \"R1 R2\"\nv4 = \"2a0b:1::/64\"",
+            "link \"R1 R2\": \"2a0b:1::/64\" is not an IPv4 prefix",
+        ),
+        (
+            "[[router]]\nnames = \"R3\"\nloopback_v4 = \"5.1.2\"",
+            "router \"R3\": \"5.1.2\" is not an IPv4 address",
+        ),
+        (
+            "[addresses]\nipv4 = false",
+            "addresses: it turns both IP versions off",
+        ),
+        (
             "[addresses]\nlinks_v4 = \"7.0.0.0/23\"",
             "block 7.0.0.0/23 is too small to number all links",
         ),
@@ -119,11 +131,88 @@ fn mistakes_are_named() {
 #[test]
 fn a_key_that_does_not_exist_is_named_with_its_line() {
     let message = error("[[router]]\nnames = \"R3\"\nvender = \"cisco\"");
-    assert!(message.contains("line 11"), "{message}");
-    assert!(message.contains("unknown field `vender`"), "{message}");
+    assert!(
+        message.starts_with("line 11: unknown field `vender`"),
+        "{message}"
+    );
+    assert!(!message.contains('\n'), "{message}");
     let message = error("[[router]]\nnames = \"R3\"\nvendor = \"crisco\"");
     assert!(message.contains("unknown variant `crisco`"), "{message}");
     assert!(message.contains("`junos-olive`"), "{message}");
+}
+
+const MANUAL: &str = include_str!("../../../../docs/topology.md");
+
+#[test]
+fn the_examples_of_the_manual_are_topologies() {
+    let mut examples = 0;
+    for block in MANUAL.split("```toml\n").skip(1) {
+        let text = block.split("```").next().unwrap();
+        Topology::from_toml(text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+        examples += 1;
+    }
+    assert!(examples >= 3);
+}
+
+#[test]
+fn the_first_example_of_the_manual_does_what_the_manual_says() {
+    let text = MANUAL.split("```toml\n").nth(1).unwrap();
+    let mut p = crate::prober::Prober::new(text.split("```").next().unwrap());
+    let lossless = |p: &mut crate::prober::Prober, dst: &str| {
+        let dst = dst.parse().unwrap();
+        (0..20)
+            .map(|_| p.path(dst))
+            .find(|path| !path.contains('*'))
+            .unwrap()
+    };
+    assert_eq!(lossless(&mut p, "5.0.7.2"), "CE1 PE1 PE2 CE2 WEB");
+    assert_eq!(lossless(&mut p, "5.0.5.2"), "CE1 PE1 P2 PE2");
+    assert_eq!(lossless(&mut p, "5.0.4.2"), "CE1 PE1 P1 P2");
+}
+
+#[test]
+fn every_key_is_in_the_manual() {
+    let places = [
+        "?",
+        "[addresses]\n?",
+        "[vantage]\n?",
+        "[defaults]\n?",
+        "[[host]]\n?",
+        "[[link]]\n?",
+        "[[domain]]\n?",
+        "[[route]]\n?",
+        "[[prefix]]\n?",
+        "[[prefix]]\nprefix = \"5.0.0.0/8\"\nat = \"R1\"\nanswer = \"?\"",
+        "[defaults]\nvendor = \"?\"",
+        "[defaults]\nsilent = \"?\"",
+        "[defaults]\nip_id = \"?\"",
+        "[defaults]\necmp = \"?\"",
+        "[defaults]\nunreachable_source = \"?\"",
+        "[defaults]\nquote = \"?\"",
+        "[defaults]\nextensions = \"?\"",
+        "[defaults]\nending = \"?\"",
+        "[defaults]\nlse_expiry = \"?\"",
+        "[defaults]\npop_ttl = \"?\"",
+        "[defaults]\nnat_ports = \"?\"",
+        "[defaults]\nnat_quote = \"?\"",
+        "[[domain]]\nlabel_distribution = \"?\"",
+    ];
+    for place in places {
+        let text = if place.ends_with("\"?\"") {
+            place.replace('?', "wrong")
+        } else {
+            place.replace('?', "wrong = 1")
+        };
+        let message = Topology::from_toml(&text).unwrap_err().to_string();
+        let (_, keys) = message
+            .split_once("expected ")
+            .unwrap_or_else(|| panic!("{message}"));
+        let keys: Vec<&str> = keys.split('`').skip(1).step_by(2).collect();
+        assert!(!keys.is_empty(), "{message}");
+        for key in keys {
+            assert!(MANUAL.contains(&format!("`{key}`")), "{key}");
+        }
+    }
 }
 
 #[test]

@@ -267,3 +267,20 @@ fn a_second_path_of_equal_cost_keeps_the_tunnel() {
     let ways = ["P1 P2", "Q1 Q2"].map(|way| format!("CE1 PE1 {way} PE2 CE2 D"));
     assert_eq!(seen, std::collections::BTreeSet::from(ways));
 }
+
+#[test]
+fn a_driver_that_hands_in_a_packet_late_does_not_delay_its_reply() {
+    let mut p = Prober::lab("plain");
+    let dst = p.on_link("D", "R3");
+    let sent = Instant::from_nanos(5_000_000_000);
+    let late = Instant::from_nanos(5_000_300_000);
+    p.network.handle_timeout(late);
+    let packet = p.packet(dst, 1, Method::Icmp, 1);
+    p.network.handle_packet(sent, &packet);
+    let mut last = Instant::ZERO;
+    while let Some(due) = p.network.poll_timeout() {
+        last = due;
+        p.network.poll_transmit(due, &mut [0; 1500]);
+    }
+    assert_eq!(last.since(sent).as_millis(), 2);
+}
