@@ -81,6 +81,13 @@ impl Stack {
         }
     }
 
+    /// Gives all entries the same TTL.
+    pub(crate) fn set_ttl(&mut self, ttl: u8) {
+        for lse in &mut self.entries {
+            lse.ttl = ttl;
+        }
+    }
+
     pub(crate) fn pop(&mut self) -> Option<Lse> {
         let top = *self.entries().last()?;
         self.len -= 1;

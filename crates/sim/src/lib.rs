@@ -8,7 +8,7 @@
 //! would see it. Nothing is looked up from a script: reply TTLs, quoted TTLs and label TTLs are
 //! what is left after the way there and back.
 //!
-//! [`labs`] are built-in topologies; `docs/topology.md` of the project describes the format.
+//! [`labs()`] are built-in topologies; `docs/topology.md` of the project describes the format.
 //!
 //! [`Engine`]: plumb_wire::Engine
 

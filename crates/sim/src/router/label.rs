@@ -124,7 +124,11 @@ impl Network {
         let own = node.mpls?;
         let top = f.stack.pop()?;
         if top.ttl <= 1 {
-            return self.expire_at_end(plan, f, received);
+            if f.stack.is_empty() {
+                return self.expire_at_end(plan, f, received);
+            }
+            let rest = f.stack;
+            return self.expire_inside(plan, f, received, rest, out);
         }
         let header = f.header.as_mut()?;
         match f.stack.top_mut() {
@@ -152,15 +156,30 @@ impl Network {
         label: u32,
         out: u16,
     ) -> Option<u16> {
-        let node = &plan.nodes[usize::from(f.at)];
         let top = f.stack.top_mut()?;
         if top.ttl > 1 {
             top.label = label;
             top.ttl -= 1;
             return self.leave(plan, f, out);
         }
-        let ip_ttl = f.header?.ttl;
-        let complaint = Complaint::expired(ip_ttl, received);
+        let mut rest = received;
+        rest.top_mut()?.label = label;
+        self.expire_inside(plan, f, received, rest, out)
+    }
+
+    /// A label has expired where others or the rest of the LSP are still to come. `rest` is the
+    /// stack with which the packet would have gone on over `out`, and with which the error does,
+    /// where that is the vendor's way.
+    fn expire_inside(
+        &mut self,
+        plan: &Plan,
+        f: &mut Flight,
+        received: Stack,
+        rest: Stack,
+        out: u16,
+    ) -> Option<u16> {
+        let node = &plan.nodes[usize::from(f.at)];
+        let complaint = Complaint::expired(f.header?.ttl, received);
         let below_initial = match node.profile.lse_expiry {
             LseExpiry::Direct => return self.complain(plan, f, complaint),
             LseExpiry::LspEnd => 0,
@@ -169,11 +188,8 @@ impl Network {
         if !self.become_error(plan, f, complaint, below_initial) {
             return None;
         }
-        let ttl = f.header?.ttl;
-        let mut stack = received;
-        let top = stack.top_mut()?;
-        (top.label, top.ttl) = (label, ttl);
-        f.stack = stack;
+        f.stack = rest;
+        f.stack.set_ttl(f.header?.ttl);
         self.leave(plan, f, out)
     }
 

@@ -70,12 +70,8 @@ impl Builder {
         }
         let v6 = file.addresses.ipv6.unwrap_or(false);
         for router in &file.router {
-            let Some(names) = &router.names else {
-                return Err(TopologyError::Contradiction {
-                    place: "router".to_owned(),
-                    problem: "it has no names",
-                });
-            };
+            let names = router.names.as_deref().unwrap_or_default();
+            check_names("router", names)?;
             let profile = settings::router(router, &file.defaults)?;
             let v6 = v6 && router.ipv6.or(file.defaults.ipv6).unwrap_or(true);
             for name in names.split_whitespace() {
@@ -83,6 +79,7 @@ impl Builder {
             }
         }
         for host in &file.host {
+            check_names("host", &host.names)?;
             let profile = settings::host(host)?;
             for name in host.names.split_whitespace() {
                 let v6 = v6 && host.ipv6.unwrap_or(true);
@@ -365,14 +362,13 @@ impl Builder {
                         problem: "a router can be listed once, in one domain",
                     });
                 }
-                let of = |get: fn(&file::Router) -> Option<bool>| {
-                    overrides.and_then(get).or_else(|| get(&file.defaults))
-                };
                 target.mpls = Some(Membership {
                     domain: own,
                     member: u16::try_from(members.len()).unwrap_or(u16::MAX),
-                    ttl_propagate: of(|r| r.ttl_propagate)
+                    ttl_propagate: overrides
+                        .and_then(|r| r.ttl_propagate)
                         .or(domain.ttl_propagate)
+                        .or(file.defaults.ttl_propagate)
                         .unwrap_or(true),
                     ending: overrides
                         .and_then(|r| r.ending)
@@ -529,6 +525,17 @@ impl Builder {
         self.prefixes.push((range, Owner { node, scope }));
         Ok(())
     }
+}
+
+/// Refuses a table that declares nobody.
+fn check_names(what: &str, names: &str) -> Result<(), TopologyError> {
+    if names.trim().is_empty() {
+        return Err(TopologyError::Contradiction {
+            place: what.to_owned(),
+            problem: "it has no names",
+        });
+    }
+    Ok(())
 }
 
 /// The parser's complaint in one line.

@@ -25,6 +25,8 @@ fn mistakes_are_named() {
             "link \"R1 R9\" names \"R9\", which is no vantage, router or host",
         ),
         ("[[router]]\nnames = \"R1\"", "\"R1\" is declared twice"),
+        ("[[router]]\nvendor = \"cisco\"", "router: it has no names"),
+        ("[[host]]\nnames = \" \"", "host: it has no names"),
         (
             "[[link]]\npath = \"R1\"",
             "link \"R1\": \"R1\" is not a path of at least two nodes",

@@ -284,3 +284,55 @@ fn a_driver_that_hands_in_a_packet_late_does_not_delay_its_reply() {
     }
     assert_eq!(last.since(sent).as_millis(), 2);
 }
+
+#[test]
+fn routers_of_a_6pe_core_that_have_ipv6_quote_both_labels() {
+    let lab = plumb_sim::labs().iter().find(|l| l.name == "ipv6").unwrap();
+    let mut p = Prober::new(&lab.toml.replace("ipv6 = false", "ipv6 = true"));
+    let dst = lab.targets[0].parse().unwrap();
+    // Time-exceeded messages go on to PE2 first, also from P3, under the lower label alone.
+    assert_eq!(
+        p.table(dst),
+        "CE1 64/64 | PE1 63/63 | P1 56/62 L19,1 L2,1 | P2 57/61 q2 L18,1 L2,2 | \
+         P3 58/60 q3 L17,1 L2,3 | PE2 59/59 L2,1 | CE2 58/58 | D 57/57"
+    );
+}
+
+#[test]
+fn a_hidden_6pe_tunnel_makes_its_edges_neighbors() {
+    let lab = plumb_sim::labs().iter().find(|l| l.name == "ipv6").unwrap();
+    let mut p = Prober::new(
+        &lab.toml
+            .replace("ttl_propagate = true", "ttl_propagate = false"),
+    );
+    let dst = lab.targets[0].parse().unwrap();
+    assert_eq!(p.path(dst), "CE1 PE1 PE2 CE2 D");
+}
+
+#[test]
+fn a_router_with_another_mind_than_its_domain_hides_or_shows_the_tunnel_by_itself() {
+    let chain = |own: &str| {
+        Prober::new(&format!(
+            r#"
+            [[router]]
+            names = "CE1 P1 P2 PE2 CE2"
+            [[router]]
+            names = "PE1"
+            {own}
+            [[host]]
+            names = "D"
+            [[domain]]
+            name = "core"
+            routers = "PE1 P1 P2 PE2"
+            ttl_propagate = true
+            [[link]]
+            path = "VP CE1 PE1 P1 P2 PE2 CE2 D"
+            "#
+        ))
+    };
+    let mut p = chain("");
+    let dst = p.on_link("D", "CE2");
+    assert_eq!(p.path(dst), "CE1 PE1 P1 P2 PE2 CE2 D");
+    let mut p = chain("ttl_propagate = false");
+    assert_eq!(p.path(dst), "CE1 PE1 PE2 CE2 D");
+}

@@ -212,6 +212,77 @@ proptest! {
         }
     }
 
+    /// In a network wired and configured at random, static routes and all, everything ends.
+    #[test]
+    fn random_networks_come_to_rest(
+        routers in 3usize..9,
+        links in vec((0usize..9, 0usize..9, 1u32..5, 1u32..5), 2..16),
+        options in vec((0..VENDORS.len(), 0usize..6), 9),
+        routes in vec((0usize..9, 0usize..9), 0..6),
+        propagate: bool,
+        six_pe: bool,
+        ending in prop::sample::select(vec!["php", "explicit-null", "opaque"]),
+        distribution in prop::sample::select(vec!["all-prefixes", "host-routes"]),
+    ) {
+        const OPTIONS: [&str; 6] = [
+            "", "ipv6 = false", "ecmp = \"packet\"", "ttl_propagate = false",
+            "ending = \"explicit-null\"", "rfc4950 = false\nquoted_ttl_zero = true",
+        ];
+        let mut toml = String::from("[addresses]\nipv6 = true\n");
+        for (n, &(vendor, option)) in options[..routers].iter().enumerate() {
+            let (vendor, option) = (VENDORS[vendor], OPTIONS[option]);
+            write!(toml, "[[router]]\nnames = \"R{n}\"\nvendor = \"{vendor}\"\n{option}\n").unwrap();
+        }
+        toml += "[[host]]\nnames = \"D\"\n";
+        let last = routers - 1;
+        let members: String = (1..routers).map(|n| format!("R{n} ")).collect();
+        write!(
+            toml,
+            "[[domain]]\nname = \"M\"\nrouters = \"{members}\"\nttl_propagate = {propagate}\n\
+             six_pe = {six_pe}\nending = \"{ending}\"\nlabel_distribution = \"{distribution}\"\n\
+             [[link]]\npath = \"VP R0\"\n[[link]]\npath = \"R{last} D\"\n"
+        ).unwrap();
+        let mut pairs = Vec::new();
+        for (a, b, cost, back) in links {
+            let (a, b) = (a % routers, b % routers);
+            if a != b {
+                pairs.push((a, b));
+                write!(
+                    toml,
+                    "[[link]]\npath = \"R{a} R{b}\"\ncost = {cost}\ncost_back = {back}\n"
+                ).unwrap();
+            }
+        }
+        for (pair, backwards) in routes {
+            if let Some(&(a, b)) = pairs.get(pair) {
+                let (at, via) = if backwards % 2 == 0 { (a, b) } else { (b, a) };
+                let to = if backwards % 3 == 0 { "VP" } else { "D" };
+                write!(toml, "[[route]]\nat = \"R{at}\"\nto = \"{to}\"\nvia = \"R{via}\"\n").unwrap();
+            }
+        }
+        let topology = Topology::from_toml(&toml).unwrap();
+        let maker = Prober::new(&toml);
+        let mut network = Network::new(&topology, 1);
+        let mut sent = 0;
+        for family in [Family::V4, Family::V6] {
+            for n in 0..=routers {
+                let name = if n < routers { format!("R{n}") } else { "D".to_string() };
+                let Some(dst) = topology.address(&name, family) else { continue };
+                for ttl in [1, 2, 3, 5, 8, 64, 255] {
+                    for method in [Method::Icmp, Method::Udp, Method::Syn(1)] {
+                        network.handle_packet(Instant::ZERO, &maker.packet(dst, ttl, method, 1));
+                        sent += 1;
+                    }
+                }
+            }
+        }
+        let out = drain(&mut network);
+        prop_assert!(out.len() <= sent);
+        for (at, packet) in out {
+            crate::prober::read(&packet, at);
+        }
+    }
+
     /// A damaged file is refused or read, but never panics or stalls.
     #[test]
     fn damaged_files_are_survived(
