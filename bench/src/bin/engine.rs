@@ -46,9 +46,16 @@ fn reply(probe: &[u8], into: &mut [u8; 128]) -> usize {
 
 fn main() {
     let argument = |n: usize, default: u32| -> u32 {
-        std::env::args().nth(n).and_then(|a| a.parse().ok()).unwrap_or(default)
+        std::env::args()
+            .nth(n)
+            .and_then(|a| a.parse().ok())
+            .unwrap_or(default)
     };
-    let (targets, window, write) = (argument(1, 200_000), argument(2, 10_000), argument(3, 1) == 1);
+    let (targets, window, write) = (
+        argument(1, 200_000),
+        argument(2, 10_000),
+        argument(3, 1) == 1,
+    );
     let config = Config {
         rate: None,
         window: window as usize,
@@ -68,7 +75,10 @@ fn main() {
         while next < targets && engine.has_room() {
             let dst = Ipv4Addr::from_bits(0x0600_0000 + next).into();
             let options = Arc::clone(&options);
-            if engine.start(Job::Trace(Trace { src, dst, options }), now).is_err() {
+            if engine
+                .start(Job::Trace(Trace { src, dst, options }), now)
+                .is_err()
+            {
                 break;
             }
             next += 1;
@@ -84,7 +94,9 @@ fn main() {
         }
         clock += 10_000;
         // Answers come when a window's worth of probes is out.
-        while queue.len() > window as usize / 2 || (!queue.is_empty() && engine.poll_timeout().is_none_or(|t| t > now)) {
+        while queue.len() > window as usize / 2
+            || (!queue.is_empty() && engine.poll_timeout().is_none_or(|t| t > now))
+        {
             let Some((packet, len)) = queue.pop_front() else {
                 break;
             };

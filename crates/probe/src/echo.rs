@@ -107,6 +107,10 @@ pub(crate) struct Echo {
     slots: VecDeque<Slot>,
     /// Number, from 0, of the first of `slots`.
     base: u32,
+    /// No request before this number is waiting.
+    oldest: u32,
+    /// Requests that are waiting.
+    waiting: u32,
     next_send: Option<Instant>,
     stopped: bool,
     pub(crate) summary: Summary,
@@ -122,6 +126,8 @@ impl Echo {
             options,
             slots: VecDeque::new(),
             base: 0,
+            oldest: 0,
+            waiting: 0,
             next_send: Some(now),
             stopped: false,
             summary: Summary {
@@ -146,7 +152,7 @@ impl Echo {
                 .options
                 .enough
                 .is_some_and(|n| self.summary.received >= n)
-            || all_sent && self.slots.iter().all(|s| s.state != SlotState::Waiting)
+            || all_sent && self.waiting == 0
     }
 
     pub(crate) const fn stop(&mut self) {
@@ -168,9 +174,13 @@ impl Echo {
             return None;
         }
         if self.slots.len() == REMEMBERED {
-            self.slots.pop_front();
+            let forgotten = self.slots.pop_front();
+            let waited = forgotten.is_some_and(|s| s.state == SlotState::Waiting);
+            self.waiting -= u32::from(waited);
             self.base += 1;
+            self.oldest = self.oldest.max(self.base);
         }
+        self.waiting += 1;
         self.slots.push_back(Slot {
             sent: now,
             state: SlotState::Waiting,
@@ -209,7 +219,8 @@ impl Echo {
 
     pub(crate) fn on_send_error(&mut self, number: u32) -> Option<Outcome> {
         let slot = self.slot(number)?;
-        slot.state = SlotState::Expired;
+        let state = core::mem::replace(&mut slot.state, SlotState::Expired);
+        self.waiting -= u32::from(state == SlotState::Waiting);
         Some(Outcome {
             number: number + 1,
             answer: None,
@@ -224,6 +235,9 @@ impl Echo {
     ) -> Option<Heard> {
         let slot = self.slot(number)?;
         let state = core::mem::replace(&mut slot.state, SlotState::Answered);
+        while self.asked_state(self.oldest) == Some(SlotState::Answered) {
+            self.oldest += 1;
+        }
         Some(match state {
             SlotState::Answered => {
                 self.summary.duplicates += 1;
@@ -234,6 +248,7 @@ impl Echo {
                 Heard::Late
             }
             SlotState::Waiting => {
+                self.waiting -= 1;
                 if answer.kind == ReplyKind::EchoReply {
                     self.answered_by.get_or_insert(answer.addr);
                     self.summary.add(crate::observation::nanos(answer.rtt));
@@ -261,11 +276,9 @@ impl Echo {
         if self.is_done() {
             return None;
         }
-        let waiting = self
-            .slots
-            .iter()
-            .find(|s| s.state == SlotState::Waiting)
-            .map(|s| s.sent + self.options.wait);
+        let oldest = self.slots.range(self.index(self.oldest)..);
+        let mut waiting = oldest.filter(|s| s.state == SlotState::Waiting);
+        let waiting = waiting.next().map(|s| s.sent + self.options.wait);
         match (waiting, self.next_send().filter(|at| *at > now)) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -275,19 +288,31 @@ impl Echo {
     /// Gives up on requests whose wait is over and returns them.
     pub(crate) fn on_timeout(&mut self, now: Instant) -> Vec<Outcome> {
         let mut expired = Vec::new();
-        for (slot, number) in self.slots.iter_mut().zip(self.base + 1..) {
-            if slot.sent + self.options.wait > now {
-                break;
-            }
+        let from = self.index(self.oldest);
+        for slot in self.slots.range_mut(from..) {
             if slot.state == SlotState::Waiting {
+                if slot.sent + self.options.wait > now {
+                    break;
+                }
                 slot.state = SlotState::Expired;
+                self.waiting -= 1;
                 expired.push(Outcome {
-                    number,
+                    number: self.oldest + 1,
                     answer: None,
                 });
             }
+            self.oldest += 1;
         }
         expired
+    }
+
+    fn asked_state(&self, number: u32) -> Option<SlotState> {
+        self.slots.get(self.index(number)).map(|slot| slot.state)
+    }
+
+    /// Where request `number`, which is remembered or the next one, is among the slots.
+    fn index(&self, number: u32) -> usize {
+        usize::try_from(number - self.base).unwrap_or(usize::MAX)
     }
 
     /// The most frequent TTL of the echo replies; of several the highest, as in TNT.

@@ -167,10 +167,10 @@ impl Engine {
 
     /// Starts a task and returns its name.
     pub(crate) fn spawn(&mut self, common: Common, owner: Owner, payer: Key, work: Work) -> Key {
-        let flow = common.flow;
+        let (flow, dst) = (common.flow, common.dst);
         let task = Task::new(common, owner, payer, work, &mut self.random);
         let key = self.tasks.insert(task);
-        self.flows.insert(flow, key.index);
+        self.flows.insert(flow, dst, key.index);
         self.settle(key);
         key
     }
@@ -250,7 +250,8 @@ impl Engine {
         let Some(task) = self.tasks.remove(key) else {
             return;
         };
-        self.flows.remove(task.common.flow, key.index);
+        let Common { flow, dst, .. } = task.common;
+        self.flows.remove(flow, dst, key.index);
         match (task.owner, task.work) {
             (Owner::Job(job), Work::Walk(walk)) => self.on_trace_walked(job, walk),
             (Owner::Job(job), Work::Echo(echo)) => self.on_pinged(job, &task.common, &echo),
@@ -275,21 +276,24 @@ impl Engine {
             let mut names = reply.names.iter().flatten();
             names.find_map(|name| task.number(*name))
         };
-        let tasks = || {
-            let candidates = self.flows.candidates(reply.flow);
-            candidates
-                .filter_map(|index| self.tasks.at(index))
-                .filter(|(_, t)| t.common.flow == reply.flow && t.common.method == reply.method)
+        let fits = |index: u32| {
+            let (key, task) = self.tasks.at(index)?;
+            let common = &task.common;
+            (common.flow == reply.flow && common.method == reply.method).then_some((key, task))
         };
-        let exact = tasks()
-            .filter(|(_, t)| t.common.dst == reply.target)
-            .find_map(|(key, t)| number(t).map(|n| (key, n)));
+        let exact = self
+            .flows
+            .exact(reply.flow, reply.target)
+            .filter_map(fits)
+            .filter(|(_, task)| task.common.dst == reply.target)
+            .find_map(|(key, task)| number(task).map(|n| (key, n)));
         if exact.is_some() || reply.quote.is_some() {
             return exact;
         }
         // A host may answer from another of its addresses; identifier and sequence number (or TCP
         // ports and acknowledgement) still name the probe.
-        tasks().find_map(|(key, t)| number(t).map(|n| (key, n)))
+        let mut any = self.flows.any(reply.flow).filter_map(fits);
+        any.find_map(|(key, task)| number(task).map(|n| (key, n)))
     }
 
     fn on_walk_heard(&mut self, key: Key, heard: Option<walk::Heard>) {

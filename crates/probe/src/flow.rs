@@ -2,6 +2,7 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::net::IpAddr;
 
 use crate::random::Random;
 
@@ -12,11 +13,11 @@ const COUNT: u16 = 0x7fff;
 
 const NONE: u32 = u32::MAX;
 
-/// Chains of tasks by flow identifier. Many tasks may share one: they differ in destination.
+/// Tasks by flow identifier and destination, and by flow identifier alone.
 #[derive(Debug)]
 pub(crate) struct FlowTable {
-    heads: Vec<u32>,
-    next: Vec<u32>,
+    exact: Chains,
+    any: Chains,
     last: u16,
 }
 
@@ -24,8 +25,8 @@ impl FlowTable {
     pub(crate) fn new(window: usize, random: &mut Random) -> Self {
         let buckets = window.next_power_of_two().clamp(64, 1 << 15);
         Self {
-            heads: vec![NONE; buckets],
-            next: Vec::new(),
+            exact: Chains::new(buckets),
+            any: Chains::new(buckets),
             last: random.below(COUNT),
         }
     }
@@ -36,47 +37,109 @@ impl FlowTable {
         FIRST + self.last
     }
 
-    fn bucket(&self, flow: u16) -> usize {
-        usize::from(flow) & (self.heads.len() - 1)
+    pub(crate) fn insert(&mut self, flow: u16, dst: IpAddr, task: u32) {
+        self.exact.insert(hash(flow, dst), task);
+        self.any.insert(u64::from(flow), task);
     }
 
-    pub(crate) fn insert(&mut self, flow: u16, task: u32) {
-        let at = task as usize;
-        if self.next.len() <= at {
-            self.next.resize(at + 1, NONE);
-        }
-        let bucket = self.bucket(flow);
-        self.next[at] = core::mem::replace(&mut self.heads[bucket], task);
+    pub(crate) fn remove(&mut self, flow: u16, dst: IpAddr, task: u32) {
+        self.exact.remove(hash(flow, dst), task);
+        self.any.remove(u64::from(flow), task);
     }
 
-    pub(crate) fn remove(&mut self, flow: u16, task: u32) {
-        let bucket = self.bucket(flow);
-        let after = self.next[task as usize];
-        if self.heads[bucket] == task {
-            self.heads[bucket] = after;
-            return;
-        }
-        let mut at = self.heads[bucket];
-        while at != NONE {
-            let next = self.next[at as usize];
-            if next == task {
-                self.next[at as usize] = after;
-                return;
+    /// Indices of the tasks that may have this flow and destination; others may be among them.
+    pub(crate) fn exact(&self, flow: u16, dst: IpAddr) -> impl Iterator<Item = u32> + '_ {
+        self.exact.bucket(hash(flow, dst))
+    }
+
+    /// Indices of tasks that may have this flow, to any destination: the newest ones, since a user
+    /// may give the same flow to a million targets.
+    pub(crate) fn any(&self, flow: u16) -> impl Iterator<Item = u32> + '_ {
+        self.any.bucket(u64::from(flow)).take(64)
+    }
+}
+
+/// Mixes a flow with a destination (the finalizer of MurmurHash3).
+fn hash(flow: u16, dst: IpAddr) -> u64 {
+    let dst = match dst {
+        IpAddr::V4(a) => u64::from(a.to_bits()),
+        IpAddr::V6(a) => {
+            let [high, low] = [a.to_bits() >> 64, a.to_bits()];
+            #[expect(clippy::cast_possible_truncation, reason = "the halves of the address")]
+            {
+                (high as u64).rotate_left(32) ^ low as u64
             }
-            at = next;
+        }
+    };
+    let mut h = dst ^ u64::from(flow) << 48;
+    h = (h ^ h >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    h = (h ^ h >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    h ^ h >> 33
+}
+
+/// Doubly linked chains of small numbers in a fixed number of buckets.
+#[derive(Debug)]
+struct Chains {
+    heads: Vec<u32>,
+    links: Vec<Link>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    before: u32,
+    after: u32,
+}
+
+impl Chains {
+    /// `buckets` is a power of two.
+    fn new(buckets: usize) -> Self {
+        Self {
+            heads: vec![NONE; buckets],
+            links: Vec::new(),
         }
     }
 
-    /// Indices of the tasks that may have `flow`; tasks with others may be among them.
-    pub(crate) fn candidates(&self, flow: u16) -> impl Iterator<Item = u32> + '_ {
-        let mut at = self.heads[self.bucket(flow)];
+    #[expect(clippy::cast_possible_truncation, reason = "only the low bits count")]
+    fn at(&self, hash: u64) -> usize {
+        hash as usize & (self.heads.len() - 1)
+    }
+
+    fn insert(&mut self, hash: u64, item: u32) {
+        let alone = Link {
+            before: NONE,
+            after: NONE,
+        };
+        if self.links.len() <= item as usize {
+            self.links.resize(item as usize + 1, alone);
+        }
+        let at = self.at(hash);
+        let after = core::mem::replace(&mut self.heads[at], item);
+        self.links[item as usize] = Link { after, ..alone };
+        if let Some(next) = self.links.get_mut(after as usize) {
+            next.before = item;
+        }
+    }
+
+    fn remove(&mut self, hash: u64, item: u32) {
+        let Link { before, after } = self.links[item as usize];
+        match self.links.get_mut(before as usize) {
+            Some(previous) => previous.after = after,
+            None => {
+                let at = self.at(hash);
+                self.heads[at] = after;
+            }
+        }
+        if let Some(next) = self.links.get_mut(after as usize) {
+            next.before = before;
+        }
+    }
+
+    fn bucket(&self, hash: u64) -> impl Iterator<Item = u32> + '_ {
+        let mut at = self.heads[self.at(hash)];
         core::iter::from_fn(move || {
-            let task = at;
-            if task == NONE {
-                return None;
-            }
-            at = self.next[task as usize];
-            Some(task)
+            let item = at;
+            at = self.links.get(item as usize)?.after;
+            Some(item)
         })
     }
 }
@@ -84,28 +147,38 @@ impl FlowTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn tasks_of_one_flow_are_found_until_they_are_removed() {
-        let mut table = FlowTable::new(64, &mut Random::new(1));
-        for task in 0..5 {
-            table.insert(0x9000, task);
-        }
-        table.insert(0x9001, 5);
-        table.remove(0x9000, 4);
-        table.remove(0x9000, 2);
-        table.remove(0x9000, 0);
-        assert_eq!(table.candidates(0x9000).collect::<Vec<_>>(), [3, 1]);
-        assert_eq!(table.candidates(0x9001).collect::<Vec<_>>(), [5]);
-    }
+    use alloc::collections::BTreeSet;
+    use proptest::prelude::*;
 
     #[test]
     fn allocated_flows_do_not_repeat_for_32767_times() {
         let mut table = FlowTable::new(64, &mut Random::new(1));
-        let mut flows: Vec<u16> = (0..COUNT).map(|_| table.allocate()).collect();
-        flows.sort_unstable();
-        flows.dedup();
+        let flows: BTreeSet<u16> = (0..COUNT).map(|_| table.allocate()).collect();
         assert_eq!(flows.len(), usize::from(COUNT));
         assert!(flows.iter().all(|f| (0x8000..0xffff).contains(f)));
+    }
+
+    proptest! {
+        #[test]
+        fn tasks_are_found_until_they_are_removed(steps in proptest::collection::vec((0u32..40, 0u16..4, 0u8..3), 1..200)) {
+            let mut table = FlowTable::new(64, &mut Random::new(1));
+            let mut model = alloc::collections::BTreeMap::new();
+            for (task, flow, host) in steps {
+                let dst = IpAddr::from([5, 0, 0, host]);
+                match model.remove(&task) {
+                    Some((flow, dst)) => table.remove(flow, dst, task),
+                    None => {
+                        model.insert(task, (flow, dst));
+                        table.insert(flow, dst, task);
+                    }
+                }
+                for (task, (flow, dst)) in &model {
+                    prop_assert!(table.exact(*flow, *dst).any(|t| t == *task));
+                    prop_assert!(table.any(*flow).any(|t| t == *task));
+                }
+                let all: BTreeSet<u32> = (0..4).flat_map(|flow| table.any(flow)).collect();
+                prop_assert_eq!(all.len(), model.len());
+            }
+        }
     }
 }

@@ -255,7 +255,7 @@ impl Engine {
             && let Some(found) = trace.found.as_mut()
         {
             found.revealed[candidate] = Some(Arc::clone(revealed));
-            found.waiting -= 1;
+            found.waiting = found.waiting.saturating_sub(1);
             self.advance_trace(key);
         }
     }

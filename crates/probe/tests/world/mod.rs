@@ -326,10 +326,10 @@ pub(crate) fn line(t: &Tunnel) -> String {
     let name = |a: Option<IpAddr>| a.map_or("*".into(), |a| a.to_string());
     let mut line = format!("{:?}/{:?} {}", t.kind, t.trigger, name(t.ingress));
     for lsr in t.lsrs.iter().chain(&t.hidden_egress) {
-        line += &match lsr.method {
-            LsrMethod::Seen => format!(" > {}", name(lsr.addr)),
-            method => format!(" > {} {method:?}{}", name(lsr.addr), lsr.step),
-        };
+        line += &format!(" > {}", name(lsr.addr));
+        if lsr.method != LsrMethod::Seen {
+            line += &format!(" {:?}{}", lsr.method, lsr.step);
+        }
     }
     if t.hidden_egress.is_none() {
         line += &format!(" > {}", name(t.egress));
