@@ -225,7 +225,7 @@ impl Header {
     }
 }
 
-/// Says whether `bytes` can be a TCP segment, and reads it.
+/// Reads a TCP header, and says how many bytes of payload follow.
 pub(crate) fn tcp_header(bytes: &[u8]) -> Option<(tcp::Header, usize)> {
     let (header, rest) = tcp::Header::parse(bytes).ok()?;
     Some((header, rest.len()))

@@ -9,7 +9,7 @@ use core::net::IpAddr;
 
 use plumb_wire::icmp::Family;
 
-use crate::flight::{Flight, Header};
+use crate::flight::{Flight, Header, Stack};
 use crate::lookup::{Owner, Scope};
 use crate::network::Network;
 use crate::random::mix;
@@ -30,7 +30,7 @@ impl Network {
     /// it has turned into, leaves.
     pub(crate) fn at_router(&mut self, plan: &Plan, f: &mut Flight) -> Option<u16> {
         if f.stack.is_empty() {
-            f.popped = f.stack;
+            f.popped = Stack::default();
             self.nat_inbound(plan, f);
             self.receive_ip(plan, f, false)
         } else {
@@ -44,7 +44,7 @@ impl Network {
         if owner.node != f.at || !f.stack.is_empty() {
             return None;
         }
-        f.popped = f.stack;
+        f.popped = Stack::default();
         self.answer(plan, f)
     }
 
@@ -61,16 +61,16 @@ impl Network {
         {
             return self.answer(plan, f);
         }
-        if header.ttl <= 1 && !(keep_one && header.ttl == 1) {
+        let keep_ttl = keep_one && header.ttl == 1;
+        if header.ttl <= 1 && !keep_ttl {
             let (ttl, stack) = (header.ttl, f.popped);
             return self.complain(plan, f, Complaint::expired(ttl, stack));
         }
-        let keep = header.ttl == 1;
-        self.forward(plan, f, keep)
+        self.forward(plan, f, keep_ttl)
     }
 
-    /// Sends on a packet that is not for this router: `keep_ttl` of its own, or not to be
-    /// decremented.
+    /// Sends a packet on its way. `keep_ttl` if it costs no TTL here: the node's own packets, and
+    /// what a Cisco forwards after it has popped an explicit null.
     pub(crate) fn forward(&mut self, plan: &Plan, f: &mut Flight, keep_ttl: bool) -> Option<u16> {
         let header = f.header?;
         let node = &plan.nodes[usize::from(f.at)];
@@ -187,8 +187,8 @@ impl Network {
 
     /// Makes `f` a packet of this node's own and sends it: `f.bytes` hold it already.
     pub(crate) fn originate(&mut self, plan: &Plan, f: &mut Flight) -> Option<u16> {
-        f.stack = Default::default();
-        f.popped = Default::default();
+        f.stack = Stack::default();
+        f.popped = Stack::default();
         let mut header = Header::parse(&f.bytes)?;
         header.owner = plan.lookup.find(header.dst);
         let to_itself = header.owner.is_some_and(|o| o.node == f.at);

@@ -171,6 +171,38 @@ fn errors_are_not_answered_with_errors() {
 }
 
 #[test]
+fn a_node_numbers_its_packets_as_it_is_told_to() {
+    let idents = |how: &str| {
+        let toml = format!("[defaults]\nip_id = \"{how}\"\n{NET}");
+        let mut p = Prober::new(&toml);
+        let dst = p.on_link("R1", "VP");
+        let ident = |r: &Reply| Packet::parse(&r.packet).unwrap().ident;
+        let all: Vec<u16> = (0..8).map(|_| ident(&p.ping(dst).unwrap())).collect();
+        all
+    };
+    assert_eq!(idents("zero"), [0; 8]);
+    let steps = |all: Vec<u16>| all.windows(2).all(|w| w[1] == w[0].wrapping_add(1));
+    assert!(steps(idents("counter")));
+    assert!(!steps(idents("random")));
+}
+
+#[test]
+fn what_a_silent_node_does_not_answer_is_told_by_its_file() {
+    for (how, expired, echo) in [
+        ("no", true, true),
+        ("time-exceeded", false, true),
+        ("echo", true, false),
+        ("all", false, false),
+    ] {
+        let mut p = Prober::new(&format!("[defaults]\nsilent = \"{how}\"\n{NET}"));
+        let answered = p.probe([5, 16, 0, 1].into(), 1, Method::Icmp).is_some();
+        assert_eq!(answered, expired, "{how}");
+        let dst = p.on_link("R1", "VP");
+        assert_eq!(p.ping(dst).is_some(), echo, "{how}");
+    }
+}
+
+#[test]
 fn one_counter_numbers_all_that_a_router_sends() {
     let mut p = Prober::new(NET);
     let ident = |r: &Reply| Packet::parse(&r.packet).unwrap().ident;

@@ -226,6 +226,36 @@ fn nat_rewrites_the_identifier_and_quotes_another_checksum() {
 }
 
 #[test]
+fn nat_restores_as_much_of_a_quote_as_it_is_told_to() {
+    let lab = labs().iter().find(|l| l.name == "nat").unwrap();
+    // (source restored, checksum restored)
+    for (how, expected) in [
+        ("addresses", (true, false)),
+        ("full", (true, true)),
+        ("none", (false, false)),
+    ] {
+        let toml = lab.toml.replace(
+            "nat_ports = \"rewrite\"",
+            &format!("nat_ports = \"keep\"\nnat_quote = \"{how}\""),
+        );
+        let mut p = Prober::new(&toml);
+        let dst = p.on_link("D", "R4");
+        let vantage: IpAddr = p.network.vantage().v4.unwrap().0.into();
+        let probe = p.packet(dst, 3, Method::Udp, 7);
+        let reply = p.send(&probe).unwrap();
+        let packet = Packet::parse(&reply.packet).unwrap();
+        let message = Message::parse(packet.family(), packet.transport).unwrap();
+        let quote = Quote::parse(message.body()).unwrap();
+        assert_eq!(quote.transport_word(0), Some(40_000), "{how}: port kept");
+        let sent = Packet::parse(&probe).unwrap().transport[6..8].to_vec();
+        let checksum = quote.transport_word(6).unwrap().to_be_bytes();
+        let restored = (quote.src == vantage, checksum[..] == sent[..]);
+        assert_eq!(restored, expected, "{how}");
+        assert_eq!(plumb_wire::checksum(&message.body()[..20]), 0, "{how}");
+    }
+}
+
+#[test]
 fn rfc4884_senders_deviate_each_in_its_own_way() {
     let mut p = Prober::lab("rfc4884");
     let dst = p.on_link("D", "CE2");
