@@ -1,0 +1,91 @@
+//! Linux capabilities: what this process may do, and giving it all up.
+
+use std::io;
+
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
+
+use crate::Error;
+
+/// A privilege that some way of sending packets needs (capabilities(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Capability {
+    /// CAP_NET_ADMIN: network devices, addresses and routes.
+    NetAdmin,
+    /// CAP_NET_RAW: raw and packet sockets.
+    NetRaw,
+    /// CAP_SYS_ADMIN: namespaces, where unprivileged ones are forbidden.
+    SysAdmin,
+}
+
+impl Capability {
+    /// The name as `setcap` takes it: "cap_net_raw".
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NetAdmin => "cap_net_admin",
+            Self::NetRaw => "cap_net_raw",
+            Self::SysAdmin => "cap_sys_admin",
+        }
+    }
+
+    const fn bit(self) -> CapabilitySet {
+        match self {
+            Self::NetAdmin => CapabilitySet::NET_ADMIN,
+            Self::NetRaw => CapabilitySet::NET_RAW,
+            Self::SysAdmin => CapabilitySet::SYS_ADMIN,
+        }
+    }
+}
+
+impl core::fmt::Display for Capability {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::NetAdmin => "CAP_NET_ADMIN",
+            Self::NetRaw => "CAP_NET_RAW",
+            Self::SysAdmin => "CAP_SYS_ADMIN",
+        })
+    }
+}
+
+/// Says whether `capability` is in the effective set of the calling thread.
+pub fn has(capability: Capability) -> bool {
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(capability.bit()))
+}
+
+/// Empties all capability sets of the calling thread and forbids it to gain any by `execve`.
+/// Sockets and devices that are open stay usable.
+///
+/// # Errors
+/// If the kernel refuses, which it does not do on any supported version.
+pub fn drop_all() -> Result<(), Error> {
+    let failed =
+        |operation, source| Error::system(operation, "of this process", io::Error::from(source));
+    rustix::thread::set_no_new_privs(true).map_err(|e| failed("forbid new privileges", e))?;
+    let none = CapabilitySets {
+        effective: CapabilitySet::empty(),
+        permitted: CapabilitySet::empty(),
+        inheritable: CapabilitySet::empty(),
+    };
+    set_capabilities(None, none).map_err(|e| failed("drop the capabilities", e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_dropped_everything_has_nothing() {
+        // Capabilities belong to a thread, so the other tests keep theirs.
+        std::thread::spawn(|| {
+            drop_all().unwrap();
+            for capability in [
+                Capability::NetAdmin,
+                Capability::NetRaw,
+                Capability::SysAdmin,
+            ] {
+                assert!(!has(capability), "{capability}");
+            }
+        })
+        .join()
+        .unwrap();
+    }
+}

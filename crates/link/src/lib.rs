@@ -1,0 +1,35 @@
+//! Packet I/O on Linux, and the one event loop that drives any engine with it.
+//!
+//! An engine ([`plumb_wire::Engine`]) has neither clock nor socket. [`run`] gives it both: a
+//! [`Clock`] for monotonic time, and a [`Port`] that carries whole IP packets. Ports are
+//! [`ProbePort`] (raw, packet or unprivileged ICMP sockets towards the real network) and [`Tun`]
+//! (a TUN device whose other side is the kernel's own stack, which is how the simulated internet
+//! meets real programs).
+//!
+//! Nothing here is asynchronous and nothing starts a thread. This is the only crate of the
+//! probing side with unsafe code; each block says why it is sound.
+
+mod batch;
+mod clock;
+mod error;
+mod filter;
+mod netlink;
+mod port;
+mod probe_port;
+mod raw;
+mod ring;
+mod run;
+mod sys;
+mod tun;
+
+pub mod capability;
+pub mod route;
+
+pub use batch::Batch;
+pub use capability::Capability;
+pub use clock::{Clock, KernelTime};
+pub use error::Error;
+pub use port::{Port, Progress, Then};
+pub use probe_port::{Mode, ProbePort, ProbePortOptions};
+pub use run::{Observer, Turn, run};
+pub use tun::{Tun, TunOptions};

@@ -1,0 +1,204 @@
+//! The few requests to the kernel's routing tables that plumb makes (rtnetlink(7)).
+
+use core::net::IpAddr;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+
+use crate::sys;
+
+/// A connection to the kernel's routing tables in the network namespace it was opened in.
+#[derive(Debug)]
+pub(crate) struct Netlink {
+    socket: OwnedFd,
+}
+
+impl Netlink {
+    pub(crate) fn open() -> io::Result<Self> {
+        let socket = sys::socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE)?;
+        // Answers come from within the send call, so they are there when it returns.
+        Ok(Self { socket })
+    }
+
+    /// Brings an interface up, with this MTU if one is given.
+    pub(crate) fn set_up(&self, interface: u32, mtu: Option<u32>) -> io::Result<()> {
+        let mut request = Request::new(libc::RTM_NEWLINK, 0);
+        let up = libc::IFF_UP.cast_unsigned();
+        request.bytes(&[0; 4]); // family, padding, type
+        request.bytes(&interface.to_ne_bytes());
+        request.bytes(&up.to_ne_bytes());
+        request.bytes(&up.to_ne_bytes()); // which flags change
+        if let Some(mtu) = mtu {
+            request.attribute(libc::IFLA_MTU, &mtu.to_ne_bytes());
+        }
+        self.change(request)
+    }
+
+    /// Gives an interface an address, usable at once.
+    pub(crate) fn add_address(
+        &self,
+        interface: u32,
+        address: IpAddr,
+        prefix_len: u8,
+    ) -> io::Result<()> {
+        let mut request = Request::new(libc::RTM_NEWADDR, CREATE);
+        // No duplicate address detection, during which an IPv6 address cannot be used.
+        request.bytes(&[family(address), prefix_len, IFA_F_NODAD, 0]);
+        request.bytes(&interface.to_ne_bytes());
+        request.address(libc::IFA_LOCAL, address);
+        request.address(libc::IFA_ADDRESS, address);
+        self.change(request)
+    }
+
+    /// Adds a route to a prefix; through a gateway, or on the link.
+    pub(crate) fn add_route(
+        &self,
+        interface: u32,
+        destination: IpAddr,
+        prefix_len: u8,
+        gateway: Option<IpAddr>,
+    ) -> io::Result<()> {
+        let mut request = Request::new(libc::RTM_NEWROUTE, CREATE);
+        let scope = match (destination, gateway) {
+            (IpAddr::V4(_), None) => libc::RT_SCOPE_LINK,
+            _ => libc::RT_SCOPE_UNIVERSE,
+        };
+        request.bytes(&[
+            family(destination),
+            prefix_len,
+            0,
+            0,
+            libc::RT_TABLE_MAIN,
+            libc::RTPROT_STATIC,
+            scope,
+            libc::RTN_UNICAST,
+        ]);
+        request.bytes(&0u32.to_ne_bytes()); // flags
+        if prefix_len > 0 {
+            request.address(libc::RTA_DST, destination);
+        }
+        if let Some(gateway) = gateway {
+            request.address(libc::RTA_GATEWAY, gateway);
+        }
+        request.attribute(libc::RTA_OIF, &interface.to_ne_bytes());
+        self.change(request)
+    }
+
+    /// Sends a request and reads its acknowledgement.
+    fn change(&self, request: Request) -> io::Result<()> {
+        let message = request.finish();
+        send(&self.socket, &message, SendFlags::empty())?;
+        let mut answer = [0; 4096];
+        let (len, _) = recv(&self.socket, &mut answer[..], RecvFlags::empty())?;
+        acknowledgement(&answer[..len])
+    }
+}
+
+const CREATE: u16 = NLM_F_CREATE | NLM_F_EXCL;
+const NLM_F_REQUEST: u16 = 1;
+const NLM_F_ACK: u16 = 4;
+const NLM_F_EXCL: u16 = 0x200;
+const NLM_F_CREATE: u16 = 0x400;
+const NLMSG_ERROR: u16 = 2;
+const IFA_F_NODAD: u8 = 2;
+const HEADER_LEN: usize = 16;
+
+/// A message under construction.
+struct Request(Vec<u8>);
+
+impl Request {
+    fn new(kind: u16, flags: u16) -> Self {
+        let mut bytes = Vec::with_capacity(128);
+        bytes.extend(0u32.to_ne_bytes()); // length, filled in at the end
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend((flags | NLM_F_REQUEST | NLM_F_ACK).to_ne_bytes());
+        bytes.extend([0; 8]); // sequence number, port
+        Self(bytes)
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.0.extend(bytes);
+    }
+
+    fn attribute(&mut self, kind: u16, payload: &[u8]) {
+        let len = u16::try_from(4 + payload.len()).unwrap_or(u16::MAX);
+        self.0.extend(len.to_ne_bytes());
+        self.0.extend(kind.to_ne_bytes());
+        self.0.extend(payload);
+        self.0.resize(self.0.len().next_multiple_of(4), 0);
+    }
+
+    fn address(&mut self, kind: u16, address: IpAddr) {
+        match address {
+            IpAddr::V4(v4) => self.attribute(kind, &v4.octets()),
+            IpAddr::V6(v6) => self.attribute(kind, &v6.octets()),
+        }
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        let len = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
+        self.0[..4].copy_from_slice(&len.to_ne_bytes());
+        self.0
+    }
+}
+
+/// Reads the answer to a request for change: an error message whose code 0 means done.
+fn acknowledgement(answer: &[u8]) -> io::Result<()> {
+    let kind = answer.get(4..6).map(|b| u16::from_ne_bytes([b[0], b[1]]));
+    let code = answer.get(HEADER_LEN..HEADER_LEN + 4);
+    match (kind, code) {
+        (Some(NLMSG_ERROR), Some(c)) => match i32::from_ne_bytes([c[0], c[1], c[2], c[3]]) {
+            0 => Ok(()),
+            code => Err(io::Error::from_raw_os_error(-code)),
+        },
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+const fn family(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(_) => 2,
+        IpAddr::V6(_) => 10,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_are_padded_to_four_bytes_and_the_length_is_filled_in() {
+        let mut request = Request::new(24, 0);
+        request.attribute(7, &[1, 2, 3, 4, 5]);
+        let bytes = request.finish();
+        assert_eq!(bytes.len(), HEADER_LEN + 12);
+        assert_eq!(bytes[..4], u32::to_ne_bytes(28));
+        assert_eq!(bytes[16..18], u16::to_ne_bytes(9));
+        assert_eq!(bytes[20..], [1, 2, 3, 4, 5, 0, 0, 0]);
+    }
+
+    #[test]
+    fn answers_are_read_whatever_they_are() {
+        let mut answer = [0; 36];
+        answer[4] = 2;
+        assert!(acknowledgement(&answer).is_ok());
+        answer[16..20].copy_from_slice(&(-libc::EEXIST).to_ne_bytes());
+        let error = acknowledgement(&answer).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EEXIST));
+        for len in 0..20 {
+            assert!(acknowledgement(&answer[..len]).is_err());
+        }
+    }
+
+    #[test]
+    fn the_kernel_answers_a_request_about_no_interface() {
+        let netlink = Netlink::open().unwrap();
+        let error = netlink.set_up(0x7fff_fff0, None).unwrap_err();
+        let errno = error.raw_os_error();
+        assert!(
+            [Some(libc::ENODEV), Some(libc::EPERM)].contains(&errno),
+            "{error}"
+        );
+    }
+}

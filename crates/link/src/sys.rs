@@ -1,0 +1,295 @@
+//! The system calls that no safe wrapper covers, each behind a safe function.
+
+use core::mem::{self, MaybeUninit};
+use core::net::{Ipv4Addr, Ipv6Addr};
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use libc::{c_int, c_void, socklen_t};
+
+/// Opens a socket that is not inherited by programs and never blocks.
+pub(crate) fn socket(domain: c_int, kind: c_int, protocol: c_int) -> io::Result<OwnedFd> {
+    // SAFETY: no pointers are involved.
+    let fd = unsafe {
+        libc::socket(
+            domain,
+            kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK,
+            protocol,
+        )
+    };
+    check(fd)?;
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Types that the kernel reads or writes byte by byte: no padding, no pointers that outlive the
+/// call, and every bit pattern is a value.
+///
+/// # Safety
+/// The implementor must be such a type.
+pub(crate) unsafe trait Plain {}
+// SAFETY: integers have no padding and no invalid values.
+unsafe impl Plain for c_int {}
+// SAFETY: as above.
+unsafe impl Plain for u8 {}
+// SAFETY: four 32-bit integers.
+unsafe impl Plain for libc::tpacket_req {}
+// SAFETY: two 32-bit integers.
+unsafe impl Plain for libc::tpacket_stats {}
+// SAFETY: two 32-bit integers.
+unsafe impl Plain for [u32; 2] {}
+
+/// Sets a socket option.
+pub(crate) fn set_option<T: Plain>(
+    fd: BorrowedFd<'_>,
+    level: c_int,
+    name: c_int,
+    value: &T,
+) -> io::Result<()> {
+    // SAFETY: the kernel reads `size_of::<T>()` bytes from a live reference, and keeps no pointer.
+    check(unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            level,
+            name,
+            core::ptr::from_ref(value).cast::<c_void>(),
+            socklen::<T>(),
+        )
+    })
+}
+
+/// Reads a socket option of fixed size.
+pub(crate) fn option<T: Plain>(fd: BorrowedFd<'_>, level: c_int, name: c_int) -> io::Result<T> {
+    let mut value = MaybeUninit::<T>::zeroed();
+    let mut len = socklen::<T>();
+    // SAFETY: the kernel writes at most `len` bytes into `value`, which has as many.
+    check(unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            level,
+            name,
+            value.as_mut_ptr().cast::<c_void>(),
+            &raw mut len,
+        )
+    })?;
+    // SAFETY: `T` is `Plain`, so zeroed bytes with a written prefix are a value.
+    Ok(unsafe { value.assume_init() })
+}
+
+/// Attaches a classic BPF program to a socket.
+pub(crate) fn attach_filter(fd: BorrowedFd<'_>, program: &[libc::sock_filter]) -> io::Result<()> {
+    let program = libc::sock_fprog {
+        len: u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
+        filter: program.as_ptr().cast_mut(),
+    };
+    // SAFETY: `program` points to `len` instructions that live through the call; the kernel copies
+    // and verifies them, and writes nothing.
+    check(unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast::<c_void>(),
+            socklen::<libc::sock_fprog>(),
+        )
+    })
+}
+
+/// Ties a socket to a network interface.
+pub(crate) fn bind_to_interface(fd: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+    let len = socklen_t::try_from(name.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: the kernel reads `len` bytes of a live string and keeps no pointer.
+    check(unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_BINDTODEVICE,
+            name.as_ptr().cast::<c_void>(),
+            len,
+        )
+    })
+}
+
+/// Binds a packet socket to a protocol (EtherType) and an interface index, 0 for all.
+pub(crate) fn bind_packet(fd: BorrowedFd<'_>, ethertype: u16, interface: u32) -> io::Result<()> {
+    let address = link_layer(ethertype, interface)?;
+    // SAFETY: the kernel reads one `sockaddr_ll` from a live reference.
+    check(unsafe {
+        libc::bind(
+            fd.as_raw_fd(),
+            (&raw const address).cast::<libc::sockaddr>(),
+            socklen::<libc::sockaddr_ll>(),
+        )
+    })
+}
+
+/// The index of a network interface, `None` if there is none of this name.
+pub(crate) fn interface_index(name: &str) -> Option<u32> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: `name` is a live string with a terminating zero.
+    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
+        0 => None,
+        index => Some(index),
+    }
+}
+
+/// Says whether an interface exists and is administratively up.
+pub(crate) fn interface_is_up(name: &str) -> bool {
+    let Ok(socket) = socket(libc::AF_INET, libc::SOCK_DGRAM, 0) else {
+        return false;
+    };
+    let Ok(mut request) = interface_request(name) else {
+        return false;
+    };
+    // SAFETY: SIOCGIFFLAGS reads and writes one `ifreq`, which lives through the call.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request) };
+    // SAFETY: on success the kernel has written the flags; before, they were zero.
+    let flags = unsafe { request.ifr_ifru.ifru_flags };
+    result == 0 && c_int::from(flags) & libc::IFF_UP != 0
+}
+
+/// Where a datagram goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Address {
+    /// An IPv4 host.
+    V4(Ipv4Addr),
+    /// An IPv6 host, with the interface for a link-local address, else 0.
+    V6(Ipv6Addr, u32),
+}
+
+/// Most datagrams of one [`send_many`].
+pub(crate) const SEND_MANY: usize = crate::Batch::CAPACITY;
+
+/// Sends datagrams with one call and returns how many the kernel took, which is at least one.
+/// The error is that of the first, if it did not take that. More than [`SEND_MANY`] are left out.
+pub(crate) fn send_many<'a>(
+    fd: BorrowedFd<'_>,
+    datagrams: impl Iterator<Item = (Address, &'a [u8])>,
+) -> io::Result<usize> {
+    let mut names = [const { MaybeUninit::<libc::sockaddr_in6>::uninit() }; SEND_MANY];
+    let mut vectors = [const { MaybeUninit::<libc::iovec>::uninit() }; SEND_MANY];
+    let mut messages = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; SEND_MANY];
+    let mut count = 0;
+    for (((name, vector), message), (to, payload)) in names
+        .iter_mut()
+        .zip(&mut vectors)
+        .zip(&mut messages)
+        .zip(datagrams)
+    {
+        let name_len = write_address(name, to);
+        let vector = vector.write(libc::iovec {
+            iov_base: payload.as_ptr().cast_mut().cast::<c_void>(),
+            iov_len: payload.len(),
+        });
+        // SAFETY: all-zero is a valid `mmsghdr`: null pointers with zero lengths.
+        let header = message.write(unsafe { mem::zeroed() });
+        header.msg_hdr.msg_name = name.as_mut_ptr().cast::<c_void>();
+        header.msg_hdr.msg_namelen = name_len;
+        header.msg_hdr.msg_iov = vector;
+        header.msg_hdr.msg_iovlen = 1;
+        count += 1;
+    }
+    // SAFETY: the first `count` messages were written above; each points to a name, a vector and a
+    // payload that live until the end of this function. The kernel writes only `msg_len`.
+    let sent = unsafe {
+        libc::sendmmsg(
+            fd.as_raw_fd(),
+            messages.as_mut_ptr().cast::<libc::mmsghdr>(),
+            count,
+            libc::MSG_DONTWAIT,
+        )
+    };
+    check(sent)?;
+    usize::try_from(sent).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+/// Turns a device descriptor of /dev/net/tun into the device `name` (an empty name lets the kernel
+/// choose) and returns the name it has.
+pub(crate) fn tun_set_iff(fd: BorrowedFd<'_>, name: &str, flags: c_int) -> io::Result<String> {
+    let mut request = interface_request(name)?;
+    request.ifr_ifru.ifru_flags =
+        libc::c_short::try_from(flags).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: TUNSETIFF reads and writes one `ifreq`, which lives through the call.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETIFF, &raw mut request) })?;
+    let name = request.ifr_name.iter().take_while(|c| **c != 0);
+    let name: Vec<u8> = name.map(|c| c.cast_unsigned()).collect();
+    String::from_utf8(name).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+/// A request about the interface `name`, all else zero.
+fn interface_request(name: &str) -> io::Result<libc::ifreq> {
+    // SAFETY: all-zero is a valid `ifreq`.
+    let mut request: libc::ifreq = unsafe { mem::zeroed() };
+    if name.len() >= request.ifr_name.len() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from.cast_signed();
+    }
+    Ok(request)
+}
+
+/// Turns the -1 of a failed call into the error that `errno` holds.
+pub(crate) fn check(result: c_int) -> io::Result<()> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "types given to the kernel are small"
+)]
+const fn socklen<T>() -> socklen_t {
+    size_of::<T>() as socklen_t
+}
+
+fn link_layer(ethertype: u16, interface: u32) -> io::Result<libc::sockaddr_ll> {
+    Ok(libc::sockaddr_ll {
+        sll_family: AF_PACKET,
+        sll_protocol: ethertype.to_be(),
+        sll_ifindex: c_int::try_from(interface).map_err(|_| io::ErrorKind::InvalidInput)?,
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 0,
+        sll_addr: [0; 8],
+    })
+}
+
+const AF_PACKET: libc::c_ushort = 17;
+const AF_INET: libc::sa_family_t = 2;
+const AF_INET6: libc::sa_family_t = 10;
+
+/// Writes a socket address into room for the larger kind, and returns its length.
+fn write_address(name: &mut MaybeUninit<libc::sockaddr_in6>, to: Address) -> socklen_t {
+    match to {
+        Address::V4(address) => {
+            let v4 = libc::sockaddr_in {
+                sin_family: AF_INET,
+                sin_port: 0,
+                sin_addr: libc::in_addr {
+                    s_addr: u32::from_ne_bytes(address.octets()),
+                },
+                sin_zero: [0; 8],
+            };
+            // SAFETY: `sockaddr_in6` is larger than `sockaddr_in` and at least as aligned.
+            unsafe { name.as_mut_ptr().cast::<libc::sockaddr_in>().write(v4) };
+            socklen::<libc::sockaddr_in>()
+        }
+        Address::V6(address, scope) => {
+            name.write(libc::sockaddr_in6 {
+                sin6_family: AF_INET6,
+                sin6_port: 0,
+                sin6_flowinfo: 0,
+                sin6_addr: libc::in6_addr {
+                    s6_addr: address.octets(),
+                },
+                sin6_scope_id: scope,
+            });
+            socklen::<libc::sockaddr_in6>()
+        }
+    }
+}
