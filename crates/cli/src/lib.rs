@@ -11,8 +11,10 @@ pub mod command;
 pub mod exit;
 pub mod output;
 pub mod settings;
+pub mod targets;
 
 mod live;
+mod names;
 
 use std::ffi::OsString;
 use std::io::Write;

@@ -23,7 +23,6 @@ mod sys;
 mod tun;
 
 pub mod capability;
-pub mod namespace;
 pub mod route;
 
 pub use batch::Batch;

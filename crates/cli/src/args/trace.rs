@@ -43,7 +43,7 @@ pub struct Trace {
     #[arg(short, long, value_name = "TTL", help_heading = PROBES, default_value_t = 32, value_parser = clap::value_parser!(u8).range(1..))]
     pub max_hops: u8,
     /// Probes per hop before it counts as silent.
-    #[arg(short = 'q', long, value_name = "COUNT", help_heading = PROBES, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..))]
+    #[arg(short = 'q', long, value_name = "COUNT", help_heading = PROBES, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=15))]
     pub attempts: u8,
     /// Consecutive silent hops that end a trace.
     #[arg(short, long, value_name = "COUNT", help_heading = PROBES, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
@@ -62,7 +62,7 @@ pub struct Trace {
     pub dscp: u8,
     /// Flow identifier (ICMP identifier, or source port); another takes another way through load
     /// balancers [default: a different one for each trace].
-    #[arg(long, value_name = "NUMBER", help_heading = PROBES)]
+    #[arg(long, value_name = "NUMBER", help_heading = PROBES, value_parser = clap::value_parser!(u16).range(1..=65534))]
     pub flow: Option<u16>,
     /// Source address.
     #[arg(short, long, value_name = "ADDRESS", help_heading = PROBES)]
@@ -70,8 +70,7 @@ pub struct Trace {
     /// Interface to send from.
     #[arg(short, long, value_name = "NAME", help_heading = PROBES, value_hint = ValueHint::Other)]
     pub interface: Option<String>,
-    /// How packets reach the network: raw or packet sockets need CAP_NET_RAW, unprivileged needs
-    /// nothing but shows no labels.
+    /// How packets reach the network; raw sockets need CAP_NET_RAW.
     #[arg(long, value_enum, help_heading = PROBES, default_value_t = ModeName::Auto)]
     pub mode: ModeName,
 
@@ -139,6 +138,15 @@ pub struct Trace {
     /// Continuous view in the terminal.
     #[arg(long, help_heading = OUTPUT)]
     pub live: bool,
+    /// With --live: time between rounds.
+    #[arg(long, value_name = "TIME", help_heading = OUTPUT, default_value = "1s")]
+    pub interval: Seconds,
+    /// With --live: rounds per target [default: no end].
+    #[arg(long, value_name = "COUNT", help_heading = OUTPUT, value_parser = clap::value_parser!(u64).range(1..))]
+    pub rounds: Option<u64>,
+    /// With --live: time between looks for tunnels; 0 looks in the first round only.
+    #[arg(long, value_name = "TIME", help_heading = OUTPUT, default_value = "1m")]
+    pub recheck: Seconds,
     /// Show how far a list has come, on standard error.
     #[arg(long, value_enum, value_name = "WHEN", help_heading = OUTPUT, default_value_t = ProgressWhen::Auto)]
     pub progress: ProgressWhen,
@@ -168,10 +176,6 @@ pub enum ModeName {
     Auto,
     /// Raw IP sockets.
     Raw,
-    /// Packet sockets.
-    Packet,
-    /// ICMP datagram sockets.
-    Unprivileged,
 }
 
 /// `--reveal`.

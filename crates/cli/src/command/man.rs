@@ -27,7 +27,10 @@ pub(super) fn pages(directory: &Path) -> anyhow::Result<Exit> {
 
 /// Writes the page of `command`, then those of the visible commands below it.
 fn write(command: &clap::Command, directory: &Path) -> anyhow::Result<()> {
-    let page = Man::new(command.clone()).date("");
+    let page = Man::new(command.clone())
+        .date("")
+        .manual("plumb")
+        .source(concat!("plumb ", env!("CARGO_PKG_VERSION")));
     let path = directory.join(page.get_filename());
     let mut text = Vec::new();
     page.render(&mut text)?;

@@ -2,10 +2,15 @@
 
 mod config;
 mod doctor;
+mod dry_run;
+mod interrupt;
 mod lab;
 mod man;
+mod network;
 mod ping;
 mod schema;
+mod session;
+mod status;
 mod trace;
 
 use std::process::ExitCode;

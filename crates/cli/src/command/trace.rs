@@ -1,10 +1,197 @@
 //! `plumb trace`.
 
-use crate::args::Trace;
+use core::net::IpAddr;
+use core::time::Duration;
+use std::collections::VecDeque;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use plumb_link::Clock;
+use plumb_probe::{Event, Job, TraceOptions};
+use plumb_record::{Method, StopReason, Trace, TraceSchema};
+use plumb_wire::Instant;
+
+use super::network::Way;
+use super::session::{self, Ending, News, Plan, Run, Work};
+use crate::args;
 use crate::exit::Exit;
+use crate::names::{Lookup, Names};
+use crate::output::pcapng::Capture;
+use crate::output::scamper_json::Context;
+use crate::output::style::Look;
+use crate::output::table::Table;
+use crate::output::trace_sink::{TraceFormat, TraceSink};
 use crate::settings::TraceSettings;
 
-pub(super) fn run(args: Trace) -> anyhow::Result<Exit> {
+pub(super) fn run(args: args::Trace) -> anyhow::Result<Exit> {
     let settings = TraceSettings::resolve(args)?;
-    anyhow::bail!("{settings:?}: this build has no driver")
+    if settings.dry_run {
+        return super::dry_run::trace(&settings);
+    }
+    let clock = Clock::new();
+    let out = open(settings.output.as_deref())?;
+    let capture = settings
+        .pcap
+        .as_deref()
+        .map(|path| Capture::create(path, clock))
+        .transpose()?;
+    let mut work = Tracing {
+        options: Arc::new(settings.options),
+        sink: TraceSink::new(out, format(&settings)),
+        names: settings.names.then(Names::new),
+        unnamed: VecDeque::new(),
+    };
+    session::run(
+        Plan {
+            way: Way {
+                mode: settings.mode,
+                source: settings.source,
+                interface: settings.interface,
+                family: settings.family,
+            },
+            input: settings.input,
+            family: settings.family,
+            engine: settings.engine,
+            seed: settings.seed,
+            capture,
+            progress: settings.progress,
+            clock,
+        },
+        &mut work,
+    )
+}
+
+/// Standard output or a file, with a buffer.
+pub(super) fn open(path: Option<&Path>) -> anyhow::Result<BufWriter<Box<dyn Write>>> {
+    let out: Box<dyn Write> = match path {
+        Some(path) => Box::new(
+            std::fs::File::create(path)
+                .with_context(|| format!("cannot write to {}", path.display()))?,
+        ),
+        None => Box::new(io::stdout()),
+    };
+    Ok(BufWriter::with_capacity(1 << 16, out))
+}
+
+/// Longest time that a trace waits for the names on it.
+const NAME_PATIENCE: Duration = Duration::from_secs(5);
+/// Time between two looks for names that have come.
+const NAME_LOOK: Duration = Duration::from_millis(10);
+
+struct Tracing {
+    options: Arc<TraceOptions>,
+    sink: TraceSink<BufWriter<Box<dyn Write>>>,
+    names: Option<Names>,
+    /// Traces that wait for names, with when that began.
+    unnamed: VecDeque<(Instant, Trace)>,
+}
+
+impl Work for Tracing {
+    fn job(&self, src: IpAddr, dst: IpAddr) -> Job {
+        Job::Trace(plumb_probe::Trace {
+            src,
+            dst,
+            options: Arc::clone(&self.options),
+        })
+    }
+
+    fn start(&mut self, run: &Run) -> io::Result<()> {
+        self.sink.start(&run.start_record(TraceSchema::V1))
+    }
+
+    fn event(&mut self, event: Event, name: Option<&str>, run: &Run) -> io::Result<News> {
+        let Event::Trace {
+            started, mut trace, ..
+        } = event
+        else {
+            return Ok(News::Nothing);
+        };
+        trace.start = run.wall(started);
+        trace.dst_name = name.map(str::to_owned);
+        let news = News::Finished {
+            reached: trace.stop_reason == StopReason::Completed,
+            tunnels: trace.tunnels.len() as u64,
+        };
+        if let Some(names) = &mut self.names {
+            for addr in addresses(&trace) {
+                names.lookup(addr);
+            }
+            self.unnamed.push_back((run.now, *trace));
+        } else {
+            self.sink.trace(&trace)?;
+        }
+        Ok(news)
+    }
+
+    fn idle(&mut self, now: Instant) -> io::Result<Option<Duration>> {
+        let Some(names) = &mut self.names else {
+            return Ok(None);
+        };
+        names.receive();
+        while let Some((since, trace)) = self.unnamed.front_mut() {
+            let waits = addresses(trace).any(|addr| *names.lookup(addr) == Lookup::Asked);
+            if waits && now.since(*since) < NAME_PATIENCE {
+                return Ok(Some(NAME_LOOK));
+            }
+            for hop in &mut trace.hops {
+                if let Some(Lookup::Answered(name)) = hop.addr.map(|addr| names.lookup(addr)) {
+                    hop.name.clone_from(name);
+                }
+            }
+            self.sink.trace(trace)?;
+            self.unnamed.pop_front();
+        }
+        Ok(None)
+    }
+
+    fn pending(&self) -> usize {
+        self.unnamed.len()
+    }
+
+    fn progress(&mut self, run: &Run) -> io::Result<()> {
+        self.sink.progress(&run.progress_record(TraceSchema::V1))
+    }
+
+    fn end(&mut self, run: &Run, end: &Ending) -> io::Result<()> {
+        for (_, trace) in self.unnamed.drain(..) {
+            self.sink.trace(&trace)?;
+        }
+        self.sink.end(&run.end_record(TraceSchema::V1, end))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.sink.flush()
+    }
+}
+
+/// The addresses on a path that have names.
+fn addresses(trace: &Trace) -> impl Iterator<Item = IpAddr> + '_ {
+    trace.hops.iter().filter_map(|hop| hop.addr)
+}
+
+fn format(settings: &TraceSettings) -> TraceFormat {
+    let verbose = settings.verbose;
+    match settings.format {
+        args::Format::Table => TraceFormat::Table(Table {
+            look: match settings.output {
+                Some(_) => Look::of_file(),
+                None => Look::of_stdout(),
+            },
+            verbose,
+        }),
+        args::Format::Json => TraceFormat::Json,
+        args::Format::Tnt => TraceFormat::Tnt(verbose),
+        args::Format::ScamperJson => TraceFormat::ScamperJson(Context {
+            attempts: settings.options.attempts,
+            max_ttl: settings.options.max_ttl,
+            wait_s: settings.options.wait.as_secs().max(1),
+            tos: settings.options.tos,
+            probe_size: settings.options.size.max(match settings.options.method {
+                Method::IcmpParis | Method::UdpParis => 44,
+                Method::TcpParis => 40,
+            }),
+        }),
+    }
 }

@@ -1,3 +1,17 @@
 //! What is printed, one format a module.
 
 pub mod schema;
+
+pub(crate) mod pcapng;
+pub(crate) mod ping_sink;
+pub(crate) mod scamper_json;
+pub(crate) mod style;
+pub(crate) mod table;
+pub(crate) mod text;
+pub(crate) mod trace_sink;
+
+mod path;
+mod tnt;
+
+#[cfg(test)]
+mod fixtures;

@@ -2,6 +2,7 @@
 
 use core::fmt;
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction};
@@ -95,7 +96,9 @@ impl Layers {
         for path in &sources.files {
             match std::fs::read_to_string(path) {
                 Ok(text) => layers.add_file(path, &text)?,
-                Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound) => {}
+                // The home of another user, as with `sudo -u`, is as good as none.
+                Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
+                }
                 Err(e) => return Err(Failure::usage(format!("{}: {e}", path.display()))),
             }
         }
@@ -200,6 +203,11 @@ impl Layers {
         origin: Origin,
     ) -> Result<(), Failure> {
         check(section, key, &value).map_err(|e| Failure::usage(format!("{origin}: {e}")))?;
+        let value = if is_flag(section, key) {
+            (boolean(&value) == Some(true)).to_string()
+        } else {
+            value
+        };
         self.values
             .entry((section.to_owned(), key.to_owned()))
             .or_insert(Setting {

@@ -6,10 +6,9 @@
 
 mod layers;
 mod nearest;
-pub(crate) use nearest::nearest;
 mod ping;
 mod trace;
 
 pub use layers::{Layers, Origin, SECTIONS, Setting, Sources};
 pub use ping::PingSettings;
-pub use trace::{Family, Input, TraceSettings};
+pub use trace::{Family, Input, LiveSettings, TraceSettings};

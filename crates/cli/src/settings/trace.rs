@@ -58,14 +58,25 @@ pub struct TraceSettings {
     pub pcap: Option<PathBuf>,
     /// Whether names of hops are looked up.
     pub names: bool,
-    /// Whether this is the continuous view.
-    pub live: bool,
+    /// The pace of the continuous view, if that is wanted.
+    pub live: Option<LiveSettings>,
     /// Whether progress may be shown.
     pub progress: bool,
     /// Whether probes are only printed.
     pub dry_run: bool,
     /// Whether more of each reply is shown.
     pub verbose: bool,
+}
+
+/// The pace of the continuous view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LiveSettings {
+    /// Time from the start of one round to that of the next.
+    pub interval: Duration,
+    /// Rounds per target; `None` for no end.
+    pub rounds: Option<u64>,
+    /// Time between looks for tunnels; `None` for the first round only.
+    pub recheck: Option<Duration>,
 }
 
 impl TraceSettings {
@@ -99,6 +110,14 @@ impl TraceSettings {
                  --output nor --format",
             ));
         }
+        if args.live && args.interval.0.is_zero() {
+            return Err(Failure::usage("--interval must be more than 0"));
+        }
+        let live = args.live.then_some(LiveSettings {
+            interval: args.interval.0,
+            rounds: args.rounds,
+            recheck: Some(args.recheck.0).filter(|time| !time.is_zero()),
+        });
         let tunnels = (!args.no_tunnels).then_some(TunnelOptions {
             reveal: args.reveal.into(),
             frpla_threshold: args.frpla,
@@ -143,7 +162,7 @@ impl TraceSettings {
             output: args.output,
             pcap: args.pcap,
             names: args.names,
-            live: args.live,
+            live,
             progress: args.progress == ProgressWhen::Auto,
             dry_run: args.dry_run,
             verbose: args.verbose,

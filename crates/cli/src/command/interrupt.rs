@@ -1,0 +1,41 @@
+//! ^C: the first ends the round, the second quits.
+
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::low_level::pipe;
+
+/// Counts the signals that ask plumb to end.
+#[derive(Debug)]
+pub(crate) struct Interrupts {
+    stream: UnixStream,
+    seen: usize,
+}
+
+impl Interrupts {
+    /// Takes over SIGINT, SIGTERM and SIGHUP.
+    pub(crate) fn watch() -> io::Result<Self> {
+        let (stream, far) = UnixStream::pair()?;
+        stream.set_nonblocking(true)?;
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            pipe::register(signal, far.try_clone()?)?;
+        }
+        Ok(Self { stream, seen: 0 })
+    }
+
+    /// How many have come.
+    pub(crate) fn count(&mut self) -> usize {
+        let mut bytes = [0; 16];
+        while let Ok(read @ 1..) = self.stream.read(&mut bytes) {
+            self.seen += read;
+        }
+        self.seen
+    }
+
+    /// What becomes readable when one comes.
+    pub(crate) fn fd(&self) -> io::Result<impl AsFd + use<>> {
+        self.stream.try_clone()
+    }
+}

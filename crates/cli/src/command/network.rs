@@ -1,0 +1,107 @@
+//! The way to the network: sockets, source addresses, and what to say when it is barred.
+
+use core::net::{IpAddr, SocketAddr};
+use std::net::UdpSocket;
+
+use plumb_link::route::{RouteError, Sources};
+use plumb_link::{Capability, Mode, ProbePort, ProbePortOptions};
+
+use crate::args::ModeName;
+use crate::exit::Failure;
+use crate::settings::Family;
+
+/// How the user wants packets to go.
+#[derive(Clone, Debug)]
+pub(crate) struct Way {
+    /// Kind of sockets.
+    pub(crate) mode: ModeName,
+    /// Source address, if the user chose one.
+    pub(crate) source: Option<IpAddr>,
+    /// Interface, if the user chose one.
+    pub(crate) interface: Option<String>,
+    /// IP version of the targets.
+    pub(crate) family: Family,
+}
+
+impl Way {
+    /// Opens the sockets, then gives up every privilege that is left.
+    pub(crate) fn open(&self) -> Result<ProbePort, Failure> {
+        let options = ProbePortOptions {
+            mode: self.mode.into(),
+            interface: self.interface.clone(),
+            ipv4: self.family != Family::V6,
+            ipv6: self.family != Family::V4,
+            ..ProbePortOptions::default()
+        };
+        let port = ProbePort::open(&options).map_err(|error| explain(&error))?;
+        plumb_link::capability::drop_all().map_err(|e| Failure::permission(e.to_string()))?;
+        Ok(port)
+    }
+
+    /// What answers which source address leads to a destination.
+    pub(crate) fn sources(&self) -> Result<SourceChoice, Failure> {
+        let chosen = match self.source {
+            Some(source) => {
+                UdpSocket::bind(SocketAddr::new(source, 0)).map_err(|_| {
+                    Failure::usage(format!(
+                        "no interface of this system has the address {source}"
+                    ))
+                })?;
+                Some(source)
+            }
+            None => None,
+        };
+        let routes = Sources::new(self.interface.as_deref())
+            .map_err(|error| Failure::usage(error.to_string()))?;
+        Ok(SourceChoice { chosen, routes })
+    }
+}
+
+/// Chooses source addresses.
+#[derive(Debug)]
+pub(crate) struct SourceChoice {
+    chosen: Option<IpAddr>,
+    routes: Sources,
+}
+
+impl SourceChoice {
+    /// The source address of packets to `destination`.
+    pub(crate) fn source_for(&mut self, destination: IpAddr) -> Result<IpAddr, RouteError> {
+        match self.chosen {
+            Some(source) if source.is_ipv4() == destination.is_ipv4() => Ok(source),
+            _ => self.routes.source_for(destination),
+        }
+    }
+}
+
+impl From<ModeName> for Mode {
+    fn from(name: ModeName) -> Self {
+        match name {
+            ModeName::Auto => Self::Auto,
+            ModeName::Raw => Self::Raw,
+        }
+    }
+}
+
+/// Why the sockets could not be had, and the ways out.
+fn explain(error: &plumb_link::Error) -> Failure {
+    match error.capability() {
+        Some(capability) => Failure::permission(format!("{error}; {}", ways_out(capability))),
+        None => Failure::usage(error.to_string()),
+    }
+}
+
+/// What helps against a missing capability, in a line.
+pub(crate) fn ways_out(capability: Capability) -> String {
+    let program = program();
+    let name = capability.name();
+    format!("run `sudo setcap {name}+ep {program}` once, or use sudo")
+}
+
+/// The path of this program, as `setcap` wants it.
+pub(crate) fn program() -> String {
+    std::env::current_exe()
+        .ok()
+        .and_then(|path| path.canonicalize().ok())
+        .map_or_else(|| "plumb".to_owned(), |path| path.display().to_string())
+}
