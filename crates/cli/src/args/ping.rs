@@ -8,7 +8,7 @@ use super::{ModeName, ProgressWhen, Rate, Seconds};
 
 /// Arguments of `plumb ping`.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = AFTER_HELP, group = ArgGroup::new("what").required(true).multiple(true))]
+#[command(args_override_self = true, after_help = AFTER_HELP, group = ArgGroup::new("what").required(true).multiple(true))]
 pub struct Ping {
     /// Name or address to ping; `-` reads a list from standard input.
     #[arg(value_name = "TARGET", group = "what", value_hint = ValueHint::Hostname)]

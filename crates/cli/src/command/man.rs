@@ -33,10 +33,36 @@ fn write(command: &clap::Command, directory: &Path) -> anyhow::Result<()> {
         .source(concat!("plumb ", env!("CARGO_PKG_VERSION")));
     let path = directory.join(page.get_filename());
     let mut text = Vec::new();
-    page.render(&mut text)?;
+    page.render_title(&mut text)?;
+    page.render_name_section(&mut text)?;
+    page.render_synopsis_section(&mut text)?;
+    page.render_description_section(&mut text)?;
+    page.render_options_section(&mut text)?;
+    if command.has_subcommands() {
+        page.render_subcommands_section(&mut text)?;
+    }
+    if let Some(notes) = command.get_after_help() {
+        text.extend(verbatim("EXAMPLES AND NOTES", &notes.to_string()).bytes());
+    }
     std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     command
         .get_subcommands()
         .filter(|sub| !sub.is_hide_set())
         .try_for_each(|sub| write(sub, directory))
+}
+
+/// A section whose lines stay as they are.
+fn verbatim(heading: &str, notes: &str) -> String {
+    let mut text = format!(".SH \"{heading}\"\n.nf\n");
+    for line in notes.lines() {
+        let line = line.replace('\\', "\\e").replace('-', "\\-");
+        // A line that begins with one of these would be a request to the formatter.
+        if line.starts_with(['.', '\'']) {
+            text.push_str("\\&");
+        }
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text.push_str(".fi\n");
+    text
 }
