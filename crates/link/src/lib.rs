@@ -23,6 +23,7 @@ mod sys;
 mod tun;
 
 pub mod capability;
+pub mod namespace;
 pub mod route;
 
 pub use batch::Batch;

@@ -1,9 +1,171 @@
 //! `plumb lab`: a simulated internet around a command.
 
+use core::net::IpAddr;
+use core::time::Duration;
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::args::Lab;
+use plumb_link::namespace::{self, Child};
+use plumb_link::{Clock, Error, Tun, TunOptions, Turn};
+use plumb_sim::{Network, Topology, labs};
+use plumb_wire::Instant;
+use serde::Serialize;
+
+use crate::args::{Lab, LabCommand};
+use crate::exit::Failure;
+use crate::settings::nearest;
 
 pub(super) fn run(args: Lab) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("{:?}: this build has no labs", args.command)
+    match args.command {
+        LabCommand::List { json } => list(json)?,
+        LabCommand::Show { lab } => {
+            io::stdout().write_all(source(&lab)?.as_bytes())?;
+        }
+        LabCommand::Run { lab, seed, command } => return inside(&lab, seed, command),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A line of `plumb lab list --json`.
+#[derive(Serialize)]
+struct Listed {
+    name: &'static str,
+    summary: &'static str,
+    targets: &'static [&'static str],
+}
+
+fn list(json: bool) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    for lab in labs() {
+        if json {
+            let line = Listed {
+                name: lab.name,
+                summary: lab.summary,
+                targets: lab.targets,
+            };
+            serde_json::to_writer(&mut out, &line)?;
+            writeln!(out)?;
+        } else {
+            writeln!(out, "{:15} {}", lab.name, lab.summary)?;
+            writeln!(out, "{:15} targets: {}", "", lab.targets.join(" "))?;
+        }
+    }
+    Ok(())
+}
+
+/// The TOML of a built-in lab, or of a file where the name says that it is one.
+fn source(lab: &str) -> Result<String, Failure> {
+    if let Some(found) = labs().iter().find(|l| l.name == lab) {
+        return Ok(found.toml.to_owned());
+    }
+    let is_file = lab.contains(['/', '.']);
+    if is_file {
+        return fs::read_to_string(lab)
+            .map_err(|e| Failure::usage(format!("cannot read the topology {lab}: {e}")));
+    }
+    let close = nearest(lab, labs().iter().map(|l| l.name)).unwrap_or_default();
+    Err(Failure::usage(format!(
+        "there is no lab {lab:?}; did you mean {close:?}? `plumb lab list` names them all"
+    )))
+}
+
+/// Runs a command in a private network whose uplink is the lab, and ends as the command does.
+fn inside(lab: &str, seed: Option<u64>, command: Vec<String>) -> anyhow::Result<ExitCode> {
+    let topology = Topology::from_toml(&source(lab)?)
+        .map_err(|e| Failure::usage(format!("topology {lab}: {e}")))?;
+    let mut network = Network::new(&topology, seed.unwrap_or_else(any_seed));
+    if command.is_empty() && io::stderr().is_terminal() {
+        let targets = addresses(&topology).join(" ");
+        writeln!(io::stderr(), "{}", topology.summary())?;
+        writeln!(
+            io::stderr(),
+            "try: plumb trace {targets}   (exit leaves the lab)"
+        )?;
+    }
+    namespace::enter().map_err(|e| barred(&e))?;
+    let vantage = network.vantage();
+    let options = TunOptions {
+        name: "uplink".to_owned(),
+        v4: vantage.v4,
+        v6: vantage.v6,
+        ..TunOptions::default()
+    };
+    let mut tun = Tun::create(&options).map_err(|e| barred(&e))?;
+    let command = if command.is_empty() {
+        vec![std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into())]
+    } else {
+        command.into_iter().map(OsString::from).collect()
+    };
+    let environment = [
+        ("PLUMB_LAB", OsString::from(lab)),
+        ("PLUMB_LAB_TARGETS", addresses(&topology).join(" ").into()),
+    ];
+    let child = Child::spawn(&command, &environment)?;
+    namespace::ignore_keyboard_signals();
+    let clock = Clock::new();
+    let mut status = Ok(None);
+    let mut look_again = Instant::ZERO;
+    plumb_link::run(
+        &mut network,
+        &mut tun,
+        &clock,
+        &[child.fd()],
+        &mut (),
+        |_, now| {
+            // A system call per packet would be felt.
+            if now < look_again {
+                return Turn::Continue {
+                    wake_at: Some(look_again),
+                };
+            }
+            look_again = now + LOOK_EVERY;
+            status = child.try_wait();
+            match status {
+                Ok(None) => Turn::Continue { wake_at: None },
+                Ok(Some(_)) | Err(_) => Turn::Stop,
+            }
+        },
+    )?;
+    Ok(ExitCode::from(status?.unwrap_or(1)))
+}
+
+/// How often the command is looked after while packets flow.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+fn addresses(topology: &Topology) -> Vec<String> {
+    topology.targets().iter().map(IpAddr::to_string).collect()
+}
+
+/// A different lab each time, where chance is part of it.
+fn any_seed() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(1, |since| {
+        since.as_secs() ^ u64::from(since.subsec_nanos()) << 32
+    })
+}
+
+/// Why there can be no private network here, and the ways out.
+fn barred(error: &Error) -> Failure {
+    let forbidden = namespace::why_forbidden();
+    let ways: Vec<String> = forbidden
+        .iter()
+        .map(|(setting, allow)| format!("{setting} forbids it: run `sudo {allow}`"))
+        .collect();
+    let message = if ways.is_empty() {
+        format!("{error}; use sudo, or see what `plumb doctor` says is missing")
+    } else {
+        format!("{error}; {}; or use sudo", ways.join("; "))
+    };
+    let denied = matches!(
+        error,
+        Error::System { source, .. } if source.kind() == io::ErrorKind::PermissionDenied
+    );
+    if denied || error.capability().is_some() {
+        Failure::permission(message)
+    } else {
+        Failure::usage(message)
+    }
 }

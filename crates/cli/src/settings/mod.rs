@@ -6,6 +6,7 @@
 
 mod layers;
 mod nearest;
+pub(crate) use nearest::nearest;
 mod ping;
 mod trace;
 

@@ -1,7 +1,7 @@
 //! The known word that an unknown one was probably meant to be.
 
 /// The candidate that takes the fewest edits to reach from `word`.
-pub(super) fn nearest<'a>(
+pub(crate) fn nearest<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {

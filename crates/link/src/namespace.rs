@@ -1,0 +1,203 @@
+//! A private network for a command: namespaces that vanish with the process that made them.
+//!
+//! [`enter`] moves the calling process into a network namespace of its own, and makes the next
+//! child the first process of a new PID namespace. [`Child::spawn`] starts a command there. When
+//! this process dies, however it dies, the kernel kills everything in that PID namespace, and with
+//! the last process go the network namespace and its devices: there is nothing to clean up.
+
+use core::mem::MaybeUninit;
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitStatus};
+
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitIdOptions, getgid, getuid, pidfd_open,
+    set_parent_process_death_signal,
+};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+
+use crate::netlink::Netlink;
+use crate::{Capability, Error, capability, sys};
+
+/// Moves the calling process into a private network, with the loopback interface up.
+///
+/// A process that may (CAP_SYS_ADMIN) keeps its user; any other becomes root of a new user
+/// namespace in which only its own user exists. Must be called while there is one thread.
+///
+/// # Errors
+/// If namespaces are forbidden; [`why_forbidden`] tells by what.
+pub fn enter() -> Result<(), Error> {
+    let (user, group) = (getuid().as_raw(), getgid().as_raw());
+    let own_user = !capability::has(Capability::SysAdmin);
+    let mut flags = UnshareFlags::NEWNET | UnshareFlags::NEWPID;
+    if own_user {
+        flags |= UnshareFlags::NEWUSER;
+    }
+    // SAFETY: no memory or descriptor table is unshared, which is what would concern other code.
+    unsafe { unshare_unsafe(flags) }
+        .map_err(|e| Error::privileged("make", "a private network", Capability::SysAdmin, e))?;
+    if own_user {
+        let map = |file: &str, content: String| {
+            fs::write(file, content).map_err(|e| Error::system("write", file, e))
+        };
+        map("/proc/self/setgroups", "deny".to_owned())?;
+        map("/proc/self/uid_map", format!("0 {user} 1"))?;
+        map("/proc/self/gid_map", format!("0 {group} 1"))?;
+    }
+    let loopback = sys::interface_index("lo").ok_or(Error::NoInterface("lo".to_owned()))?;
+    Netlink::open()
+        .and_then(|netlink| netlink.set_up(loopback, None))
+        .map_err(|e| Error::system("bring up", "the loopback interface", e))?;
+    // Unprivileged ping works inside, for whoever exists there.
+    let everyone = fs::write(PING_GROUP_RANGE, "0 2147483647");
+    if everyone.is_err() {
+        let _ = fs::write(PING_GROUP_RANGE, "0 0");
+    }
+    Ok(())
+}
+
+const PING_GROUP_RANGE: &str = "/proc/sys/net/ipv4/ping_group_range";
+
+/// The kernel settings that forbid unprivileged user namespaces here: each with the command that
+/// allows them.
+pub fn why_forbidden() -> Vec<(&'static str, &'static str)> {
+    const SETTINGS: [(&str, &str, &str); 3] = [
+        (
+            "/proc/sys/kernel/unprivileged_userns_clone",
+            "0",
+            "sysctl -w kernel.unprivileged_userns_clone=1",
+        ),
+        (
+            "/proc/sys/user/max_user_namespaces",
+            "0",
+            "sysctl -w user.max_user_namespaces=15000",
+        ),
+        (
+            "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+            "1",
+            "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
+        ),
+    ];
+    SETTINGS
+        .into_iter()
+        .filter(|(file, forbids, _)| {
+            fs::read_to_string(file).is_ok_and(|value| value.trim() == *forbids)
+        })
+        .map(|(file, _, allow)| (file, allow))
+        .collect()
+}
+
+/// A command that runs in the private network.
+#[derive(Debug)]
+pub struct Child {
+    process: OwnedFd,
+}
+
+impl Child {
+    /// Starts `command` with its arguments and these additional environment variables, with the
+    /// caller's standard streams. Must be called once, after [`enter`], while there is one thread.
+    ///
+    /// The command is the child of a process that does nothing but wait for it: the first process
+    /// of a PID namespace ignores all signals that it does not handle, Ctrl-C included.
+    ///
+    /// # Errors
+    /// If no process can be made. A command that cannot be run ends with status 127 or 126.
+    pub fn spawn(command: &[OsString], environment: &[(&str, OsString)]) -> Result<Self, Error> {
+        let failed = |e: io::Error| Error::system("start", "a process in the private network", e);
+        // SAFETY: there is one thread, so the child has all that it needs in a sound state.
+        let pid = unsafe { libc::fork() };
+        if pid < 0 {
+            return Err(failed(io::Error::last_os_error()));
+        }
+        let Some(pid) = Pid::from_raw(pid) else {
+            let status = init(command, environment);
+            // SAFETY: ends this process without running what the parent registered for its end.
+            unsafe { libc::_exit(status) };
+        };
+        let process = pidfd_open(pid, PidfdFlags::empty()).map_err(|e| failed(e.into()))?;
+        Ok(Self { process })
+    }
+
+    /// What becomes readable when the command has ended.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.process.as_fd()
+    }
+
+    /// How the command ended: its exit status, or 128 and the number of the signal that ended it.
+    /// `None` as long as it runs.
+    ///
+    /// # Errors
+    /// If the process cannot be waited for.
+    pub fn try_wait(&self) -> Result<Option<u8>, Error> {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        let status = rustix::process::waitid(rustix::process::WaitId::PidFd(self.fd()), options)
+            .map_err(|e| Error::system("wait for", "the command", e))?;
+        Ok(status.map(|s| {
+            s.exit_status()
+                .map_or(137, |code| u8::try_from(code).unwrap_or(1))
+        }))
+    }
+}
+
+/// Leaves Ctrl-C and Ctrl-\ to the command: they end the command, not this process, which ends
+/// with it.
+pub fn ignore_keyboard_signals() {
+    for signal in [libc::SIGINT, libc::SIGQUIT] {
+        // SAFETY: ignoring a signal runs no handler.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+}
+
+/// The first process of the PID namespace: runs the command and returns its status.
+fn init(command: &[OsString], environment: &[(&str, OsString)]) -> i32 {
+    // When the process that made the namespaces dies, so does this one, and the kernel ends the
+    // rest of the namespace.
+    if set_parent_process_death_signal(Some(Signal::KILL)).is_err() {
+        return 126;
+    }
+    for signal in [libc::SIGINT, libc::SIGQUIT] {
+        // SAFETY: the default action runs no handler. The command inherits it, and this process
+        // ignores the signals all the same, as the first of its namespace.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    let Some((program, arguments)) = command.split_first() else {
+        return 127;
+    };
+    let mut process = Command::new(program);
+    process.args(arguments);
+    process.envs(environment.iter().map(|(name, value)| (*name, value)));
+    let child = match process.spawn() {
+        Ok(child) => child,
+        Err(error) => {
+            let line = format!("plumb: cannot run {}: {error}\n", program.to_string_lossy());
+            let _ = rustix::io::write(io::stderr(), line.as_bytes());
+            return if error.kind() == ErrorKind::NotFound {
+                127
+            } else {
+                126
+            };
+        }
+    };
+    let command = child.id();
+    loop {
+        let mut status = MaybeUninit::<libc::c_int>::uninit();
+        // SAFETY: the pointer is valid, and orphans of the namespace are this process's to reap.
+        let pid = unsafe { libc::waitpid(-1, status.as_mut_ptr(), 0) };
+        if pid < 0 {
+            if io::Error::last_os_error().kind() == ErrorKind::Interrupted {
+                continue;
+            }
+            return 1;
+        }
+        if u32::try_from(pid) == Ok(command) {
+            // SAFETY: `waitpid` has written the status of the process that it returned.
+            let status = ExitStatus::from_raw(unsafe { status.assume_init() });
+            return status
+                .code()
+                .unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+        }
+    }
+}
