@@ -1,5 +1,11 @@
 //! What a user can get wrong: one clear line each, the documented exit status, nothing sent.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test fails by panicking"
+)]
+
 use std::io::Write;
 use std::path::PathBuf;
 

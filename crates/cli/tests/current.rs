@@ -1,5 +1,7 @@
 //! What is generated and committed is what this version generates.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;

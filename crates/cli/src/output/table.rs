@@ -4,7 +4,8 @@ use core::fmt::Write as _;
 use std::io::{self, Write};
 
 use plumb_record::{
-    Hop, HopTunnel, LsrMethod, Revelation, Role, StopReason, Trace, Tunnel, TunnelType, Variant,
+    Hop, HopTunnel, Lsr, LsrMethod, Revelation, Role, StopReason, Trace, Tunnel, TunnelType,
+    Variant,
 };
 
 use super::path::{Known, Router, is_suspicion, routers};
@@ -108,7 +109,9 @@ impl Table {
                     let style = if hop.tcp_flags.is_some() { GOOD } else { BAD };
                     line.note(look, style, &refusal);
                 }
-                if hop.nat {
+                // Behind the first hop that shows it, every hop does.
+                let first = trace.hops.iter().find(|h| h.nat).map(|h| h.ttl);
+                if hop.nat && first == Some(hop.ttl) {
                     line.note(look, LABEL, "NAT on the way");
                 }
                 for &(index, role) in &router.places {
@@ -375,15 +378,18 @@ fn egress(hop: &Hop, tunnel: &Tunnel) -> String {
 }
 
 fn routers_inside(tunnel: &Tunnel) -> String {
-    let hidden: Vec<_> = tunnel
+    let (shown, hidden): (Vec<&Lsr>, Vec<&Lsr>) = tunnel
         .lsrs
         .iter()
-        .filter(|lsr| lsr.method != LsrMethod::Seen)
-        .collect();
-    let seen = (tunnel.lsrs.len() - hidden.len()) as u64;
+        .partition(|lsr| lsr.method == LsrMethod::Seen);
+    let seen = shown.iter().filter(|lsr| lsr.addr.is_some()).count() as u64;
+    let silent = shown.len() as u64 - seen;
     let mut parts = Vec::new();
     if seen > 0 {
         parts.push(format!("{} seen", text::count(seen, "router", "routers")));
+    }
+    if silent > 0 {
+        parts.push(text::count(silent, "silent router", "silent routers"));
     }
     if !hidden.is_empty() {
         let mut methods: Vec<&str> = hidden.iter().map(|l| text::lsr_method(l.method)).collect();
@@ -398,7 +404,9 @@ fn routers_inside(tunnel: &Tunnel) -> String {
     }
     if let Some(failed) = failure(tunnel) {
         parts.push(failed.to_owned());
-    } else if !tunnel.complete {
+    } else if tunnel.egress.is_none() {
+        parts.push("the trace ends inside".to_owned());
+    } else if !tunnel.complete && silent == 0 {
         parts.push("possibly more".to_owned());
     }
     if let (true, Some(number)) = (tunnel.lsrs.is_empty(), tunnel.estimated_lsrs) {

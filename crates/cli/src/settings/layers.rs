@@ -221,7 +221,7 @@ impl Layers {
 const PREFIX: &str = "PLUMB_";
 
 /// Variables that plumb exports to the commands it runs.
-const NOT_SETTINGS: [&str; 1] = ["PLUMB_LAB"];
+const NOT_SETTINGS: [&str; 2] = ["PLUMB_LAB", "PLUMB_LAB_TARGETS"];
 
 /// Options that make sense for one run only.
 const PER_RUN: [&str; 9] = [
