@@ -15,11 +15,16 @@ pub(crate) struct Interrupts {
 }
 
 impl Interrupts {
-    /// Takes over SIGINT, SIGTERM and SIGHUP.
+    /// Takes over SIGINT, SIGTERM and SIGHUP, except what whoever started plumb wants ignored
+    /// (nohup, and shells for what runs in the background).
     pub(crate) fn watch() -> io::Result<Self> {
         let (stream, far) = UnixStream::pair()?;
         stream.set_nonblocking(true)?;
+        let ignored = ignored();
         for signal in [SIGINT, SIGTERM, SIGHUP] {
+            if ignored >> (signal - 1) & 1 == 1 {
+                continue;
+            }
             pipe::register(signal, far.try_clone()?)?;
         }
         Ok(Self { stream, seen: 0 })
@@ -38,4 +43,14 @@ impl Interrupts {
     pub(crate) fn fd(&self) -> io::Result<impl AsFd + use<>> {
         self.stream.try_clone()
     }
+}
+
+/// The mask of ignored signals, the lowest bit for signal 1 (proc(5)).
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.unwrap_or(0)
 }
