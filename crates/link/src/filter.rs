@@ -7,11 +7,8 @@
 
 use libc::sock_filter;
 
-/// Lowest source port of probes; the highest is 65535.
-pub(crate) const FIRST_PORT: u16 = 0x8000;
-
-/// The program for packets with EtherType 0x0800.
-pub(crate) fn ipv4() -> Vec<sock_filter> {
+/// The program for packets with EtherType 0x0800, where probes are sent from `first_port` and above.
+pub(crate) fn ipv4(first_port: u16) -> Vec<sock_filter> {
     assemble(&[
         Op::LoadPacketType,
         Op::Require(u32::from(libc::PACKET_HOST)),
@@ -29,7 +26,7 @@ pub(crate) fn ipv4() -> Vec<sock_filter> {
         Op::Drop,
         Op::Require(6),
         Op::LoadHalfIndexed(2),
-        Op::DropBelow(FIRST_PORT as u32),
+        Op::DropBelow(first_port.into()),
         Op::LoadByteIndexed(13),
         Op::AcceptIfAny(RST),
         Op::Mask(SYN_ACK),
@@ -38,11 +35,11 @@ pub(crate) fn ipv4() -> Vec<sock_filter> {
     ])
 }
 
-/// The program for packets with EtherType 0x86dd.
+/// The program for packets with EtherType 0x86dd, where probes are sent from `first_port` and above.
 ///
 /// Classic BPF has no loops, so it cannot walk extension headers: a packet whose first one is
 /// followed by ICMPv6 or TCP passes, and the engine decides.
-pub(crate) fn ipv6() -> Vec<sock_filter> {
+pub(crate) fn ipv6(first_port: u16) -> Vec<sock_filter> {
     assemble(&[
         Op::LoadPacketType,
         Op::Require(u32::from(libc::PACKET_HOST)),
@@ -57,7 +54,7 @@ pub(crate) fn ipv6() -> Vec<sock_filter> {
         Op::Drop,
         Op::SkipUnless(6, 7),
         Op::LoadHalf(42),
-        Op::DropBelow(FIRST_PORT as u32),
+        Op::DropBelow(first_port.into()),
         Op::LoadByte(53),
         Op::AcceptIfAny(RST),
         Op::Mask(SYN_ACK),
@@ -242,10 +239,10 @@ mod tests {
         for number in 0..=255 {
             let icmp = [number, 0, 0, 0, 0, 0, 0, 0];
             for options in [0, 4, 40] {
-                let pass = passes(&ipv4(), 0, &v4(1, options, &icmp));
+                let pass = passes(&ipv4(0x8000), 0, &v4(1, options, &icmp));
                 assert_eq!(pass, [0, 3, 11, 12].contains(&number), "ICMP {number}");
             }
-            let pass = passes(&ipv6(), 0, &v6(58, &icmp));
+            let pass = passes(&ipv6(0x8000), 0, &v6(58, &icmp));
             assert_eq!(pass, [1, 2, 3, 4, 129].contains(&number), "ICMPv6 {number}");
         }
     }
@@ -263,10 +260,19 @@ mod tests {
         ] {
             let segment = tcp(port, flags);
             for options in [0, 8] {
-                let pass = passes(&ipv4(), 0, &v4(6, options, &segment));
+                let pass = passes(&ipv4(0x8000), 0, &v4(6, options, &segment));
                 assert_eq!(pass, expected, "{port} {flags:#x}");
             }
-            assert_eq!(passes(&ipv6(), 0, &v6(6, &segment)), expected, "{port}");
+            assert_eq!(
+                passes(&ipv6(0x8000), 0, &v6(6, &segment)),
+                expected,
+                "{port}"
+            );
+        }
+        for (port, expected) in [(1023, false), (1024, true)] {
+            let segment = tcp(port, RST);
+            assert_eq!(passes(&ipv4(1024), 0, &v4(6, 0, &segment)), expected);
+            assert_eq!(passes(&ipv6(1024), 0, &v6(6, &segment)), expected);
         }
     }
 
@@ -274,8 +280,8 @@ mod tests {
     fn only_what_was_sent_to_this_host_passes() {
         let icmp = [11, 0, 0, 0, 0, 0, 0, 0];
         for packet_type in 1..=7 {
-            assert!(!passes(&ipv4(), packet_type, &v4(1, 0, &icmp)));
-            assert!(!passes(&ipv6(), packet_type, &v6(58, &icmp)));
+            assert!(!passes(&ipv4(0x8000), packet_type, &v4(1, 0, &icmp)));
+            assert!(!passes(&ipv6(0x8000), packet_type, &v6(58, &icmp)));
         }
     }
 
@@ -283,16 +289,16 @@ mod tests {
     fn later_fragments_and_other_protocols_are_dropped() {
         let mut fragment = v4(1, 0, &[11, 0, 0, 0, 0, 0, 0, 0]);
         fragment[7] = 1;
-        assert!(!passes(&ipv4(), 0, &fragment));
+        assert!(!passes(&ipv4(0x8000), 0, &fragment));
         fragment[6..8].copy_from_slice(&[0x20, 0]);
-        assert!(passes(&ipv4(), 0, &fragment), "a first fragment");
+        assert!(passes(&ipv4(0x8000), 0, &fragment), "a first fragment");
         for protocol in (0..=255).filter(|p| ![1, 6].contains(p)) {
             let packet = v4(protocol, 0, &[0xff; 20]);
-            assert!(!passes(&ipv4(), 0, &packet), "{protocol}");
+            assert!(!passes(&ipv4(0x8000), 0, &packet), "{protocol}");
         }
         for protocol in (0..=255).filter(|p| ![0, 6, 43, 44, 58, 60].contains(p)) {
             let packet = v6(protocol, &[58; 20]);
-            assert!(!passes(&ipv6(), 0, &packet), "{protocol}");
+            assert!(!passes(&ipv6(0x8000), 0, &packet), "{protocol}");
         }
     }
 
@@ -300,17 +306,17 @@ mod tests {
     fn icmpv6_behind_one_extension_header_passes() {
         for extension in [0, 43, 44, 60] {
             assert!(passes(
-                &ipv6(),
+                &ipv6(0x8000),
                 0,
                 &v6(extension, &[58, 0, 0, 0, 0, 0, 0, 0])
             ));
             assert!(passes(
-                &ipv6(),
+                &ipv6(0x8000),
                 0,
                 &v6(extension, &[6, 0, 0, 0, 0, 0, 0, 0])
             ));
             assert!(!passes(
-                &ipv6(),
+                &ipv6(0x8000),
                 0,
                 &v6(extension, &[17, 0, 0, 0, 0, 0, 0, 0])
             ));
@@ -321,11 +327,11 @@ mod tests {
     fn a_packet_that_is_cut_off_anywhere_is_dropped() {
         let whole = v4(6, 8, &tcp(0x8000, RST));
         for len in 0..28 + 14 {
-            assert!(!passes(&ipv4(), 0, &whole[..len]), "{len}");
+            assert!(!passes(&ipv4(0x8000), 0, &whole[..len]), "{len}");
         }
         let whole = v6(6, &tcp(0x8000, RST));
         for len in 0..40 + 14 {
-            assert!(!passes(&ipv6(), 0, &whole[..len]), "{len}");
+            assert!(!passes(&ipv6(0x8000), 0, &whole[..len]), "{len}");
         }
     }
 }

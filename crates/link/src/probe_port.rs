@@ -30,6 +30,8 @@ pub struct ProbePortOptions {
     pub ipv4: bool,
     /// Carry IPv6. Left out without an error where the kernel has none, if IPv4 is carried.
     pub ipv6: bool,
+    /// Lowest source port of probes; TCP segments to a lower one are not received.
+    pub first_port: u16,
     /// Bytes of memory per family for packets that have arrived and were not taken yet, 2048 per
     /// packet.
     pub receive_buffer: usize,
@@ -42,6 +44,7 @@ impl Default for ProbePortOptions {
             interface: None,
             ipv4: true,
             ipv6: true,
+            first_port: 0x8000,
             receive_buffer: 4 << 20,
         }
     }
@@ -80,8 +83,16 @@ impl ProbePort {
             .map_err(|e| Error::system("create", "an epoll instance", e))?;
         let mut rings = Vec::new();
         for (wanted, ethertype, filter) in [
-            (options.ipv4, libc::ETH_P_IP, filter::ipv4()),
-            (options.ipv6, libc::ETH_P_IPV6, filter::ipv6()),
+            (
+                options.ipv4,
+                libc::ETH_P_IP,
+                filter::ipv4(options.first_port),
+            ),
+            (
+                options.ipv6,
+                libc::ETH_P_IPV6,
+                filter::ipv6(options.first_port),
+            ),
         ] {
             if !wanted {
                 continue;

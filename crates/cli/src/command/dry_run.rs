@@ -24,6 +24,7 @@ pub(super) fn trace(settings: &TraceSettings) -> anyhow::Result<Exit> {
         source: settings.source,
         interface: settings.interface.clone(),
         family: settings.family,
+        flow: settings.options.flow,
     }
     .sources()?;
     let mut engine = Engine::new(settings.engine, settings.seed);

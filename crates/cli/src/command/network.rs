@@ -21,17 +21,23 @@ pub(crate) struct Way {
     pub(crate) interface: Option<String>,
     /// IP version of the targets.
     pub(crate) family: Family,
+    /// Source port of all probes, if the user chose one.
+    pub(crate) flow: Option<u16>,
 }
 
 impl Way {
     /// Opens the sockets, then gives up every privilege that is left.
     pub(crate) fn open(&self) -> Result<ProbePort, Failure> {
+        let defaults = ProbePortOptions::default();
         let options = ProbePortOptions {
             mode: self.mode.into(),
             interface: self.interface.clone(),
             ipv4: self.family != Family::V6,
             ipv6: self.family != Family::V4,
-            ..ProbePortOptions::default()
+            first_port: self
+                .flow
+                .map_or(defaults.first_port, |port| port.min(defaults.first_port)),
+            ..defaults
         };
         let port = ProbePort::open(&options).map_err(|error| explain(&error))?;
         plumb_link::capability::drop_all().map_err(|e| Failure::permission(e.to_string()))?;

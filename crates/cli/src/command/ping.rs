@@ -58,6 +58,7 @@ pub(super) fn run(args: args::Ping) -> anyhow::Result<Exit> {
                 source: settings.source,
                 interface: settings.interface,
                 family: settings.family,
+                flow: None,
             },
             input: settings.input,
             family: settings.family,

@@ -50,6 +50,7 @@ pub(super) fn run(args: args::Trace) -> anyhow::Result<Exit> {
                 source: settings.source,
                 interface: settings.interface,
                 family: settings.family,
+                flow: settings.options.flow,
             },
             input: settings.input,
             family: settings.family,
