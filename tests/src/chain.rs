@@ -2,10 +2,10 @@
 
 use core::fmt::Write as _;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::sync::atomic::{AtomicU32, Ordering};
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::{plumb, run, run_with};
 
@@ -33,13 +33,24 @@ impl Chain {
             writeln!(all, "netns add {name}").expect("a string");
         }
         batch(None, &all);
+        for n in 0..len {
+            chain.prepare(n, links);
+        }
         for link in 0..links {
             let (near, far) = (&chain.names[usize::from(link)], chain.next(link));
-            let args = format!("-n {near} link add right type veth peer name left netns {far}");
+            let args = format!(
+                "-n {near} link add right address {} type veth peer name left address {} netns {far}",
+                hardware(link, 1),
+                hardware(link, 2)
+            );
             run(Command::new("ip").args(args.split(' '))).expect(0);
         }
         for n in 0..len {
             chain.configure(n, links);
+        }
+        // IPv6 takes routes only where both ends of a link are up.
+        for n in 0..len {
+            chain.add_routes(n, links);
         }
         chain
     }
@@ -91,7 +102,8 @@ impl Chain {
         &self.names[usize::from(link) + 1]
     }
 
-    fn configure(&self, n: u8, links: u8) {
+    /// Sets what must be set before there are interfaces.
+    fn prepare(&self, n: u8, links: u8) {
         let name = &self.names[usize::from(n)];
         let mut settings = vec![
             // Without these, routers answer a few hundred times a second at most.
@@ -99,6 +111,9 @@ impl Chain {
             "net.ipv6.icmp.ratelimit=0",
             "net.ipv4.conf.all.rp_filter=0",
             "net.ipv4.conf.default.rp_filter=0",
+            // An address that is still being tried for duplicates does not answer.
+            "net.ipv6.conf.all.accept_dad=0",
+            "net.ipv6.conf.default.accept_dad=0",
         ];
         if Path::new("/proc/sys/net/ipv4/icmp_msgs_per_sec").exists() {
             settings.extend([
@@ -107,22 +122,28 @@ impl Chain {
             ]);
         }
         if (1..links).contains(&n) {
-            settings.extend([
-                "net.ipv4.ip_forward=1",
-                "net.ipv6.conf.all.forwarding=1",
-            ]);
+            settings.extend(["net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"]);
         }
         for setting in settings {
             // The global limits can be set in the first namespace only on older kernels.
-            let _ = run(Command::new("ip")
-                .args(["netns", "exec", name, "sysctl", "-q", "-w", setting]));
+            let _ = run(
+                Command::new("ip").args(["netns", "exec", name, "sysctl", "-q", "-w", setting])
+            );
         }
+    }
+
+    fn configure(&self, n: u8, links: u8) {
+        let name = &self.names[usize::from(n)];
         let mut lines = String::from("link set lo up\n");
         let mut end = |device: &str, link: u8, near_end: bool| {
             for v4 in [true, false] {
-                let addr = if near_end { near(link, v4) } else { far(link, v4) };
-                let (len, nodad) = if v4 { (30, "") } else { (64, " nodad") };
-                let _ = writeln!(lines, "address add {addr}/{len} dev {device}{nodad}");
+                let addr = if near_end {
+                    near(link, v4)
+                } else {
+                    far(link, v4)
+                };
+                let len = if v4 { 30 } else { 64 };
+                let _ = writeln!(lines, "address add {addr}/{len} dev {device}");
             }
             let _ = writeln!(lines, "link set {device} up");
         };
@@ -131,6 +152,33 @@ impl Chain {
         }
         if n < links {
             end("right", n, true);
+        }
+        batch(Some(name), &lines);
+        for (device, there) in [("left", n > 0), ("right", n < links)] {
+            if there {
+                // Checksums that the "hardware" fills in are not yet filled in where quoted.
+                let off = format!("netns exec {name} ethtool -K {device} tx off");
+                run(Command::new("ip").args(off.split(' '))).expect(0);
+            }
+        }
+    }
+
+    /// Adds routes, and neighbours, so that no first packet waits for their discovery.
+    fn add_routes(&self, n: u8, links: u8) {
+        let mut lines = String::new();
+        let mut neighbour = |addr: IpAddr, hardware: String, device: &str| {
+            let _ = writeln!(
+                lines,
+                "neighbour replace {addr} lladdr {hardware} dev {device} nud permanent"
+            );
+        };
+        for v4 in [true, false] {
+            if n > 0 {
+                neighbour(near(n - 1, v4), hardware(n - 1, 1), "left");
+            }
+            if n < links {
+                neighbour(far(n, v4), hardware(n, 2), "right");
+            }
         }
         for v4 in [true, false] {
             if n < links {
@@ -141,14 +189,7 @@ impl Chain {
                 let _ = writeln!(lines, "route add {net}/{len} via {}", near(n - 1, v4));
             }
         }
-        batch(Some(name), &lines);
-        for (device, there) in [("left", n > 0), ("right", n < links)] {
-            if there {
-                // Checksums that the "hardware" fills in are not yet filled in where quoted.
-                let off = format!("netns exec {name} ethtool -K {device} tx off");
-                run(Command::new("ip").args(off.split(' '))).expect(0);
-            }
-        }
+        batch(Some(&self.names[usize::from(n)]), &lines);
     }
 }
 
@@ -201,6 +242,11 @@ fn near(link: u8, v4: bool) -> IpAddr {
 /// The address of a link's end away from the vantage point.
 fn far(link: u8, v4: bool) -> IpAddr {
     address(link, v4, 2)
+}
+
+/// The Ethernet address of a link's end.
+fn hardware(link: u8, host: u8) -> String {
+    format!("02:00:00:00:{link:02x}:{host:02x}")
 }
 
 fn network(link: u8, v4: bool) -> IpAddr {

@@ -10,8 +10,6 @@
     reason = "this is part of tests, which panic to fail"
 )]
 
-pub mod peers;
-
 mod binary;
 mod chain;
 mod command;

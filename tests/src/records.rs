@@ -72,7 +72,6 @@ impl Records {
         assert_eq!(self.traces.len(), 1);
         &self.traces[0]
     }
-
 }
 
 /// A tunnel in one line: class and trigger, ingress > routers with method and step > egress, and what

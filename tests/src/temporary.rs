@@ -1,7 +1,7 @@
 //! Directories that go away.
 
+use core::sync::atomic::{AtomicU32, Ordering};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A directory of this test's own, which everybody may read and write; removed when dropped.
 #[derive(Debug)]

@@ -2,8 +2,6 @@
 //! network is not there.
 
 #![forbid(unsafe_code)]
-#![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
-
 use plumb_record::StopReason;
 use plumb_tests::{Chain, Records, require, run};
 
