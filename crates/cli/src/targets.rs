@@ -4,6 +4,7 @@
 //! neither a slow pipe nor a slow name server keeps a probe waiting. Never more than a small part
 //! of a list is in memory, except the addresses already used, which are needed to skip duplicates.
 
+use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::collections::HashSet;
@@ -81,6 +82,8 @@ impl Target {
 /// A list that is being read.
 #[derive(Debug)]
 pub(crate) struct List {
+    /// What reads, until it is started.
+    reader: Option<Reader>,
     items: Receiver<Item>,
     bell: Bell,
     read: Arc<AtomicU64>,
@@ -144,14 +147,26 @@ impl List {
             items: sender,
             ringer,
         };
-        let counter = Arc::clone(&read);
-        std::thread::spawn(move || read_list(&mut input, family, &output, &counter));
         Ok(Self {
+            reader: Some(Reader {
+                input,
+                family,
+                output,
+                read: Arc::clone(&read),
+            }),
             items,
             bell,
             read,
             len,
         })
+    }
+
+    /// Starts the thread that reads. Before this, nothing comes. The thread has the privileges
+    /// that its maker has at this time.
+    pub(crate) fn start(&mut self) {
+        if let Some(mut reader) = self.reader.take() {
+            std::thread::spawn(move || reader.run());
+        }
     }
 
     /// What comes next.
@@ -285,50 +300,67 @@ impl Drop for Ringer {
     }
 }
 
-/// Reads lines to the end of the list or until nobody wants more.
-fn read_list(input: &mut dyn BufRead, family: Family, output: &Output, read: &AtomicU64) {
-    let mut resolvers: Option<SyncSender<(u64, String)>> = None;
-    let mut line = Vec::new();
-    for number in 1.. {
-        line.clear();
-        let limit = LONGEST_LINE as u64 + 1;
-        let taken = match (&mut *input).take(limit).read_until(b'\n', &mut line) {
-            Ok(0) => return,
-            Ok(taken) => taken,
-            Err(e) => {
-                output.put(Item::Unusable(number, format!("cannot read on: {e}")));
-                return;
-            }
-        };
-        read.fetch_add(taken as u64, Ordering::Relaxed);
-        if line.len() > LONGEST_LINE {
-            let why = "this line is too long to be a target".to_owned();
-            if !output.put(Item::Unusable(number, why)) {
-                return;
-            }
-            match input.skip_until(b'\n') {
-                Ok(skipped) => read.fetch_add(skipped as u64, Ordering::Relaxed),
-                Err(_) => return,
+/// Reads a list in a thread of its own.
+struct Reader {
+    input: BufReader<Box<dyn Read + Send>>,
+    family: Family,
+    output: Output,
+    read: Arc<AtomicU64>,
+}
+
+impl Reader {
+    /// Reads lines to the end of the list or until nobody wants more.
+    fn run(&mut self) {
+        let mut resolvers: Option<SyncSender<(u64, String)>> = None;
+        let mut line = Vec::new();
+        for number in 1.. {
+            line.clear();
+            let limit = LONGEST_LINE as u64 + 1;
+            let taken = match (&mut self.input).take(limit).read_until(b'\n', &mut line) {
+                Ok(0) => return,
+                Ok(taken) => taken,
+                Err(e) => {
+                    let why = format!("cannot read on: {e}");
+                    self.output.put(Item::Unusable(number, why));
+                    return;
+                }
             };
-            continue;
+            self.read.fetch_add(taken as u64, Ordering::Relaxed);
+            if line.len() > LONGEST_LINE {
+                let why = "this line is too long to be a target".to_owned();
+                if !self.output.put(Item::Unusable(number, why)) {
+                    return;
+                }
+                match self.input.skip_until(b'\n') {
+                    Ok(skipped) => self.read.fetch_add(skipped as u64, Ordering::Relaxed),
+                    Err(_) => return,
+                };
+                continue;
+            }
+            let text = String::from_utf8_lossy(&line);
+            let text = text.split('#').next().unwrap_or_default();
+            let text = text.trim_start_matches('\u{feff}').trim();
+            if text.is_empty() {
+                continue;
+            }
+            let alive = if text.parse::<IpAddr>().is_ok() || !is_name(text) {
+                self.output.put(item(number, text, self.family))
+            } else {
+                resolvers
+                    .get_or_insert_with(|| spawn_resolvers(self.family, &self.output))
+                    .send((number, text.to_owned()))
+                    .is_ok()
+            };
+            if !alive {
+                return;
+            }
         }
-        let text = String::from_utf8_lossy(&line);
-        let text = text.split('#').next().unwrap_or_default();
-        let text = text.trim_start_matches('\u{feff}').trim();
-        if text.is_empty() {
-            continue;
-        }
-        let alive = if text.parse::<IpAddr>().is_ok() || !is_name(text) {
-            output.put(item(number, text, family))
-        } else {
-            resolvers
-                .get_or_insert_with(|| spawn_resolvers(family, output))
-                .send((number, text.to_owned()))
-                .is_ok()
-        };
-        if !alive {
-            return;
-        }
+    }
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader").finish_non_exhaustive()
     }
 }
 
@@ -409,6 +441,7 @@ mod tests {
         let path = dir.join(format!("plumb-list-{:?}", std::thread::current().id()));
         std::fs::write(&path, content).unwrap();
         let mut list = List::open(&path, family).unwrap();
+        list.start();
         let mut found = Vec::new();
         loop {
             match list.poll() {

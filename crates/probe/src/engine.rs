@@ -154,6 +154,12 @@ impl Engine {
         self.jobs.len() < self.config.window
     }
 
+    /// Measurements that could send at once if the rate allowed it. While there are some, another
+    /// job would only make all of them slower.
+    pub fn backlog(&self) -> usize {
+        self.ready.len()
+    }
+
     /// Counters since the engine was made.
     pub const fn stats(&self) -> Stats {
         self.stats

@@ -186,11 +186,20 @@ pub(super) fn run(plan: Plan, work: &mut dyn Work) -> anyhow::Result<Exit> {
         clock,
     } = plan;
     let mut status = Status::new(progress, input.list.is_some());
-    let feed = Feed::open(&input, family, &mut status)?;
+    let mut feed = Feed::open(&input, family, &mut status)?;
     let sources = way.sources()?;
     let mut port = way.open()?;
+    // Threads keep the privileges that they are born with, so none is born before this.
+    if let Some(list) = &mut feed.list {
+        list.start();
+    }
     let mut interrupts = Interrupts::watch().context("cannot watch for signals")?;
     status.announce(engine.rate);
+    // Started targets are finished before others are begun: results come early, and the probes
+    // of a path are not stretched over minutes.
+    let most_backlog = engine.rate.map_or(MOST_BACKLOG, |rate| {
+        (rate / BACKLOG_PER_SECOND).clamp(1, MOST_BACKLOG)
+    });
     let mut engine = Engine::new(engine, seed);
     let started = clock.now();
     let mut session = Session {
@@ -221,6 +230,7 @@ pub(super) fn run(plan: Plan, work: &mut dyn Work) -> anyhow::Result<Exit> {
         dirty: true,
         stopping: false,
         next_progress: started + PROGRESS_EVERY,
+        most_backlog: usize::try_from(most_backlog).unwrap_or(usize::MAX),
     };
     session.work.start(&session.run)?;
     let signals = interrupts.fd().context("cannot watch for signals")?;
@@ -279,6 +289,10 @@ const FLUSH_EVERY: Duration = Duration::from_millis(100);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Most targets started in one turn, so that starting never keeps packets waiting.
 const STARTS_PER_TURN: usize = 256;
+/// The share of a second's packets that may be waiting before no more targets are started.
+const BACKLOG_PER_SECOND: u32 = 50;
+/// Most measurements that may be kept from sending, before another target is started.
+const MOST_BACKLOG: u32 = 256;
 /// Most records that may wait for names before no more targets are started.
 const MOST_PENDING: usize = 10_000;
 
@@ -298,6 +312,8 @@ struct Session<'a> {
     dirty: bool,
     stopping: bool,
     next_progress: Instant,
+    /// Measurements waiting to send with which no target is started.
+    most_backlog: usize,
 }
 
 impl Session<'_> {
@@ -385,7 +401,8 @@ impl Session<'_> {
 
     fn start_jobs(&mut self, engine: &mut Engine, now: Instant) -> Result<(), Failure> {
         for _ in 0..STARTS_PER_TURN {
-            if !engine.has_room() || self.work.pending() >= MOST_PENDING {
+            let busy = engine.backlog() >= self.most_backlog;
+            if busy || !engine.has_room() || self.work.pending() >= MOST_PENDING {
                 return Ok(());
             }
             let Some((src, target)) = self.held.take().or_else(|| self.next_target()) else {

@@ -16,7 +16,7 @@ use plumb_wire::Instant;
 use super::network::Way;
 use super::session::{self, Ending, News, Plan, Run, Work};
 use crate::args;
-use crate::exit::Exit;
+use crate::exit::{Exit, Failure};
 use crate::names::{Lookup, Names};
 use crate::output::pcapng::Capture;
 use crate::output::scamper_json::Context;
@@ -30,6 +30,9 @@ pub(super) fn run(args: args::Trace) -> anyhow::Result<Exit> {
     if settings.dry_run {
         return super::dry_run::trace(&settings);
     }
+    if settings.live.is_some() {
+        return Err(Failure::usage("this build has no --live").into());
+    }
     let clock = Clock::new();
     let out = open(settings.output.as_deref())?;
     let capture = settings
@@ -40,7 +43,8 @@ pub(super) fn run(args: args::Trace) -> anyhow::Result<Exit> {
     let mut work = Tracing {
         options: Arc::new(settings.options),
         sink: TraceSink::new(out, format(&settings)),
-        names: settings.names.then(Names::new),
+        wants_names: settings.names,
+        names: None,
         unnamed: VecDeque::new(),
     };
     session::run(
@@ -84,6 +88,7 @@ const NAME_LOOK: Duration = Duration::from_millis(10);
 struct Tracing {
     options: Arc<TraceOptions>,
     sink: TraceSink<BufWriter<Box<dyn Write>>>,
+    wants_names: bool,
     names: Option<Names>,
     /// Traces that wait for names, with when that began.
     unnamed: VecDeque<(Instant, Trace)>,
@@ -99,6 +104,7 @@ impl Work for Tracing {
     }
 
     fn start(&mut self, run: &Run) -> io::Result<()> {
+        self.names = self.wants_names.then(Names::new);
         self.sink.start(&run.start_record(TraceSchema::V1))
     }
 
