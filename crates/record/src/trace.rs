@@ -345,3 +345,90 @@ pub struct Tunnel {
     /// Probes that the revelation took, 0 if its result was known from another trace.
     pub probes_sent: u32,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::string::ToString;
+
+    #[test]
+    fn a_trace_is_written_with_the_documented_names_and_read_back() {
+        let trace = Trace {
+            schema: TraceSchema::V1,
+            kind: TraceType::Trace,
+            method: Method::IcmpParis,
+            src: [5, 0, 0, 2].into(),
+            dst: [5, 9, 0, 1].into(),
+            dst_name: None,
+            src_port: 0x8001,
+            dst_port: None,
+            start: WallTime(0),
+            duration_ns: 5,
+            stop_reason: StopReason::GapLimit,
+            probes_sent: 7,
+            first_ttl: 1,
+            hops: [Hop {
+                ttl: 1,
+                tunnel: Some(HopTunnel {
+                    id: 0,
+                    role: Role::Ingress,
+                }),
+                ..Hop::default()
+            }]
+            .into(),
+            tunnels: [Tunnel {
+                id: 0,
+                kind: TunnelType::Invisible,
+                variant: Some(Variant::Uhp),
+                trigger: Trigger::DupIp,
+                ingress: None,
+                egress: Some([5, 0, 1, 1].into()),
+                lsrs: [Lsr {
+                    addr: None,
+                    method: LsrMethod::OneHop,
+                    step: 1,
+                    rtt_ns: None,
+                    reply_ttl: None,
+                    echo_reply_ttl: None,
+                }]
+                .into(),
+                hidden_egress: None,
+                complete: false,
+                revelation: Revelation::IngressMissing,
+                estimated_lsrs: None,
+                probes_sent: 0,
+            }]
+            .into(),
+        };
+        let text = serde_json::to_string(&trace).unwrap();
+        for part in [
+            r#"{"schema":"plumb.trace/1","type":"trace","method":"icmp-paris","src":"5.0.0.2","dst":"5.9.0.1""#,
+            r#""start":"1970-01-01T00:00:00.000000000Z""#,
+            r#""stop_reason":"gap-limit","probes_sent":7"#,
+            r#""hops":[{"ttl":1,"addr":null,"rtt_ns":null"#,
+            r#""tunnel":{"id":0,"role":"ingress"}"#,
+            r#""tunnels":[{"id":0,"type":"invisible","variant":"uhp","trigger":"dup-ip","ingress":null,"egress":"5.0.1.1""#,
+            r#""lsrs":[{"addr":null,"method":"one-hop","step":1"#,
+            r#""complete":false,"revelation":"ingress-missing""#,
+        ] {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
+        for name in [
+            "reply_ttl",
+            "icmp_type",
+            "icmp_code",
+            "quoted_ttl",
+            "echo_reply_ttl",
+            "mpls",
+            "frpla",
+            "rtla",
+            "uturn",
+            "vendor",
+        ] {
+            assert!(text.contains(&std::format!("\"{name}\":")), "{name}");
+        }
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(serde_json::from_value::<Trace>(value).unwrap(), trace);
+        assert_eq!(trace.start.to_string(), "1970-01-01T00:00:00.000000000Z");
+    }
+}

@@ -1,0 +1,83 @@
+//! What is fuzzed, as plain functions.
+//!
+//! Each takes any bytes and must return: no panic, no endless loop. libFuzzer calls them through
+//! `fuzz/search`, `cargo test` replays what it found from `fuzz/corpus`.
+
+#![forbid(unsafe_code)]
+
+mod engine;
+mod lab;
+
+pub use engine::engine;
+pub use lab::lab;
+
+use plumb_sim::Topology;
+use plumb_wire::icmp::{Family, Message};
+use plumb_wire::packet::Packet;
+use plumb_wire::pcapng;
+use plumb_wire::quote::Quote;
+use plumb_wire::{icmp_ext, tcp, udp};
+
+/// A function under fuzz.
+pub type Target = fn(&[u8]);
+
+/// All targets by name; the name is that of the corpus folder and of the libFuzzer binary.
+pub const TARGETS: [(&str, Target); 5] = [
+    ("engine", engine),
+    ("lab", lab),
+    ("packet", packet),
+    ("pcapng", pcapng),
+    ("topology", topology),
+];
+
+/// Reads bytes as a packet, and what is in it as every format that may be there.
+///
+/// # Panics
+/// If a part is longer than the whole.
+pub fn packet(data: &[u8]) {
+    let _ = Quote::parse(data);
+    let _ = tcp::Header::parse(data);
+    let _ = udp::Header::parse(data);
+    let Ok(packet) = Packet::parse(data) else {
+        return;
+    };
+    for family in [Family::V4, Family::V6] {
+        let Ok(message) = Message::parse(family, packet.transport) else {
+            continue;
+        };
+        let _ = message.checksum_is_right(packet.src, packet.dst);
+        let (quote, extensions) = icmp_ext::split(&message);
+        assert!(quote.len() <= message.body().len());
+        if let Some(extensions) = extensions {
+            assert!(extensions.objects().count() <= data.len());
+            assert!(extensions.mpls_stack().count() <= data.len());
+        }
+        if let Ok(quote) = Quote::parse(quote) {
+            let _ = quote.transport_word(6);
+        }
+    }
+}
+
+/// Reads bytes as a capture file.
+///
+/// # Panics
+/// If the reader does not get on.
+pub fn pcapng(data: &[u8]) {
+    let mut reader = pcapng::Reader::new();
+    let mut rest = data;
+    // A block has twelve bytes at least, so there cannot be more steps than that allows.
+    for _ in 0..=data.len() / 12 {
+        match reader.read(&mut rest) {
+            Ok(pcapng::Read::NeedBytes(_)) | Err(_) => return,
+            Ok(pcapng::Read::Packet(_)) => {}
+        }
+    }
+    assert!(rest.len() < 12, "the reader does not get on");
+}
+
+/// Reads bytes as a topology file.
+pub fn topology(data: &[u8]) {
+    if let Ok(text) = core::str::from_utf8(data) {
+        let _ = Topology::from_toml(text);
+    }
+}

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Builds one optimised, stripped, statically linked binary with its man pages and completions.
+set -euo pipefail
+. "$(dirname "$0")/env.sh"
+use_rust
+target=${CARGO_TARGET_DIR:-target}
+host=$(rustc -vV | sed -n 's/^host: //p')
+# The flag holds for the target only if it is named; build scripts stay dynamic.
+RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --locked --profile dist --target "$host" --package plumb-cli
+binary=$target/$host/dist/plumb
+out=$target/dist
+mkdir -p "$out/man" "$out/completions"
+install -m 755 "$binary" "$out/plumb"
+"$out/plumb" man "$out/man"
+for shell in bash zsh fish; do "$out/plumb" completions "$shell" >"$out/completions/plumb.$shell"; done
+version=$("$out/plumb" --version | cut -d' ' -f2)
+tar -C "$out" -czf "$target/plumb-$version-$host.tar.gz" plumb man completions
+ls -l "$out/plumb" "$target/plumb-$version-$host.tar.gz"
