@@ -46,7 +46,7 @@ const ROOMS: &[Room] = &[
         &["plumb-wire", "plumb-record", "plumb-probe", "plumb-sim"],
     ),
     // Whole-system tests run the binary; benchmarks also measure an engine alone.
-    room("plumb-tests", &["plumb-wire", "plumb-record"]),
+    room("plumb-tests", &["plumb-wire", "plumb-record", "plumb-sim"]),
     room(
         "plumb-bench",
         &["plumb-wire", "plumb-record", "plumb-probe", "plumb-sim"],

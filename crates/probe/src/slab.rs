@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_removed_entrys_key_does_not_reach_its_successor() {
+    fn the_key_of_a_removed_entry_does_not_reach_its_successor() {
         let mut slab = Slab::new();
         let a = slab.insert('a');
         assert_eq!(slab.remove(a), Some('a'));
