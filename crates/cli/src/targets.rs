@@ -6,7 +6,7 @@
 
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -86,7 +86,8 @@ pub(crate) struct List {
     reader: Option<Reader>,
     items: Receiver<Item>,
     bell: Bell,
-    read: Arc<AtomicU64>,
+    /// Bytes of the list that have become items.
+    read: u64,
     /// Length of the file in bytes; `None` for a pipe.
     len: Option<u64>,
 }
@@ -142,7 +143,6 @@ impl List {
             Failure::usage(format!("cannot make a socket pair to read {shown}: {e}"))
         })?;
         let (sender, items) = mpsc::sync_channel(QUEUED);
-        let read = Arc::new(AtomicU64::new(0));
         let output = Output {
             items: sender,
             ringer,
@@ -152,11 +152,10 @@ impl List {
                 input,
                 family,
                 output,
-                read: Arc::clone(&read),
             }),
             items,
             bell,
-            read,
+            read: 0,
             len,
         })
     }
@@ -173,8 +172,13 @@ impl List {
     pub(crate) fn poll(&mut self) -> Next {
         for last in [false, true] {
             match self.items.try_recv() {
-                Ok(Item::Target(target)) => return Next::Target(target),
-                Ok(Item::Unusable(line, why)) => return Next::Unusable(line, why),
+                Ok(item) => {
+                    self.read = self.read.max(item.end);
+                    return match item.target {
+                        Ok(target) => Next::Target(target),
+                        Err(why) => Next::Unusable(item.line, why),
+                    };
+                }
                 Err(TryRecvError::Disconnected) => return Next::End,
                 Err(TryRecvError::Empty) if last => return Next::Later,
                 // Asked to ring, the reader may have sent something just before.
@@ -189,11 +193,11 @@ impl List {
         self.bell.stream.as_fd()
     }
 
-    /// How much of the list has been read, from 0 to 1; `None` for a pipe.
+    /// How much of the list has come out of [`poll`](Self::poll), from 0 to 1; `None` for a pipe.
     pub(crate) fn fraction(&self) -> Option<f64> {
         let len = self.len.filter(|len| *len > 0)?;
         #[expect(clippy::cast_precision_loss, reason = "a share for people")]
-        Some((self.read.load(Ordering::Relaxed) as f64 / len as f64).min(1.0))
+        Some((self.read as f64 / len as f64).min(1.0))
     }
 }
 
@@ -231,9 +235,12 @@ const RESOLVERS: usize = 8;
 const LONGEST_LINE: usize = 1024;
 
 #[derive(Debug)]
-enum Item {
-    Target(Target),
-    Unusable(u64, String),
+struct Item {
+    /// Bytes of the list up to and including this line.
+    end: u64,
+    /// Number of the line.
+    line: u64,
+    target: Result<Target, String>,
 }
 
 /// The reader's end of the queue.
@@ -305,56 +312,85 @@ struct Reader {
     input: BufReader<Box<dyn Read + Send>>,
     family: Family,
     output: Output,
-    read: Arc<AtomicU64>,
+}
+
+/// A line that may be a target.
+struct Line {
+    /// Bytes of the list up to and including this line.
+    end: u64,
+    /// From 1.
+    number: u64,
+    text: String,
+}
+
+impl Line {
+    fn is(self, target: Result<Target, String>) -> Item {
+        Item {
+            end: self.end,
+            line: self.number,
+            target,
+        }
+    }
+
+    fn resolve(self, family: Family) -> Item {
+        let target = Target::resolve(&self.text, family);
+        self.is(target)
+    }
 }
 
 impl Reader {
     /// Reads lines to the end of the list or until nobody wants more.
     fn run(&mut self) {
-        let mut resolvers: Option<SyncSender<(u64, String)>> = None;
-        let mut line = Vec::new();
+        let mut resolvers: Option<SyncSender<Line>> = None;
+        let mut bytes = Vec::new();
+        let mut end = 0;
         for number in 1.. {
-            line.clear();
-            let limit = LONGEST_LINE as u64 + 1;
-            let taken = match (&mut self.input).take(limit).read_until(b'\n', &mut line) {
+            bytes.clear();
+            let taken = match self.read_line(&mut bytes) {
                 Ok(0) => return,
                 Ok(taken) => taken,
                 Err(e) => {
-                    let why = format!("cannot read on: {e}");
-                    self.output.put(Item::Unusable(number, why));
+                    let text = String::new();
+                    let line = Line { end, number, text };
+                    self.output
+                        .put(line.is(Err(format!("cannot read on: {e}"))));
                     return;
                 }
             };
-            self.read.fetch_add(taken as u64, Ordering::Relaxed);
-            if line.len() > LONGEST_LINE {
-                let why = "this line is too long to be a target".to_owned();
-                if !self.output.put(Item::Unusable(number, why)) {
-                    return;
-                }
-                match self.input.skip_until(b'\n') {
-                    Ok(skipped) => self.read.fetch_add(skipped as u64, Ordering::Relaxed),
-                    Err(_) => return,
-                };
-                continue;
-            }
-            let text = String::from_utf8_lossy(&line);
+            end += taken;
+            let text = String::from_utf8_lossy(&bytes);
             let text = text.split('#').next().unwrap_or_default();
-            let text = text.trim_start_matches('\u{feff}').trim();
+            let text = text.trim_start_matches('\u{feff}').trim().to_owned();
             if text.is_empty() {
                 continue;
             }
-            let alive = if text.parse::<IpAddr>().is_ok() || !is_name(text) {
-                self.output.put(item(number, text, self.family))
+            let line = Line { end, number, text };
+            let alive = if bytes.len() > LONGEST_LINE {
+                let why = "this line is too long to be a target".to_owned();
+                self.output.put(line.is(Err(why)))
+            } else if line.text.parse::<IpAddr>().is_ok() || !is_name(&line.text) {
+                self.output.put(line.resolve(self.family))
             } else {
                 resolvers
                     .get_or_insert_with(|| spawn_resolvers(self.family, &self.output))
-                    .send((number, text.to_owned()))
+                    .send(line)
                     .is_ok()
             };
             if !alive {
                 return;
             }
         }
+    }
+
+    /// Reads a line, of which no more than [`LONGEST_LINE`] bytes and one are kept, and returns
+    /// its whole length.
+    fn read_line(&mut self, bytes: &mut Vec<u8>) -> io::Result<u64> {
+        let limit = LONGEST_LINE as u64 + 1;
+        let mut taken = (&mut self.input).take(limit).read_until(b'\n', bytes)?;
+        if bytes.len() > LONGEST_LINE && bytes.last() != Some(&b'\n') {
+            taken += self.input.skip_until(b'\n')?;
+        }
+        Ok(taken as u64)
     }
 }
 
@@ -365,31 +401,24 @@ impl fmt::Debug for Reader {
 }
 
 /// Starts the threads that resolve names; they end when the returned queue is dropped.
-fn spawn_resolvers(family: Family, output: &Output) -> SyncSender<(u64, String)> {
-    let (sender, names) = mpsc::sync_channel::<(u64, String)>(RESOLVERS * 4);
+fn spawn_resolvers(family: Family, output: &Output) -> SyncSender<Line> {
+    let (sender, names) = mpsc::sync_channel::<Line>(RESOLVERS * 4);
     let names = Arc::new(Mutex::new(names));
     for _ in 0..RESOLVERS {
         let (names, output) = (Arc::clone(&names), output.clone());
         std::thread::spawn(move || {
             loop {
                 let next = names.lock().map(|names| names.recv());
-                let Ok(Ok((number, name))) = next else {
+                let Ok(Ok(line)) = next else {
                     return;
                 };
-                if !output.put(item(number, &name, family)) {
+                if !output.put(line.resolve(family)) {
                     return;
                 }
             }
         });
     }
     sender
-}
-
-fn item(line: u64, text: &str, family: Family) -> Item {
-    match Target::resolve(text, family) {
-        Ok(target) => Item::Target(target),
-        Err(why) => Item::Unusable(line, why),
-    }
 }
 
 /// Whether `text` can be a host name (RFC 1123 §2.1, with the underscores that exist), and not

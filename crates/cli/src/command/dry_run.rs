@@ -23,7 +23,6 @@ pub(super) fn trace(settings: &TraceSettings) -> anyhow::Result<Exit> {
         mode: settings.mode,
         source: settings.source,
         interface: settings.interface.clone(),
-        family: settings.family,
         flow: settings.options.flow,
     }
     .sources()?;

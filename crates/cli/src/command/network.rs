@@ -19,21 +19,19 @@ pub(crate) struct Way {
     pub(crate) source: Option<IpAddr>,
     /// Interface, if the user chose one.
     pub(crate) interface: Option<String>,
-    /// IP version of the targets.
-    pub(crate) family: Family,
     /// Source port of all probes, if the user chose one.
     pub(crate) flow: Option<u16>,
 }
 
 impl Way {
-    /// Opens the sockets, then gives up every privilege that is left.
-    pub(crate) fn open(&self) -> Result<ProbePort, Failure> {
+    /// Opens the sockets that are needed, then gives up every privilege that is left.
+    pub(crate) fn open(&self, needs: Needs) -> Result<ProbePort, Failure> {
         let defaults = ProbePortOptions::default();
         let options = ProbePortOptions {
             mode: self.mode.into(),
             interface: self.interface.clone(),
-            ipv4: self.family != Family::V6,
-            ipv6: self.family != Family::V4,
+            ipv4: needs.ipv4,
+            ipv6: needs.ipv6,
             first_port: self
                 .flow
                 .map_or(defaults.first_port, |port| port.min(defaults.first_port)),
@@ -60,6 +58,32 @@ impl Way {
         let routes = Sources::new(self.interface.as_deref())
             .map_err(|error| Failure::usage(error.to_string()))?;
         Ok(SourceChoice { chosen, routes })
+    }
+}
+
+/// The IP versions that a run needs. Opening and closing the sockets of one takes as long as a
+/// short trace.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Needs {
+    pub(crate) ipv4: bool,
+    pub(crate) ipv6: bool,
+}
+
+impl Needs {
+    /// Those of targets in `family` that are not known yet.
+    pub(crate) fn of(family: Family) -> Self {
+        Self {
+            ipv4: family != Family::V6,
+            ipv6: family != Family::V4,
+        }
+    }
+
+    /// These and that of `target`.
+    pub(crate) const fn with(self, target: IpAddr) -> Self {
+        Self {
+            ipv4: self.ipv4 || target.is_ipv4(),
+            ipv6: self.ipv6 || target.is_ipv6(),
+        }
     }
 }
 

@@ -57,7 +57,6 @@ pub(super) fn run(args: args::Ping) -> anyhow::Result<Exit> {
                 mode: settings.mode,
                 source: settings.source,
                 interface: settings.interface,
-                family: settings.family,
                 flow: None,
             },
             input: settings.input,

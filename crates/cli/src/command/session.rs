@@ -14,7 +14,7 @@ use plumb_wire::Engine as _;
 use plumb_wire::Instant;
 
 use super::interrupt::Interrupts;
-use super::network::{SourceChoice, Way};
+use super::network::{Needs, SourceChoice, Way};
 use super::status::Status;
 use crate::exit::{Exit, Failure};
 use crate::output::pcapng::Capture;
@@ -188,7 +188,7 @@ pub(super) fn run(plan: Plan, work: &mut dyn Work) -> anyhow::Result<Exit> {
     let mut status = Status::new(progress, input.list.is_some());
     let mut feed = Feed::open(&input, family, &mut status)?;
     let sources = way.sources()?;
-    let mut port = way.open()?;
+    let mut port = way.open(feed.needs(family))?;
     // Threads keep the privileges that they are born with, so none is born before this.
     if let Some(list) = &mut feed.list {
         list.start();
@@ -515,6 +515,16 @@ impl Feed {
             (None, Some(list)) => list.poll(),
             (None, None) => Next::End,
         }
+    }
+
+    /// The IP versions of the targets, as far as they are known.
+    fn needs(&self, family: Family) -> Needs {
+        let unknown = match self.list {
+            Some(_) => Needs::of(family),
+            None => Needs::default(),
+        };
+        let arguments = self.arguments.as_slice().iter();
+        arguments.fold(unknown, |needs, target| needs.with(target.addr))
     }
 
     fn place(&self, line: u64) -> String {

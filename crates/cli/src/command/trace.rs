@@ -53,7 +53,6 @@ pub(super) fn run(args: args::Trace) -> anyhow::Result<Exit> {
                 mode: settings.mode,
                 source: settings.source,
                 interface: settings.interface,
-                family: settings.family,
                 flow: settings.options.flow,
             },
             input: settings.input,
