@@ -1,6 +1,7 @@
 //! Classic BPF programs that let through what answers a probe, and nothing else.
 //!
-//! They run on packets that begin with the IP header (SOCK_DGRAM packet sockets). What passes:
+//! Most run on packets that begin with the IP header: those of SOCK_DGRAM packet sockets, and of
+//! raw IPv4 sockets. What passes:
 //! ICMP errors and echo replies, and TCP segments with RST, or SYN and ACK, to a port that probes
 //! are sent from. Replies to UDP probes are ICMP errors. A flood of anything else costs a few
 //! instructions per packet, and no copy.
@@ -72,6 +73,32 @@ pub(crate) fn ipv6(first_port: u16) -> Vec<sock_filter> {
         Op::LoadByte(40),
         Op::AcceptIf(58),
         Op::AcceptIf(6),
+        Op::Drop,
+    ])
+}
+
+/// The program for raw ICMPv6 sockets, whose packets begin with the ICMPv6 header.
+pub(crate) fn icmpv6_messages() -> Vec<sock_filter> {
+    assemble(&[
+        Op::LoadByte(0),
+        Op::AcceptIf(1),
+        Op::AcceptIf(2),
+        Op::AcceptIf(3),
+        Op::AcceptIf(4),
+        Op::AcceptIf(129),
+        Op::Drop,
+    ])
+}
+
+/// The program for raw TCP sockets of IPv6, whose packets begin with the TCP header.
+pub(crate) fn tcp_segments(first_port: u16) -> Vec<sock_filter> {
+    assemble(&[
+        Op::LoadHalf(2),
+        Op::DropBelow(first_port.into()),
+        Op::LoadByte(13),
+        Op::AcceptIfAny(RST),
+        Op::Mask(SYN_ACK),
+        Op::AcceptIf(SYN_ACK),
         Op::Drop,
     ])
 }
@@ -242,8 +269,14 @@ mod tests {
                 let pass = passes(&ipv4(0x8000), 0, &v4(1, options, &icmp));
                 assert_eq!(pass, [0, 3, 11, 12].contains(&number), "ICMP {number}");
             }
+            let expected = [1, 2, 3, 4, 129].contains(&number);
             let pass = passes(&ipv6(0x8000), 0, &v6(58, &icmp));
-            assert_eq!(pass, [1, 2, 3, 4, 129].contains(&number), "ICMPv6 {number}");
+            assert_eq!(pass, expected, "ICMPv6 {number}");
+            assert_eq!(
+                passes(&icmpv6_messages(), 0, &icmp),
+                expected,
+                "ICMPv6 {number}"
+            );
         }
     }
 
@@ -263,11 +296,10 @@ mod tests {
                 let pass = passes(&ipv4(0x8000), 0, &v4(6, options, &segment));
                 assert_eq!(pass, expected, "{port} {flags:#x}");
             }
-            assert_eq!(
-                passes(&ipv6(0x8000), 0, &v6(6, &segment)),
-                expected,
-                "{port}"
-            );
+            let pass = passes(&ipv6(0x8000), 0, &v6(6, &segment));
+            assert_eq!(pass, expected, "{port}");
+            let pass = passes(&tcp_segments(0x8000), 0, &segment);
+            assert_eq!(pass, expected, "{port}");
         }
         for (port, expected) in [(1023, false), (1024, true)] {
             let segment = tcp(port, RST);

@@ -2,12 +2,14 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use plumb_wire::icmp::Family;
 use plumb_wire::{Instant, SendError};
 use rustix::event::epoll;
 
 use crate::raw::RawSender;
+use crate::raw_receiver::RawReceiver;
 use crate::ring::Ring;
-use crate::{Batch, Capability, Error, KernelTime, Port, Progress, filter, sys};
+use crate::{Batch, Capability, Clock, Error, KernelTime, Port, Progress, filter, sys};
 
 /// How packets are sent and received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,8 +17,23 @@ pub enum Mode {
     /// The best that needs no decision: raw sockets.
     #[default]
     Auto,
-    /// Raw sockets to send, packet sockets to receive. Needs CAP_NET_RAW.
+    /// Raw sockets to send, raw or packet sockets to receive. Needs CAP_NET_RAW.
     Raw,
+}
+
+/// What packets are received through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receive {
+    /// Rings that packet sockets share with the kernel: no system call per packet, and packets are
+    /// seen before any local firewall. Each takes the kernel some 15 ms to set up and 30 ms to
+    /// take down, in which it waits for all processors (RCU).
+    Rings {
+        /// Bytes of memory per family for packets that have arrived and were not taken yet, 2048
+        /// per packet.
+        bytes: usize,
+    },
+    /// Raw sockets: ready and gone at once, at the price of a system call for every few packets.
+    Sockets,
 }
 
 /// How to open a [`ProbePort`].
@@ -32,9 +49,10 @@ pub struct ProbePortOptions {
     pub ipv6: bool,
     /// Lowest source port of probes; TCP segments to a lower one are not received.
     pub first_port: u16,
-    /// Bytes of memory per family for packets that have arrived and were not taken yet, 2048 per
-    /// packet.
-    pub receive_buffer: usize,
+    /// Receive answers to TCP probes.
+    pub tcp: bool,
+    /// What packets are received through.
+    pub receive: Receive,
 }
 
 impl Default for ProbePortOptions {
@@ -45,7 +63,8 @@ impl Default for ProbePortOptions {
             ipv4: true,
             ipv6: true,
             first_port: 0x8000,
-            receive_buffer: 4 << 20,
+            tcp: true,
+            receive: Receive::Sockets,
         }
     }
 }
@@ -54,10 +73,11 @@ impl Default for ProbePortOptions {
 #[derive(Debug)]
 pub struct ProbePort {
     sender: RawSender,
-    rings: Vec<Ring>,
+    receivers: Vec<Receiver>,
     epoll: OwnedFd,
+    clock: Clock,
     time: KernelTime,
-    /// The ring to begin with, so that neither starves the other.
+    /// The receiver to begin with, so that none starves the others.
     first: usize,
 }
 
@@ -81,34 +101,22 @@ impl ProbePort {
         let index = interface.map_or(0, |(_, index)| index);
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
             .map_err(|e| Error::system("create", "an epoll instance", e))?;
-        let mut rings = Vec::new();
-        for (wanted, ethertype, filter) in [
-            (
-                options.ipv4,
-                libc::ETH_P_IP,
-                filter::ipv4(options.first_port),
-            ),
-            (
-                options.ipv6,
-                libc::ETH_P_IPV6,
-                filter::ipv6(options.first_port),
-            ),
-        ] {
-            if !wanted {
-                continue;
+        let mut receivers = Vec::new();
+        for (wanted, family) in [(options.ipv4, Family::V4), (sender.has_ipv6(), Family::V6)] {
+            if wanted {
+                open_receivers(family, options, index, &mut receivers)?;
             }
-            let ethertype = u16::try_from(ethertype).unwrap_or(0);
-            let ring = Ring::open(ethertype, &filter, index, options.receive_buffer)
-                .map_err(|e| Error::privileged("open", "a packet socket", Capability::NetRaw, e))?;
+        }
+        for receiver in &receivers {
             let data = epoll::EventData::new_u64(0);
-            epoll::add(&epoll, ring.fd(), data, epoll::EventFlags::IN)
-                .map_err(|e| Error::system("watch", "a packet socket", e))?;
-            rings.push(ring);
+            epoll::add(&epoll, receiver.fd(), data, epoll::EventFlags::IN)
+                .map_err(|e| Error::system("watch", "a socket", e))?;
         }
         Ok(Self {
             sender,
-            rings,
+            receivers,
             epoll,
+            clock: Clock::new(),
             time: KernelTime::new(),
             first: 0,
         })
@@ -130,16 +138,28 @@ impl Port for ProbePort {
         sink: &mut dyn FnMut(Instant, &[u8]),
     ) -> Result<usize, Error> {
         let Self {
-            rings, time, first, ..
+            receivers,
+            clock,
+            time,
+            first,
+            ..
         } = self;
         time.refresh();
         let mut taken = 0;
-        let count = rings.len();
+        let count = receivers.len();
         for turn in 0..count {
-            let ring = &mut rings[(*first + turn) % count];
-            taken += ring.receive(budget - taken, |wall_ns, packet| {
-                sink(time.instant(wall_ns), packet);
-            });
+            let left = budget - taken;
+            taken += match &mut receivers[(*first + turn) % count] {
+                Receiver::Ring(ring) => ring.receive(left, |wall_ns, packet| {
+                    sink(time.instant(wall_ns), packet);
+                }),
+                Receiver::Socket(socket) => socket
+                    .receive(left, |wall_ns, packet| {
+                        let at = wall_ns.map_or_else(|| clock.now(), |ns| time.instant(ns));
+                        sink(at, packet);
+                    })
+                    .map_err(|e| Error::system("receive from", "a raw socket", e))?,
+            };
         }
         *first = first.wrapping_add(1);
         if taken < budget {
@@ -157,6 +177,59 @@ impl Port for ProbePort {
     }
 
     fn dropped(&mut self) -> u64 {
-        self.rings.iter_mut().map(Ring::dropped).sum()
+        self.receivers
+            .iter_mut()
+            .map(|receiver| match receiver {
+                Receiver::Ring(ring) => ring.dropped(),
+                Receiver::Socket(socket) => socket.dropped(),
+            })
+            .sum()
     }
+}
+
+#[derive(Debug)]
+enum Receiver {
+    Ring(Ring),
+    Socket(RawReceiver),
+}
+
+impl Receiver {
+    fn fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Ring(ring) => ring.fd(),
+            Self::Socket(socket) => socket.fd(),
+        }
+    }
+}
+
+/// Opens what receives packets of `family`.
+fn open_receivers(
+    family: Family,
+    options: &ProbePortOptions,
+    interface: u32,
+    into: &mut Vec<Receiver>,
+) -> Result<(), Error> {
+    let port = options.first_port;
+    match options.receive {
+        Receive::Rings { bytes } => {
+            let (ethertype, filter) = match family {
+                Family::V4 => (libc::ETH_P_IP, filter::ipv4(port)),
+                Family::V6 => (libc::ETH_P_IPV6, filter::ipv6(port)),
+            };
+            let ethertype = u16::try_from(ethertype).unwrap_or(0);
+            let ring = Ring::open(ethertype, &filter, interface, bytes)
+                .map_err(|e| Error::privileged("open", "a packet socket", Capability::NetRaw, e))?;
+            into.push(Receiver::Ring(ring));
+        }
+        Receive::Sockets => {
+            for tcp in [false, true] {
+                if !tcp || options.tcp {
+                    let name = options.interface.as_deref();
+                    let socket = RawReceiver::open(family, tcp, port, name)?;
+                    into.push(Receiver::Socket(socket));
+                }
+            }
+        }
+    }
+    Ok(())
 }

@@ -57,6 +57,11 @@ impl RawSender {
         })
     }
 
+    /// Says whether there is an IPv6 socket.
+    pub(crate) const fn has_ipv6(&self) -> bool {
+        self.v6.is_some()
+    }
+
     pub(crate) fn send(
         &mut self,
         batch: &Batch,

@@ -37,8 +37,8 @@ unsafe impl Plain for u8 {}
 unsafe impl Plain for libc::tpacket_req {}
 // SAFETY: two 32-bit integers.
 unsafe impl Plain for libc::tpacket_stats {}
-// SAFETY: two 32-bit integers.
-unsafe impl Plain for [u32; 2] {}
+// SAFETY: integers only.
+unsafe impl Plain for [u32; 9] {}
 
 /// Sets a socket option.
 pub(crate) fn set_option<T: Plain>(
@@ -202,6 +202,163 @@ pub(crate) fn send_many<'a>(
     };
     check(sent)?;
     usize::try_from(sent).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+/// Room before each received packet, enough for the header of an IPv6 packet.
+pub(crate) const HEADROOM: usize = 40;
+
+/// What the kernel tells of a datagram beside its bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival {
+    /// Wall time of its reception, in nanoseconds since the Unix epoch.
+    pub(crate) wall_ns: Option<u64>,
+    /// Its IPv6 header, where the kernel took that away.
+    pub(crate) v6: Option<Envelope>,
+    len: usize,
+}
+
+/// The fields of an IPv6 header that the kernel tells.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Envelope {
+    pub(crate) source: Ipv6Addr,
+    pub(crate) destination: Ipv6Addr,
+    pub(crate) hop_limit: u8,
+    pub(crate) traffic_class: u8,
+}
+
+/// Memory for the datagrams of one call.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    slots: Vec<[u8; Self::SLOT_LEN]>,
+    arrivals: Vec<Arrival>,
+}
+
+impl Inbox {
+    /// Most datagrams of one call.
+    pub(crate) const CAPACITY: usize = 32;
+    const SLOT_LEN: usize = HEADROOM + 2008;
+    /// Room for the control messages of a datagram, aligned as they are.
+    const CONTROL_WORDS: usize = 24;
+
+    pub(crate) fn new() -> Self {
+        Self {
+            slots: vec![[0; Self::SLOT_LEN]; Self::CAPACITY],
+            arrivals: Vec::with_capacity(Self::CAPACITY),
+        }
+    }
+
+    /// Takes up to `most` waiting datagrams from a socket in place of those that were there.
+    pub(crate) fn receive(&mut self, fd: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
+        let mut names = [const { MaybeUninit::<libc::sockaddr_in6>::zeroed() }; Self::CAPACITY];
+        let mut controls = [[0u64; Self::CONTROL_WORDS]; Self::CAPACITY];
+        let mut vectors = [const { MaybeUninit::<libc::iovec>::uninit() }; Self::CAPACITY];
+        let mut messages = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; Self::CAPACITY];
+        self.arrivals.clear();
+        let room = self.slots.iter_mut().zip(&mut names).zip(&mut controls);
+        for (((slot, name), control), (vector, message)) in
+            room.zip(vectors.iter_mut().zip(&mut messages))
+        {
+            let vector = vector.write(libc::iovec {
+                iov_base: slot[HEADROOM..].as_mut_ptr().cast::<c_void>(),
+                iov_len: Self::SLOT_LEN - HEADROOM,
+            });
+            // SAFETY: all-zero is a valid `mmsghdr`: null pointers with zero lengths.
+            let header = message.write(unsafe { mem::zeroed() });
+            header.msg_hdr.msg_name = name.as_mut_ptr().cast::<c_void>();
+            header.msg_hdr.msg_namelen = socklen::<libc::sockaddr_in6>();
+            header.msg_hdr.msg_iov = vector;
+            header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_control = control.as_mut_ptr().cast::<c_void>();
+            header.msg_hdr.msg_controllen = size_of_val(control);
+        }
+        let most = libc::c_uint::try_from(most.min(Self::CAPACITY)).unwrap_or(0);
+        // SAFETY: all `CAPACITY` messages were written above, and `most` is no greater; names,
+        // vectors, controls and slots live until the end of this function, and each length is
+        // that of what its pointer points to.
+        let count = unsafe {
+            libc::recvmmsg(
+                fd.as_raw_fd(),
+                messages.as_mut_ptr().cast::<libc::mmsghdr>(),
+                most,
+                libc::MSG_DONTWAIT,
+                core::ptr::null_mut(),
+            )
+        };
+        check(count)?;
+        let count = usize::try_from(count).unwrap_or(0);
+        for (message, name) in messages.iter().zip(&names).take(count) {
+            // SAFETY: every message was written before the call.
+            let message = unsafe { message.assume_init_ref() };
+            // SAFETY: zeroed before the call, so that it is a value whatever the kernel wrote.
+            let name = unsafe { name.assume_init_ref() };
+            // SAFETY: the kernel wrote the control messages that this header describes.
+            self.arrivals.push(unsafe { arrival(message, name) });
+        }
+        Ok(count)
+    }
+
+    /// The `index`-th datagram of the last call, after [`HEADROOM`] bytes of room.
+    pub(crate) fn packet(&mut self, index: usize) -> (Arrival, &mut [u8]) {
+        let arrival = self.arrivals[index];
+        let len = HEADROOM + arrival.len.min(Self::SLOT_LEN - HEADROOM);
+        (arrival, &mut self.slots[index][..len])
+    }
+}
+
+/// Reads the control messages of a received datagram.
+///
+/// # Safety
+/// `message` must be as the kernel left it, with its control buffer alive.
+unsafe fn arrival(message: &libc::mmsghdr, name: &libc::sockaddr_in6) -> Arrival {
+    let mut wall_ns = None;
+    let (mut hop_limit, mut traffic_class, mut destination) = (None, 0, None);
+    // SAFETY: the caller vouches for the header.
+    let mut control = unsafe { libc::CMSG_FIRSTHDR(&raw const message.msg_hdr) };
+    while !control.is_null() {
+        // SAFETY: CMSG_FIRSTHDR and CMSG_NXTHDR return headers within the control buffer, or null.
+        let header = unsafe { &*control };
+        // SAFETY: as above.
+        let data = unsafe { libc::CMSG_DATA(control) };
+        match (header.cmsg_level, header.cmsg_type) {
+            (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => {
+                // SAFETY: this message holds a `timespec`.
+                let time = unsafe { data.cast::<libc::timespec>().read_unaligned() };
+                let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+                let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
+                wall_ns = Some(seconds * 1_000_000_000 + nanos);
+            }
+            (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) => {
+                // SAFETY: this message holds an `int`.
+                let value = unsafe { data.cast::<c_int>().read_unaligned() };
+                hop_limit = u8::try_from(value).ok();
+            }
+            (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
+                // SAFETY: this message holds an `int`.
+                let value = unsafe { data.cast::<c_int>().read_unaligned() };
+                traffic_class = u8::try_from(value).unwrap_or(0);
+            }
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                // SAFETY: this message holds an `in6_pktinfo`.
+                let value = unsafe { data.cast::<libc::in6_pktinfo>().read_unaligned() };
+                destination = Some(Ipv6Addr::from(value.ipi6_addr.s6_addr));
+            }
+            _ => {}
+        }
+        // SAFETY: `control` is a header of this message.
+        control = unsafe { libc::CMSG_NXTHDR(&raw const message.msg_hdr, control) };
+    }
+    Arrival {
+        wall_ns,
+        v6: hop_limit
+            .zip(destination)
+            .map(|(hop_limit, destination)| Envelope {
+                source: Ipv6Addr::from(name.sin6_addr.s6_addr),
+                destination,
+                hop_limit,
+                traffic_class,
+            }),
+        len: usize::try_from(message.msg_len).unwrap_or(0),
+    }
 }
 
 /// Turns a device descriptor of /dev/net/tun into the device `name` (an empty name lets the kernel

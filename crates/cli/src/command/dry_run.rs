@@ -24,6 +24,7 @@ pub(super) fn trace(settings: &TraceSettings) -> anyhow::Result<Exit> {
         source: settings.source,
         interface: settings.interface.clone(),
         flow: settings.options.flow,
+        tcp: false,
     }
     .sources()?;
     let mut engine = Engine::new(settings.engine, settings.seed);

@@ -58,6 +58,7 @@ pub(super) fn run(args: args::Ping) -> anyhow::Result<Exit> {
                 source: settings.source,
                 interface: settings.interface,
                 flow: None,
+                tcp: false,
             },
             input: settings.input,
             family: settings.family,

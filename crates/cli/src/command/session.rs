@@ -188,7 +188,8 @@ pub(super) fn run(plan: Plan, work: &mut dyn Work) -> anyhow::Result<Exit> {
     let mut status = Status::new(progress, input.list.is_some());
     let mut feed = Feed::open(&input, family, &mut status)?;
     let sources = way.sources()?;
-    let mut port = way.open(feed.needs(family))?;
+    let bulk = input.list.is_some();
+    let mut port = way.open(feed.needs(family), bulk)?;
     // Threads keep the privileges that they are born with, so none is born before this.
     if let Some(list) = &mut feed.list {
         list.start();

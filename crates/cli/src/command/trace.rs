@@ -54,6 +54,7 @@ pub(super) fn run(args: args::Trace) -> anyhow::Result<Exit> {
                 source: settings.source,
                 interface: settings.interface,
                 flow: settings.options.flow,
+                tcp: settings.options.method == Method::TcpParis,
             },
             input: settings.input,
             family: settings.family,
