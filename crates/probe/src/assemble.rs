@@ -124,6 +124,7 @@ fn visible(view: &View<'_>, span: &Span) -> Placed {
         .iter()
         .map(|hop| Lsr {
             addr: hop.addr(),
+            name: None,
             method: LsrMethod::Seen,
             step: 0,
             rtt_ns: hop.answer.map(|a| nanos(a.rtt)),
@@ -196,7 +197,7 @@ fn invisible(
     // With ultimate hop popping the egress is hidden too: it is the last router found.
     let hidden_egress = if uhp { lsrs.pop() } else { None };
     let egress = if uhp {
-        hidden_egress.and_then(|l| l.addr)
+        hidden_egress.as_ref().and_then(|l: &Lsr| l.addr)
     } else {
         addr(candidate.egress)
     };
@@ -230,6 +231,7 @@ impl Revealed {
         let single = found.len() == 1;
         let lsr = |f: &Found| Lsr {
             addr: f.addr,
+            name: None,
             method: if single && f.method != LsrMethod::Buddy {
                 LsrMethod::OneHop
             } else {

@@ -278,11 +278,14 @@ pub enum LsrMethod {
 }
 
 /// A router inside a tunnel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Lsr {
     /// Address; null where a router seen in the trace was silent.
     pub addr: Option<IpAddr>,
+    /// Name of the address, if reverse names were asked for and there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// How it came to be known.
     pub method: LsrMethod,
     /// Revelation step that showed it, from 1; 0 if it was seen in the trace.
@@ -385,6 +388,7 @@ mod tests {
                 egress: Some([5, 0, 1, 1].into()),
                 lsrs: [Lsr {
                     addr: None,
+                    name: None,
                     method: LsrMethod::OneHop,
                     step: 1,
                     rtt_ns: None,

@@ -142,9 +142,14 @@ impl Work for Tracing {
             if waits && now.since(*since) < NAME_PATIENCE {
                 return Ok(Some(NAME_LOOK));
             }
-            for hop in &mut trace.hops {
-                if let Some(Lookup::Answered(name)) = hop.addr.map(|addr| names.lookup(addr)) {
-                    hop.name.clone_from(name);
+            let hops = trace.hops.iter_mut().map(|hop| (hop.addr, &mut hop.name));
+            let lsrs = trace.tunnels.iter_mut().flat_map(|tunnel| {
+                let lsrs = tunnel.lsrs.iter_mut().chain(&mut tunnel.hidden_egress);
+                lsrs.map(|lsr| (lsr.addr, &mut lsr.name))
+            });
+            for (addr, name) in hops.chain(lsrs) {
+                if let Some(Lookup::Answered(found)) = addr.map(|addr| names.lookup(addr)) {
+                    name.clone_from(found);
                 }
             }
             self.sink.trace(trace)?;
@@ -175,7 +180,10 @@ impl Work for Tracing {
 
 /// The addresses on a path that have names.
 fn addresses(trace: &Trace) -> impl Iterator<Item = IpAddr> + '_ {
-    trace.hops.iter().filter_map(|hop| hop.addr)
+    let hops = trace.hops.iter().filter_map(|hop| hop.addr);
+    let tunnels = trace.tunnels.iter();
+    let lsrs = tunnels.flat_map(|tunnel| tunnel.lsrs.iter().chain(&tunnel.hidden_egress));
+    hops.chain(lsrs.filter_map(|lsr| lsr.addr))
 }
 
 fn format(settings: &TraceSettings) -> TraceFormat {

@@ -159,6 +159,7 @@ pub(crate) fn junos() -> Trace {
         lsrs: (3u8..=5).map(|n| revealed(n, LsrMethod::Dpr, 1)).collect(),
         ..tunnel(TunnelType::Invisible, Trigger::Rtla, 2, 6)
     }];
+    trace.tunnels[0].lsrs[1].name = Some("core.example.net".into());
     trace
 }
 
@@ -394,6 +395,7 @@ fn tunnel(kind: TunnelType, trigger: Trigger, ingress: u8, egress: u8) -> Tunnel
 fn seen(router: u8) -> Lsr {
     Lsr {
         addr: Some(address(router)),
+        name: None,
         method: LsrMethod::Seen,
         step: 0,
         rtt_ns: None,
@@ -405,6 +407,7 @@ fn seen(router: u8) -> Lsr {
 fn revealed(router: u8, method: LsrMethod, step: u8) -> Lsr {
     Lsr {
         addr: Some(address(router)),
+        name: None,
         method,
         step,
         rtt_ns: Some(u64::from(router) * 900_000),

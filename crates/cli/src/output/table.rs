@@ -134,7 +134,10 @@ impl Table {
             }
             Known::Lsr(lsr) | Known::Egress(lsr) => {
                 line.addr = match lsr.addr {
-                    Some(addr) => Cell::painted(look, REVEALED, &addr.to_string()),
+                    Some(addr) => {
+                        let addr = named(&addr.to_string(), lsr.name.as_deref());
+                        Cell::painted(look, REVEALED, &addr)
+                    }
                     None => Cell::painted(look, FAINT, "*"),
                 };
                 line.rtt = lsr
