@@ -1,7 +1,7 @@
 //! The `plumb` command: arguments, resolved settings, commands, output.
 //!
 //! [`args`] is what can be written on the command line; [`settings`] adds what files and the
-//! environment say and resolves all of it into what a command needs; [`command`] has one module a
+//! environment say and resolves all of it into what a command needs; [`mod@command`] has one module a
 //! verb; [`output`] one a format.
 
 #![forbid(unsafe_code)]

@@ -301,6 +301,24 @@ fn pings_go_to_many_targets_at_once() {
 }
 
 #[test]
+fn names_are_looked_up_only_when_asked_for() {
+    let Some(said) = in_lab("plain", "$P trace 127.0.0.1; $P trace --names 127.0.0.1") else {
+        return;
+    };
+    let hops: Vec<&str> = said
+        .stdout
+        .lines()
+        .filter(|line| line.starts_with("  1 "))
+        .collect();
+    assert!(hops[0].starts_with("  1 127.0.0.1 "), "{}", said.stdout);
+    assert!(
+        hops[1].starts_with("  1 localhost (127.0.0.1) "),
+        "{}",
+        said.stdout
+    );
+}
+
+#[test]
 fn a_dry_run_prints_the_probes_and_sends_none() {
     let script =
         "$P trace --dry-run -U -g 1 -q 1 --parallel 1 5.0.4.2; cat /proc/net/snmp | grep ^Icmp:";
