@@ -4,7 +4,9 @@ set -euo pipefail
 . "$(dirname "$0")/env.sh"
 use_rust
 say "building plumb (the first time takes a few minutes)"
-cargo build --quiet --locked --release --package plumb-cli
+quiet=--quiet
+[ ! -t 2 ] || quiet=
+cargo build $quiet --locked --release --package plumb-cli
 plumb=${CARGO_TARGET_DIR:-target}/release/plumb
 as_root=
 # A private network takes a user namespace and /dev/net/tun; where the kernel keeps them from users,

@@ -90,7 +90,7 @@ install_rust() {
     wanted=$(rust_wanted)
     use_rust && return 0
     if ! command -v rustup >/dev/null; then
-        if command -v apt-cache >/dev/null && may_be_root && apt-cache show rustup >/dev/null 2>&1; then
+        if apt-cache policy rustup 2>/dev/null | grep -q 'Candidate: [0-9]' && may_be_root; then
             say "setup: installing rustup"
             apt install --no-install-recommends rustup || true
         fi
@@ -102,7 +102,7 @@ install_rust() {
         url=https://static.rust-lang.org/rustup/dist/$(uname -m)-unknown-linux-gnu/rustup-init
         if ! quietly curl --proto =https --tlsv1.2 -fsS --connect-timeout 20 -o "$rustup/rustup-init" "$url" ||
             ! quietly curl --proto =https --tlsv1.2 -fsS --connect-timeout 20 -o "$rustup/sum" "$url.sha256" ||
-            ! (cd "$rustup" && sed 's/ .*/  rustup-init/' sum | sha256sum --check --quiet); then
+            [ "$(sha256sum <"$rustup/rustup-init" | cut -c 1-64)" != "$(cut -c 1-64 "$rustup/sum")" ]; then
             rm -rf "$rustup"
             say "setup: Rust $wanted or later is missing and could not be downloaded from static.rust-lang.org"
             exit 1
@@ -135,11 +135,17 @@ install_components() {
 # Python tools, in a folder of their own; a gate whose tool is missing says so.
 install_python_tools() {
     [ .venv/installed -nt scripts/requirements.txt ] && return 0
-    say "setup: installing $(tr '\n' ' ' <scripts/requirements.txt)into .venv"
+    local tools
+    tools=$(tr '\n' ' ' <scripts/requirements.txt)
+    if ! is_there python:ensurepip; then
+        say "setup: without python3-venv there is no ${tools% }; its gate is left out"
+        return 0
+    fi
+    say "setup: installing ${tools}into .venv"
     if quietly python3 -m venv .venv && quietly .venv/bin/pip install -q --disable-pip-version-check -r scripts/requirements.txt; then
         touch .venv/installed
     else
-        say "setup: they could not be installed; their gates are left out"
+        say "setup: that failed; the gates of these tools are left out"
     fi
 }
 
