@@ -1,0 +1,165 @@
+//! Measures plumb beside its peers, alternating, over a chain of network namespaces.
+//!
+//! Everything happens in namespaces without a way to the real network, which vanish with the
+//! process.
+
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::cast_precision_loss,
+    reason = "no count here comes near the limits of a double"
+)]
+
+mod chain;
+mod child;
+mod machine;
+mod measure;
+mod pcap;
+mod report;
+mod results;
+mod stats;
+
+use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, bail};
+use clap::{Parser, ValueEnum as _};
+
+use chain::Chain;
+use machine::Machine;
+use measure::{Bench, Measurement};
+use report::Report;
+
+/// Measures plumb beside its peers.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// The binary to measure.
+    #[arg(long, default_value = "target/dist/plumb")]
+    plumb: PathBuf,
+    /// Measure only this; may be repeated.
+    #[arg(long, value_enum)]
+    only: Vec<Measurement>,
+    /// Alternating runs of each program.
+    #[arg(long, default_value_t = 7)]
+    repetitions: usize,
+    /// A smoke test: small lists, two runs each.
+    #[arg(long)]
+    quick: bool,
+    /// Where the report and the single runs are written.
+    #[arg(long, default_value = "bench/out")]
+    out: PathBuf,
+    /// Set by the program itself once it is in namespaces of its own.
+    #[arg(long, hide = true)]
+    inside: bool,
+    /// Prints the wall times in seconds of this many runs of a command and leaves.
+    #[arg(long, hide = true, value_name = "RUNS")]
+    time: Option<usize>,
+    /// The command for --time.
+    #[arg(last = true, hide = true)]
+    command: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "plumb-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    if let Some(runs) = arguments.time {
+        return measure::reveal::time(runs, &arguments.command);
+    }
+    if !arguments.inside {
+        return isolate();
+    }
+    // Helpers that outlive the program that started them are still ours to measure and end.
+    rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1))
+        .context("cannot become a subreaper")?;
+    if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
+        bail!("this needs two processors: one for the prober and one for what measures it");
+    }
+    let plumb = arguments.plumb.canonicalize().with_context(|| {
+        format!(
+            "no plumb at {}; build it first: bench/run",
+            arguments.plumb.display()
+        )
+    })?;
+    let machine = Machine::look(&plumb);
+    let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC);
+    let stem = arguments
+        .out
+        .join(now.strftime("%Y-%m-%dT%H%M%S").to_string());
+    let title = now
+        .strftime("plumb, measured %Y-%m-%d %H:%M UTC")
+        .to_string();
+    let mut report = Report::new(&title, &stem.with_extension("ndjson"))?;
+    report.run("machine", &machine)?;
+    let repetitions = if arguments.quick {
+        2
+    } else {
+        arguments.repetitions.max(1)
+    };
+    report.say(&format!(
+        "{}\n\nMedians of {repetitions} alternating runs unless it says otherwise, lower and upper quartile in brackets.",
+        machine.lines()
+    ));
+    let scratch = PathBuf::from("/mnt");
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "none", "/mnt"])
+        .status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        bail!("cannot mount a file system in memory");
+    }
+    let mut bench = Bench {
+        chain: Chain::build()?,
+        plumb,
+        scratch,
+        repetitions,
+        quick: arguments.quick,
+        scamper: Command::new("scamper").arg("-v").output().is_ok(),
+        report,
+    };
+    if !bench.scamper {
+        bench
+            .report
+            .say("scamper is not installed: plumb is measured alone.");
+    }
+    let wanted = |m: &Measurement| arguments.only.is_empty() || arguments.only.contains(m);
+    for measurement in Measurement::value_variants().iter().filter(|m| wanted(m)) {
+        let begin = std::time::Instant::now();
+        let _ = write!(std::io::stderr(), "{measurement:?}... ");
+        bench.measure(*measurement)?;
+        let _ = writeln!(std::io::stderr(), "{:.0} s", begin.elapsed().as_secs_f64());
+    }
+    let path = stem.with_extension("md");
+    std::fs::write(&path, bench.report.text())
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    let _ = writeln!(
+        std::io::stdout(),
+        "{}\nwritten to {}",
+        bench.report.text(),
+        path.display()
+    );
+    Ok(())
+}
+
+/// Starts this program anew in mount and network namespaces of its own.
+fn isolate() -> anyhow::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("this makes network namespaces and runs scamper: run it as root");
+    }
+    let own = std::env::current_exe().context("cannot find this program")?;
+    let error = Command::new("unshare")
+        .args(["--mount", "--net", "--propagation", "private", "--"])
+        .arg(own)
+        .arg("--inside")
+        .args(std::env::args_os().skip(1))
+        .exec();
+    Err(error).context("cannot start unshare (package util-linux)")
+}

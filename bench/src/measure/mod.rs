@@ -1,0 +1,93 @@
+//! One file per measurement.
+
+mod accuracy;
+pub(crate) mod reveal;
+mod single;
+mod speed;
+mod start;
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+
+use crate::chain::Chain;
+use crate::report::Report;
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Measurement {
+    /// Traces of a list: probes per second, processor time, and nothing lost.
+    Trace,
+    /// The same for pings.
+    Ping,
+    /// Memory while a list is traced.
+    Memory,
+    /// How well a rate is kept.
+    Accuracy,
+    /// One trace from start to end.
+    Single,
+    /// Revelation of a tunnel.
+    Reveal,
+    /// Start-up time and size of the binary.
+    Start,
+}
+
+/// What all measurements need.
+#[derive(Debug)]
+pub(crate) struct Bench {
+    pub(crate) chain: Chain,
+    pub(crate) plumb: PathBuf,
+    /// A folder for lists and results, in memory.
+    pub(crate) scratch: PathBuf,
+    pub(crate) repetitions: usize,
+    /// Measure less, to see that everything works.
+    pub(crate) quick: bool,
+    pub(crate) scamper: bool,
+    pub(crate) report: Report,
+}
+
+/// The processor that probers run on.
+pub(crate) const PROBER_CPU: usize = 0;
+/// The processor for what should not disturb them.
+pub(crate) const OTHER_CPU: usize = 1;
+
+impl Bench {
+    /// Takes one measurement.
+    pub(crate) fn measure(&mut self, measurement: Measurement) -> anyhow::Result<()> {
+        match measurement {
+            Measurement::Trace => speed::trace(self),
+            Measurement::Ping => speed::ping(self),
+            Measurement::Memory => speed::memory(self),
+            Measurement::Accuracy => accuracy::measure(self),
+            Measurement::Single => single::measure(self),
+            Measurement::Reveal => reveal::measure(self),
+            Measurement::Start => start::measure(self),
+        }
+    }
+
+    fn plumb(&self) -> &str {
+        self.plumb.to_str().unwrap_or("plumb")
+    }
+
+    /// Writes a list of targets and returns its path.
+    fn targets(&self, count: u32) -> anyhow::Result<String> {
+        use std::fmt::Write as _;
+        let path = self.scratch.join(format!("targets-{count}"));
+        if !path.exists() {
+            let mut list = String::new();
+            for index in 0..count {
+                let _ = writeln!(list, "{}", crate::chain::target(index));
+            }
+            std::fs::write(&path, list)?;
+        }
+        Ok(text(&path))
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.scratch.join(name)
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
