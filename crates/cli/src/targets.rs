@@ -84,7 +84,9 @@ impl Target {
 pub(crate) struct List {
     /// What reads, until it is started.
     reader: Option<Reader>,
-    items: Receiver<Item>,
+    chunks: Receiver<Vec<Item>>,
+    /// What is left of the last chunk.
+    items: std::vec::IntoIter<Item>,
     bell: Bell,
     /// Bytes of the list that have become items.
     read: u64,
@@ -142,9 +144,9 @@ impl List {
         let (bell, ringer) = Bell::new().map_err(|e| {
             Failure::usage(format!("cannot make a socket pair to read {shown}: {e}"))
         })?;
-        let (sender, items) = mpsc::sync_channel(QUEUED);
+        let (sender, chunks) = mpsc::sync_channel(QUEUED / CHUNK);
         let output = Output {
-            items: sender,
+            chunks: sender,
             ringer,
         };
         Ok(Self {
@@ -152,8 +154,10 @@ impl List {
                 input,
                 family,
                 output,
+                chunk: Vec::new(),
             }),
-            items,
+            chunks,
+            items: Vec::new().into_iter(),
             bell,
             read: 0,
             len,
@@ -170,22 +174,26 @@ impl List {
 
     /// What comes next.
     pub(crate) fn poll(&mut self) -> Next {
-        for last in [false, true] {
-            match self.items.try_recv() {
-                Ok(item) => {
-                    self.read = self.read.max(item.end);
-                    return match item.target {
-                        Ok(target) => Next::Target(target),
-                        Err(why) => Next::Unusable(item.line, why),
-                    };
-                }
+        let mut armed = false;
+        loop {
+            if let Some(item) = self.items.next() {
+                self.read = self.read.max(item.end);
+                return match item.target {
+                    Ok(target) => Next::Target(target),
+                    Err(why) => Next::Unusable(item.line, why),
+                };
+            }
+            match self.chunks.try_recv() {
+                Ok(chunk) => self.items = chunk.into_iter(),
                 Err(TryRecvError::Disconnected) => return Next::End,
-                Err(TryRecvError::Empty) if last => return Next::Later,
+                Err(TryRecvError::Empty) if armed => return Next::Later,
                 // Asked to ring, the reader may have sent something just before.
-                Err(TryRecvError::Empty) => self.bell.arm(),
+                Err(TryRecvError::Empty) => {
+                    self.bell.arm();
+                    armed = true;
+                }
             }
         }
-        Next::Later
     }
 
     /// What becomes readable when there is more.
@@ -229,6 +237,8 @@ impl Seen {
 
 /// Most targets that wait between the reader and the engine.
 const QUEUED: usize = 4096;
+/// Most targets that are handed over at once.
+const CHUNK: usize = 256;
 /// Threads that resolve the names in a list.
 const RESOLVERS: usize = 8;
 /// Longest line of a list in bytes; the longest name has 253.
@@ -246,14 +256,14 @@ struct Item {
 /// The reader's end of the queue.
 #[derive(Clone, Debug)]
 struct Output {
-    items: SyncSender<Item>,
+    chunks: SyncSender<Vec<Item>>,
     ringer: Ringer,
 }
 
 impl Output {
-    /// Puts an item into the queue; false if nobody takes it any more.
-    fn put(&self, item: Item) -> bool {
-        let taken = self.items.send(item).is_ok();
+    /// Puts items into the queue; false if nobody takes them any more.
+    fn put(&self, items: Vec<Item>) -> bool {
+        let taken = self.chunks.send(items).is_ok();
         self.ringer.ring();
         taken
     }
@@ -312,6 +322,8 @@ struct Reader {
     input: BufReader<Box<dyn Read + Send>>,
     family: Family,
     output: Output,
+    /// Items that are not handed over yet.
+    chunk: Vec<Item>,
 }
 
 /// A line that may be a target.
@@ -341,19 +353,27 @@ impl Line {
 impl Reader {
     /// Reads lines to the end of the list or until nobody wants more.
     fn run(&mut self) {
+        self.read_lines();
+        self.hand_over();
+    }
+
+    fn read_lines(&mut self) {
         let mut resolvers: Option<SyncSender<Line>> = None;
         let mut bytes = Vec::new();
         let mut end = 0;
         for number in 1.. {
             bytes.clear();
+            // What is known must not wait for what is still to be written into a pipe.
+            if !self.input.buffer().contains(&b'\n') && !self.hand_over() {
+                return;
+            }
             let taken = match self.read_line(&mut bytes) {
                 Ok(0) => return,
                 Ok(taken) => taken,
                 Err(e) => {
                     let text = String::new();
                     let line = Line { end, number, text };
-                    self.output
-                        .put(line.is(Err(format!("cannot read on: {e}"))));
+                    self.put(line.is(Err(format!("cannot read on: {e}"))));
                     return;
                 }
             };
@@ -367,10 +387,12 @@ impl Reader {
             let line = Line { end, number, text };
             let alive = if bytes.len() > LONGEST_LINE {
                 let why = "this line is too long to be a target".to_owned();
-                self.output.put(line.is(Err(why)))
+                self.put(line.is(Err(why)))
             } else if line.text.parse::<IpAddr>().is_ok() || !is_name(&line.text) {
-                self.output.put(line.resolve(self.family))
+                self.put(line.resolve(self.family))
             } else {
+                // Resolvers take their time.
+                self.hand_over();
                 resolvers
                     .get_or_insert_with(|| spawn_resolvers(self.family, &self.output))
                     .send(line)
@@ -380,6 +402,17 @@ impl Reader {
                 return;
             }
         }
+    }
+
+    /// Adds an item to the chunk; false if nobody takes any more.
+    fn put(&mut self, item: Item) -> bool {
+        self.chunk.push(item);
+        self.chunk.len() < CHUNK || self.hand_over()
+    }
+
+    /// Hands the chunk over; false if nobody takes it any more.
+    fn hand_over(&mut self) -> bool {
+        self.chunk.is_empty() || self.output.put(core::mem::take(&mut self.chunk))
     }
 
     /// Reads a line, of which no more than [`LONGEST_LINE`] bytes and one are kept, and returns
@@ -412,7 +445,7 @@ fn spawn_resolvers(family: Family, output: &Output) -> SyncSender<Line> {
                 let Ok(Ok(line)) = next else {
                     return;
                 };
-                if !output.put(line.resolve(family)) {
+                if !output.put(vec![line.resolve(family)]) {
                     return;
                 }
             }
