@@ -1,7 +1,7 @@
 //! The network that the probes cross: seven namespaces in a row, `source`, five routers, and a
 //! destination that answers for 20.0.0.0/12.
 
-use std::fmt::Write as _;
+use core::fmt::Write as _;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::PathBuf;

@@ -1,5 +1,6 @@
 //! Running a program and measuring it from outside.
 
+use core::time::Duration;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read as _;
@@ -7,7 +8,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 use rustix::process::{Pid, WaitId, WaitIdOptions, WaitIdStatus, waitid};

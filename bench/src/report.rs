@@ -1,6 +1,6 @@
 //! The report of a run: tables for people, and every single run as NDJSON.
 
-use std::fmt::Write as _;
+use core::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::Path;

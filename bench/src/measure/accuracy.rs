@@ -193,7 +193,7 @@ fn watch(bench: &Bench, capture: &Path) -> anyhow::Result<Child> {
 
 /// Ends tcpdump once it has taken what is in its buffer.
 fn finish(mut child: Child) -> anyhow::Result<()> {
-    std::thread::sleep(std::time::Duration::from_millis(1500));
+    std::thread::sleep(core::time::Duration::from_millis(1500));
     if let Some(pid) = Pid::from_raw(child.id().cast_signed()) {
         kill_process(pid, Signal::INT).context("cannot stop tcpdump")?;
     }

@@ -71,7 +71,7 @@ impl Bench {
 
     /// Writes a list of targets and returns its path.
     fn targets(&self, count: u32) -> anyhow::Result<String> {
-        use std::fmt::Write as _;
+        use core::fmt::Write as _;
         let path = self.scratch.join(format!("targets-{count}"));
         if !path.exists() {
             let mut list = String::new();
