@@ -203,10 +203,7 @@ fn format(settings: &TraceSettings) -> TraceFormat {
             max_ttl: settings.options.max_ttl,
             wait_s: settings.options.wait.as_secs().max(1),
             tos: settings.options.tos,
-            probe_size: settings.options.size.max(match settings.options.method {
-                Method::IcmpParis | Method::UdpParis => 44,
-                Method::TcpParis => 40,
-            }),
+            size: settings.options.size,
         }),
     }
 }

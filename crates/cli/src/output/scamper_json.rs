@@ -15,8 +15,8 @@ pub(crate) struct Context {
     pub(crate) max_ttl: u8,
     pub(crate) wait_s: u64,
     pub(crate) tos: u8,
-    /// Length of the probes in bytes, as far as the settings tell.
-    pub(crate) probe_size: u16,
+    /// Length of the probes in bytes that was asked for; 0 for the usual one.
+    pub(crate) size: u16,
 }
 
 /// Writes the line that begins a run.
@@ -51,13 +51,13 @@ pub(crate) fn cycle_stop(out: &mut dyn Write, time: WallTime) -> io::Result<()> 
 
 /// Writes the line of a trace.
 pub(crate) fn trace(out: &mut dyn Write, trace: &Trace, context: Context) -> io::Result<()> {
-    let size = |hop: &Hop| hop.quoted_size.unwrap_or(context.probe_size);
+    let probe_size = probe_size(trace, context.size);
     let icmp = trace.method == Method::IcmpParis;
     let (stop_reason, stop_data) = stop(trace);
     let hops: Vec<JsonHop> = trace
         .hops
         .iter()
-        .filter_map(|hop| JsonHop::of(trace, hop, size(hop)))
+        .filter_map(|hop| JsonHop::of(trace, hop, probe_size))
         .collect();
     line(
         out,
@@ -89,7 +89,7 @@ pub(crate) fn trace(out: &mut dyn Write, trace: &Trace, context: Context) -> io:
             wait: context.wait_s,
             wait_probe: 0,
             tos: context.tos,
-            probe_size: context.probe_size,
+            probe_size,
             probe_count: trace.probes_sent,
             hops: (!hops.is_empty()).then_some(hops),
         },
@@ -259,6 +259,19 @@ struct Label {
     mpls_label: u32,
 }
 
+/// Length in bytes of the probes of a trace, IP header included.
+fn probe_size(trace: &Trace, wished: u16) -> u16 {
+    let ip = if trace.dst.is_ipv4() { 20 } else { 40 };
+    let (usual, least) = match trace.method {
+        Method::IcmpParis | Method::UdpParis => (ip + 24, ip + 10),
+        Method::TcpParis => (ip + 20, ip + 20),
+    };
+    match wished {
+        0 => usual,
+        size => size.clamp(least, 1500),
+    }
+}
+
 /// scamper's name of the reason to stop, and the number that goes with it.
 fn stop(trace: &Trace) -> (&'static str, u8) {
     match trace.stop_reason {
@@ -298,7 +311,7 @@ mod tests {
             max_ttl: 32,
             wait_s: 1,
             tos: 0,
-            probe_size: 44,
+            size: 0,
         };
         trace(&mut out, of, context).unwrap();
         serde_json::from_slice(&out).unwrap()
@@ -363,6 +376,7 @@ mod tests {
         assert_eq!(refused["stop_data"], 13);
         let tcp = json(&fixtures::tcp_over_ipv6());
         assert_eq!(tcp["dport"], 443);
+        assert_eq!(tcp["probe_size"], 60);
         assert_eq!(tcp["hops"][2]["tcp_flags"], 0x12);
         assert!(tcp["hops"][1].get("icmp_q_tos").is_none());
     }
