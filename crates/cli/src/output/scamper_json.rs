@@ -163,8 +163,7 @@ struct JsonHop {
     reply_ttl: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reply_tos: Option<u8>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reply_ipid: Option<u16>,
+    reply_ipid: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     reply_size: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -215,7 +214,8 @@ impl JsonHop {
             rtt,
             reply_ttl: hop.reply_ttl,
             reply_tos: hop.reply_tos,
-            reply_ipid: hop.reply_ip_id,
+            // scamper has it for IPv6 as well.
+            reply_ipid: hop.reply_ip_id.unwrap_or(0),
             reply_size: hop.reply_size,
             icmp_type: hop.icmp_type,
             icmp_code: hop.icmp_code,
