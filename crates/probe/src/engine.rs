@@ -9,7 +9,7 @@ use plumb_wire::{Instant, ProbeId, SendError, Transmit};
 use crate::cache::Cache;
 use crate::echo::{self, Echo, EchoOptions};
 use crate::flow::FlowTable;
-use crate::job::{Config, Job, JobId, Refused, TraceOptions};
+use crate::job::{Config, Headers, Job, JobId, Refused, TraceOptions};
 use crate::observation::{Asked, Observation};
 use crate::pace::Pacer;
 use crate::ping_job::PingJob;
@@ -186,8 +186,13 @@ impl Engine {
         common: Common,
         owner: Owner,
         payer: Key,
-        options: WalkOptions,
+        mut options: WalkOptions,
     ) -> Key {
+        if self.config.headers == Headers::Rebuilt
+            && common.method == plumb_record::Method::UdpParis
+        {
+            options.parallel = 1;
+        }
         let walk = Walk::new(options, common.dst);
         self.spawn(common, owner, payer, Work::Walk(walk))
     }
@@ -432,7 +437,7 @@ impl plumb_wire::Engine for Engine {
         #[expect(clippy::cast_possible_truncation, reason = "sequence numbers wrap")]
         let low = number as u16;
         let seq = task.seq(low);
-        let now = self.now;
+        let (now, headers) = (self.now, self.config.headers);
         let observe = |sent, attempt| {
             let asked = Asked {
                 src,
@@ -440,7 +445,7 @@ impl plumb_wire::Engine for Engine {
                 attempt,
                 sent,
             };
-            Observation::new(&reply, asked, at)
+            Observation::new(&reply, asked, at).with(headers)
         };
         match &mut task.work {
             Work::Walk(walk) => {

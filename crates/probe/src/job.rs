@@ -21,6 +21,21 @@ pub struct Config {
     pub cache_lifetime: Duration,
     /// Most entries of each of those caches; the oldest goes first.
     pub cache_entries: usize,
+    /// How much of received IP headers is real.
+    pub headers: Headers,
+}
+
+/// How much of the IP headers that an engine is handed is what the network sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Headers {
+    /// All of it.
+    #[default]
+    Received,
+    /// Addresses, TTL and TOS of the packet. The driver rebuilt the rest, and the IP header that
+    /// an ICMP error quotes: identification of the reply, and TTL, TOS and length of the quote are
+    /// unknown. Nor is it sure which of several UDP probes a quote names, so a path is walked with
+    /// one of them at a time.
+    Rebuilt,
 }
 
 impl Default for Config {
@@ -30,6 +45,7 @@ impl Default for Config {
             window: 10_000,
             cache_lifetime: Duration::from_secs(3600),
             cache_entries: 1 << 18,
+            headers: Headers::Received,
         }
     }
 }

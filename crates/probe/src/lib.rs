@@ -35,5 +35,6 @@ mod walk;
 pub use engine::Engine;
 pub use event::{Event, Stats};
 pub use job::{
-    Config, Job, JobId, Ping, PingOptions, Refused, Reveal, Trace, TraceOptions, TunnelOptions,
+    Config, Headers, Job, JobId, Ping, PingOptions, Refused, Reveal, Trace, TraceOptions,
+    TunnelOptions,
 };

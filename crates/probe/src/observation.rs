@@ -8,6 +8,7 @@ use plumb_record::Hop;
 use plumb_wire::Instant;
 use plumb_wire::mpls::Lse;
 
+use crate::job::Headers;
 use crate::reply::{Reply, ReplyKind};
 
 /// The answer to one probe, without the packet.
@@ -68,6 +69,20 @@ impl Observation {
             quoted_size: reply.quote.map(|q| size(q.len)),
             nat: reply.shows_nat(asked.src, asked.seq),
             stack,
+        }
+    }
+
+    /// The same, with what a driver cannot have known as unknown.
+    pub(crate) fn with(self, headers: Headers) -> Self {
+        match headers {
+            Headers::Received => self,
+            Headers::Rebuilt => Self {
+                reply_ip_id: None,
+                quoted_ttl: None,
+                quoted_tos: None,
+                quoted_size: None,
+                ..self
+            },
         }
     }
 

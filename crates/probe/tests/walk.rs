@@ -6,7 +6,7 @@ mod world;
 
 use core::time::Duration;
 
-use plumb_probe::{Engine, Event, TraceOptions};
+use plumb_probe::{Config, Engine, Event, Headers, TraceOptions};
 use plumb_record::{Method, StopReason};
 use plumb_wire::packet::Packet;
 use plumb_wire::{Engine as _, Instant, SendError};
@@ -354,4 +354,40 @@ fn retries_of_one_hop_differ_in_sequence_but_not_in_flow() {
         .map(|(_, b)| Packet::parse(b).unwrap().transport[6..8].to_vec())
         .collect();
     assert!(sums.windows(2).all(|w| w[0] != w[1]));
+}
+
+#[test]
+fn what_a_driver_rebuilt_is_reported_as_unknown_and_udp_walks_one_ttl_at_a_time() {
+    for method in [Method::IcmpParis, Method::UdpParis] {
+        let config = Config {
+            headers: Headers::Rebuilt,
+            ..unlimited()
+        };
+        let options = TraceOptions {
+            method,
+            parallel: 8,
+            ..plain()
+        };
+        let mut world = World::new("5.9.0.1", four_routers());
+        let mut engine = Engine::new(config, 7);
+        let start = Instant::from_millis(1000);
+        engine.start(trace_job("5.9.0.1", options), start).unwrap();
+        let (events, _) = drive(&mut engine, &mut world, start, Duration::from_secs(60));
+        let [Event::Trace { trace, .. }] = events.as_slice() else {
+            panic!("{events:?}");
+        };
+        assert_eq!(trace.hops.len(), 5);
+        for hop in &trace.hops {
+            assert!(hop.reply_ttl.is_some() && hop.reply_tos.is_some());
+            let unknown = (
+                hop.reply_ip_id,
+                hop.quoted_ttl,
+                hop.quoted_tos,
+                hop.quoted_size,
+            );
+            assert_eq!(unknown, (None, None, None, None));
+        }
+        let round_trips = if method == Method::UdpParis { 5 } else { 1 };
+        assert_eq!(trace.duration_ns, round_trips * 10_000_000, "{method:?}");
+    }
 }

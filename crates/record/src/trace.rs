@@ -126,7 +126,7 @@ pub struct Hop {
     pub reply_ttl: Option<u8>,
     /// TOS byte or traffic class of the reply.
     pub reply_tos: Option<u8>,
-    /// IP identification of the reply; null for IPv6.
+    /// IP identification of the reply; null for IPv6, and where probing was unprivileged.
     pub reply_ip_id: Option<u16>,
     /// Length of the reply in bytes, IP header included.
     pub reply_size: Option<u16>,
@@ -137,7 +137,8 @@ pub struct Hop {
     /// TCP flags of the reply; null if it was ICMP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcp_flags: Option<u8>,
-    /// TTL of the probe as the reply quotes it; null if the reply quotes nothing.
+    /// TTL of the probe as the reply quotes it; null if the reply quotes nothing, and where probing
+    /// was unprivileged.
     pub quoted_ttl: Option<u8>,
     /// TOS byte of the probe as quoted.
     pub quoted_tos: Option<u8>,

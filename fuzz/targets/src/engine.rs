@@ -5,7 +5,8 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use plumb_probe::{
-    Config, Engine, Job, JobId, Ping, PingOptions, Reveal, Trace, TraceOptions, TunnelOptions,
+    Config, Engine, Headers, Job, JobId, Ping, PingOptions, Reveal, Trace, TraceOptions,
+    TunnelOptions,
 };
 use plumb_record::Method;
 use plumb_wire::{Engine as _, Instant, ProbeId, SendError};
@@ -36,11 +37,18 @@ const REMEMBERED: usize = 32;
 /// If the engine breaks a promise.
 pub fn engine(data: &[u8]) {
     let mut bytes = Bytes(data);
+    let rate = Some(u32::from(bytes.next()) * 100).filter(|rate| *rate > 0);
+    let shape = bytes.next();
     let config = Config {
-        rate: Some(u32::from(bytes.next()) * 100).filter(|rate| *rate > 0),
-        window: usize::from(bytes.next() % 8) + 1,
+        rate,
+        window: usize::from(shape % 8) + 1,
         cache_lifetime: Duration::from_millis(bytes.word().into()),
         cache_entries: usize::from(bytes.next()),
+        headers: if shape & 0x80 == 0 {
+            Headers::Received
+        } else {
+            Headers::Rebuilt
+        },
     };
     let mut engine = Engine::new(config, u64::from(bytes.next()));
     let mut now = Instant::from_millis(1);

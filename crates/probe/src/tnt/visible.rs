@@ -101,7 +101,7 @@ fn bridges(view: &View<'_>, at: usize) -> bool {
     }
     // TNT's "Juniper implicit": Junos routers that do not quote labels among some that do. One
     // that quotes a TTL of 1 may as well be the egress of one tunnel and the ingress of the next.
-    hop.is_silent() || hop.is_junos() && hop.quoted_ttl() != Some(1)
+    hop.is_silent() || hop.is_junos() && hop.quoted_ttl().is_some_and(|q| q != 1)
 }
 
 fn explicit(view: &View<'_>, run: Range<usize>) -> Span {
