@@ -29,6 +29,20 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
+    /// This user may not have ICMP sockets (icmp(7)).
+    #[error(
+        "cannot open an ICMP socket: the groups in net.ipv4.ping_group_range are none of this \
+         user's"
+    )]
+    PingGroup,
+    /// Neither raw nor unprivileged sockets can be had.
+    #[error("{raw}; and without it, {unprivileged}")]
+    NoSockets {
+        /// Why there are no raw sockets.
+        raw: Box<Self>,
+        /// Why there are no unprivileged ones.
+        unprivileged: Box<Self>,
+    },
     /// There is no network interface of this name.
     #[error("there is no network interface {0:?}")]
     NoInterface(String),
@@ -74,10 +88,11 @@ impl Error {
     }
 
     /// The capability that was missing, if that was what was wrong.
-    pub const fn capability(&self) -> Option<Capability> {
+    pub fn capability(&self) -> Option<Capability> {
         match self {
             Self::Privilege { capability, .. } => Some(*capability),
-            Self::System { .. } | Self::NoInterface(_) => None,
+            Self::NoSockets { raw, .. } => raw.capability(),
+            Self::System { .. } | Self::PingGroup | Self::NoInterface(_) => None,
         }
     }
 }

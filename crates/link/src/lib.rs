@@ -13,15 +13,18 @@ mod batch;
 mod clock;
 mod error;
 mod filter;
+mod message;
 mod netlink;
 mod port;
 mod probe_port;
 mod raw;
+mod raw_port;
 mod raw_receiver;
 mod ring;
 mod run;
 mod sys;
 mod tun;
+mod unprivileged;
 
 pub mod capability;
 pub mod namespace;

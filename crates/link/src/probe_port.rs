@@ -1,24 +1,35 @@
 //! The port towards the real network.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 
-use plumb_wire::icmp::Family;
 use plumb_wire::{Instant, SendError};
-use rustix::event::epoll;
 
-use crate::raw::RawSender;
-use crate::raw_receiver::RawReceiver;
-use crate::ring::Ring;
-use crate::{Batch, Capability, Clock, Error, KernelTime, Port, Progress, filter, sys};
+use crate::raw_port::RawPort;
+use crate::unprivileged::{self, Unprivileged};
+use crate::{Batch, Capability, Error, Port, Progress, sys};
 
 /// How packets are sent and received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// The best that needs no decision: raw sockets.
+    /// Raw sockets where they may be had, else unprivileged ones.
     #[default]
     Auto,
     /// Raw sockets to send, raw or packet sockets to receive. Needs CAP_NET_RAW.
     Raw,
+    /// ICMP and UDP sockets that need no privilege, where `net.ipv4.ping_group_range` allows them
+    /// (icmp(7)). See [`Mode::losses`].
+    Unprivileged,
+}
+
+impl Mode {
+    /// What cannot be done or seen in this mode, a line each; of [`Mode::Auto`] what may be lost
+    /// is not known before [`ProbePort::mode`] is.
+    pub const fn losses(self) -> &'static [&'static str] {
+        match self {
+            Self::Auto | Self::Raw => &[],
+            Self::Unprivileged => unprivileged::LOSSES,
+        }
+    }
 }
 
 /// What packets are received through.
@@ -49,9 +60,9 @@ pub struct ProbePortOptions {
     pub ipv6: bool,
     /// Lowest source port of probes; TCP segments to a lower one are not received.
     pub first_port: u16,
-    /// Receive answers to TCP probes.
+    /// Carry TCP probes and receive their answers, which takes raw sockets.
     pub tcp: bool,
-    /// What packets are received through.
+    /// What packets are received through where sockets are raw.
     pub receive: Receive,
 }
 
@@ -72,13 +83,13 @@ impl Default for ProbePortOptions {
 /// Sends probes to the real network and receives what answers them.
 #[derive(Debug)]
 pub struct ProbePort {
-    sender: RawSender,
-    receivers: Vec<Receiver>,
-    epoll: OwnedFd,
-    clock: Clock,
-    time: KernelTime,
-    /// The receiver to begin with, so that none starves the others.
-    first: usize,
+    sockets: Sockets,
+}
+
+#[derive(Debug)]
+enum Sockets {
+    Raw(RawPort),
+    Unprivileged(Unprivileged),
 }
 
 impl ProbePort {
@@ -86,6 +97,7 @@ impl ProbePort {
     ///
     /// # Errors
     /// If a capability is missing, the interface does not exist, or the kernel refuses otherwise.
+    /// [`Error::NoSockets`] if [`Mode::Auto`] finds no way.
     pub fn open(options: &ProbePortOptions) -> Result<Self, Error> {
         let interface = match &options.interface {
             Some(name) => {
@@ -97,29 +109,38 @@ impl ProbePort {
             }
             None => None,
         };
-        let sender = RawSender::open(options.ipv4, options.ipv6, interface)?;
-        let index = interface.map_or(0, |(_, index)| index);
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
-            .map_err(|e| Error::system("create", "an epoll instance", e))?;
-        let mut receivers = Vec::new();
-        for (wanted, family) in [(options.ipv4, Family::V4), (sender.has_ipv6(), Family::V6)] {
-            if wanted {
-                open_receivers(family, options, index, &mut receivers)?;
-            }
+        let raw = || RawPort::open(options, interface).map(Sockets::Raw);
+        let unprivileged = || open_unprivileged(options, interface).map(Sockets::Unprivileged);
+        let sockets = match options.mode {
+            Mode::Raw => raw()?,
+            Mode::Unprivileged => unprivileged()?,
+            Mode::Auto => match raw() {
+                Err(refused) if refused.capability().is_some() && !options.tcp => unprivileged()
+                    .map_err(|error| Error::NoSockets {
+                        raw: Box::new(refused),
+                        unprivileged: Box::new(error),
+                    })?,
+                other => other?,
+            },
+        };
+        Ok(Self { sockets })
+    }
+
+    /// The mode that it works in, which is not [`Mode::Auto`].
+    pub const fn mode(&self) -> Mode {
+        match self.sockets {
+            Sockets::Raw(_) => Mode::Raw,
+            Sockets::Unprivileged(_) => Mode::Unprivileged,
         }
-        for receiver in &receivers {
-            let data = epoll::EventData::new_u64(0);
-            epoll::add(&epoll, receiver.fd(), data, epoll::EventFlags::IN)
-                .map_err(|e| Error::system("watch", "a socket", e))?;
+    }
+
+    /// Flows (ICMP identifiers, source ports) that can be under way at once; `None` for any
+    /// number. Probes of more flows wait until the reply to an older one has come or is overdue.
+    pub const fn flows(&self) -> Option<usize> {
+        match &self.sockets {
+            Sockets::Raw(_) => None,
+            Sockets::Unprivileged(port) => Some(port.flows()),
         }
-        Ok(Self {
-            sender,
-            receivers,
-            epoll,
-            clock: Clock::new(),
-            time: KernelTime::new(),
-            first: 0,
-        })
     }
 }
 
@@ -129,7 +150,10 @@ impl Port for ProbePort {
         batch: &Batch,
         report: &mut dyn FnMut(usize, Result<Instant, SendError>),
     ) -> Result<Progress, Error> {
-        Ok(self.sender.send(batch, report))
+        match &mut self.sockets {
+            Sockets::Raw(port) => port.send(batch, report),
+            Sockets::Unprivileged(port) => Ok(port.send(batch, report)),
+        }
     }
 
     fn receive(
@@ -137,99 +161,46 @@ impl Port for ProbePort {
         budget: usize,
         sink: &mut dyn FnMut(Instant, &[u8]),
     ) -> Result<usize, Error> {
-        let Self {
-            receivers,
-            clock,
-            time,
-            first,
-            ..
-        } = self;
-        time.refresh();
-        let mut taken = 0;
-        let count = receivers.len();
-        for turn in 0..count {
-            let left = budget - taken;
-            taken += match &mut receivers[(*first + turn) % count] {
-                Receiver::Ring(ring) => ring.receive(left, |wall_ns, packet| {
-                    sink(time.instant(wall_ns), packet);
-                }),
-                Receiver::Socket(socket) => socket
-                    .receive(left, |wall_ns, packet| {
-                        let at = wall_ns.map_or_else(|| clock.now(), |ns| time.instant(ns));
-                        sink(at, packet);
-                    })
-                    .map_err(|e| Error::system("receive from", "a raw socket", e))?,
-            };
+        match &mut self.sockets {
+            Sockets::Raw(port) => port.receive(budget, sink),
+            Sockets::Unprivileged(port) => port.receive(budget, sink),
         }
-        *first = first.wrapping_add(1);
-        if taken < budget {
-            time.drained();
-        }
-        Ok(taken)
     }
 
     fn readable(&self) -> BorrowedFd<'_> {
-        self.epoll.as_fd()
+        match &self.sockets {
+            Sockets::Raw(port) => port.readable(),
+            Sockets::Unprivileged(port) => port.readable(),
+        }
     }
 
     fn writable(&self) -> BorrowedFd<'_> {
-        self.sender.writable().unwrap_or_else(|| self.epoll.as_fd())
+        match &self.sockets {
+            Sockets::Raw(port) => port.writable(),
+            Sockets::Unprivileged(port) => port.readable(),
+        }
     }
 
     fn dropped(&mut self) -> u64 {
-        self.receivers
-            .iter_mut()
-            .map(|receiver| match receiver {
-                Receiver::Ring(ring) => ring.dropped(),
-                Receiver::Socket(socket) => socket.dropped(),
-            })
-            .sum()
-    }
-}
-
-#[derive(Debug)]
-enum Receiver {
-    Ring(Ring),
-    Socket(RawReceiver),
-}
-
-impl Receiver {
-    fn fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Ring(ring) => ring.fd(),
-            Self::Socket(socket) => socket.fd(),
+        match &mut self.sockets {
+            Sockets::Raw(port) => port.dropped(),
+            Sockets::Unprivileged(port) => port.dropped(),
         }
     }
 }
 
-/// Opens what receives packets of `family`.
-fn open_receivers(
-    family: Family,
+fn open_unprivileged(
     options: &ProbePortOptions,
-    interface: u32,
-    into: &mut Vec<Receiver>,
-) -> Result<(), Error> {
-    let port = options.first_port;
-    match options.receive {
-        Receive::Rings { bytes } => {
-            let (ethertype, filter) = match family {
-                Family::V4 => (libc::ETH_P_IP, filter::ipv4(port)),
-                Family::V6 => (libc::ETH_P_IPV6, filter::ipv6(port)),
-            };
-            let ethertype = u16::try_from(ethertype).unwrap_or(0);
-            let ring = Ring::open(ethertype, &filter, interface, bytes)
-                .map_err(|e| Error::privileged("open", "a packet socket", Capability::NetRaw, e))?;
-            into.push(Receiver::Ring(ring));
-        }
-        Receive::Sockets => {
-            for tcp in [false, true] {
-                if !tcp || options.tcp {
-                    let name = options.interface.as_deref();
-                    let socket = RawReceiver::open(family, tcp, port, name)?;
-                    into.push(Receiver::Socket(socket));
-                }
-            }
-        }
+    interface: Option<(&str, u32)>,
+) -> Result<Unprivileged, Error> {
+    if options.tcp {
+        let refused = std::io::ErrorKind::PermissionDenied;
+        return Err(Error::privileged(
+            "send",
+            "TCP probes",
+            Capability::NetRaw,
+            refused,
+        ));
     }
-    Ok(())
+    Unprivileged::open(options.ipv4, options.ipv6, interface)
 }

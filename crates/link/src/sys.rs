@@ -400,7 +400,7 @@ pub(crate) fn check(result: c_int) -> io::Result<()> {
     clippy::cast_possible_truncation,
     reason = "types given to the kernel are small"
 )]
-const fn socklen<T>() -> socklen_t {
+pub(crate) const fn socklen<T>() -> socklen_t {
     size_of::<T>() as socklen_t
 }
 
