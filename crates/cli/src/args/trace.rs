@@ -172,10 +172,13 @@ pub enum MethodName {
 /// `--mode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ModeName {
-    /// The best that works.
+    /// Raw sockets if they may be had, else unprivileged ones.
     Auto,
     /// Raw IP sockets.
     Raw,
+    /// ICMP and UDP sockets that need no privilege: without TCP probes, quoted TTLs and IP
+    /// identifications.
+    Unprivileged,
 }
 
 /// `--reveal`.

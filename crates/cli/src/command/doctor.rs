@@ -3,20 +3,22 @@
 use std::fs::OpenOptions;
 use std::io::Write;
 
-use plumb_link::{Capability, ProbePort, ProbePortOptions};
+use plumb_link::{Capability, Mode, ProbePort, ProbePortOptions};
 use serde::Serialize;
 
-use super::network::program;
+use super::network::{ALLOW_PING, program};
 use crate::args::Doctor;
 use crate::exit::Exit;
 use crate::output::style::{BAD, FAINT, GOOD, LABEL, Look, STRONG, locale_is_utf8};
 
 pub(super) fn run(args: Doctor) -> anyhow::Result<Exit> {
+    let raw = ProbePortOptions {
+        mode: Mode::Raw,
+        ..ProbePortOptions::default()
+    };
     let system = System {
         read: &|path| std::fs::read_to_string(path).ok(),
-        raw: ProbePort::open(&ProbePortOptions::default())
-            .map(drop)
-            .map_err(|e| e.to_string()),
+        raw: ProbePort::open(&raw).map(drop).map_err(|e| e.to_string()),
         tun: OpenOptions::new()
             .read(true)
             .write(true)
@@ -136,14 +138,20 @@ impl System<'_> {
         let fix = format!("sudo setcap cap_net_raw+ep {}", self.program);
         let (state, found) = match &self.raw {
             Ok(()) => (State::Ok, "can be opened".to_owned()),
-            Err(_) if self.in_ping_group() => (State::Limited, "no CAP_NET_RAW".to_owned()),
+            Err(_) if self.in_ping_group() => {
+                let losses = Mode::Unprivileged.losses().join(", ");
+                (
+                    State::Limited,
+                    format!("no CAP_NET_RAW, so there are no {losses}"),
+                )
+            }
             Err(error) => (State::Missing, error.clone()),
         };
         Check {
             name: "raw sockets",
             state,
             found,
-            why: "every method, labels and quoted packets need them",
+            why: "they carry every kind of probe, and show replies as they came",
             fix: self.raw.is_err().then_some(fix),
         }
     }
@@ -158,9 +166,8 @@ impl System<'_> {
                 "ping_group_range is {}",
                 range.split_whitespace().collect::<Vec<_>>().join(" ")
             ),
-            why: "lets users without capabilities ping and trace, without labels",
-            fix: (!allowed)
-                .then(|| "sudo sysctl -w net.ipv4.ping_group_range='0 2147483647'".to_owned()),
+            why: "lets users without capabilities ping and trace, MPLS labels included",
+            fix: (!allowed).then(|| ALLOW_PING.to_owned()),
         }
     }
 

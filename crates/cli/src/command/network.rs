@@ -119,16 +119,36 @@ impl From<ModeName> for Mode {
         match name {
             ModeName::Auto => Self::Auto,
             ModeName::Raw => Self::Raw,
+            ModeName::Unprivileged => Self::Unprivileged,
         }
     }
 }
 
 /// Why the sockets could not be had, and the ways out.
 fn explain(error: &plumb_link::Error) -> Failure {
-    match error.capability() {
-        Some(capability) => Failure::permission(format!("{error}; {}", ways_out(capability))),
-        None => Failure::usage(error.to_string()),
+    match (error, error.capability()) {
+        (plumb_link::Error::PingGroup, _) => {
+            Failure::permission(format!("{error}; run `{ALLOW_PING}`, or use sudo"))
+        }
+        (plumb_link::Error::NoSockets { .. }, Some(capability)) => Failure::permission(format!(
+            "{error}; {}, or `{ALLOW_PING}`",
+            ways_out(capability)
+        )),
+        (_, Some(capability)) => Failure::permission(format!("{error}; {}", ways_out(capability))),
+        (_, None) => Failure::usage(error.to_string()),
     }
+}
+
+/// What allows all users to have ICMP sockets.
+pub(crate) const ALLOW_PING: &str = "sudo sysctl -w net.ipv4.ping_group_range='0 2147483647'";
+
+/// What a run without privilege lacks, in a line.
+pub(crate) fn lacks() -> String {
+    let setcap = ways_out(Capability::NetRaw);
+    format!(
+        "no CAP_NET_RAW, so no quoted TTLs (implicit tunnels), IP identifications or TCP probes \
+         (all in `plumb doctor`); {setcap}"
+    )
 }
 
 /// What helps against a missing capability, in a line.

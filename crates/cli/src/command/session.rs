@@ -7,14 +7,14 @@ use std::io;
 use std::os::fd::AsFd;
 
 use anyhow::Context;
-use plumb_link::{Clock, Observer, Port, Turn};
-use plumb_probe::{Config, Engine, Event, Job, JobId, Refused};
+use plumb_link::{Clock, Mode, Observer, Port, Turn};
+use plumb_probe::{Config, Engine, Event, Headers, Job, JobId, Refused};
 use plumb_record::{End, EndReason, EndType, Progress, ProgressType, Start, StartType, WallTime};
 use plumb_wire::Engine as _;
 use plumb_wire::Instant;
 
 use super::interrupt::Interrupts;
-use super::network::{Needs, SourceChoice, Way};
+use super::network::{Needs, SourceChoice, Way, lacks};
 use super::status::Status;
 use crate::exit::{Exit, Failure};
 use crate::output::pcapng::Capture;
@@ -179,7 +179,7 @@ pub(super) fn run(plan: Plan, work: &mut dyn Work) -> anyhow::Result<Exit> {
         input,
         family,
         way,
-        engine,
+        mut engine,
         seed,
         mut capture,
         progress,
@@ -196,6 +196,11 @@ pub(super) fn run(plan: Plan, work: &mut dyn Work) -> anyhow::Result<Exit> {
     }
     let mut interrupts = Interrupts::watch().context("cannot watch for signals")?;
     status.announce(engine.rate);
+    if port.mode() == Mode::Unprivileged {
+        status.line(&lacks());
+        engine.headers = Headers::Rebuilt;
+    }
+    engine.window = engine.window.min(port.flows().unwrap_or(usize::MAX));
     // Started targets are finished before others are begun: results come early, and the probes
     // of a path are not stretched over minutes.
     let most_backlog = engine.rate.map_or(MOST_BACKLOG, |rate| {

@@ -120,7 +120,7 @@ impl Status {
         }
     }
 
-    fn line(&mut self, text: &str) {
+    pub(super) fn line(&mut self, text: &str) {
         self.clear();
         drop(writeln!(std::io::stderr(), "plumb: {text}"));
     }
