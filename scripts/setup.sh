@@ -8,12 +8,12 @@ goal=${1:-}
 # Each word is what must be there (a command, a file, a Python module) and the Debian package that
 # brings it; + marks what can be done without.
 build="cc=gcc ld=binutils curl=curl /usr/include/stdlib.h=libc6-dev /etc/ssl/certs/ca-certificates.crt=ca-certificates"
-peers="+ip=iproute2 +ping=iputils-ping +scamper=scamper +mtr=mtr-tiny +traceroute=traceroute +tshark=tshark +tcpdump=tcpdump +ethtool=ethtool"
+peers="+ip=iproute2 +sysctl=procps +ping=iputils-ping +scamper=scamper +mtr=mtr-tiny +traceroute=traceroute +tshark=tshark +tcpdump=tcpdump +ethtool=ethtool"
 python="+python:ensurepip=python3-venv"
 case $goal in
     run) needs=$build ;;
     dist) needs="$build tar=tar gzip=gzip" ;;
-    bench) needs="$build ip=iproute2 +scamper=scamper +ethtool=ethtool" ;;
+    bench) needs="$build ip=iproute2 +sysctl=procps +scamper=scamper +ethtool=ethtool" ;;
     lint) needs="$build $python" ;;
     test) needs="$build $peers $python" ;;
     *)

@@ -36,6 +36,17 @@ tests() {
     fi
 }
 
+# What this machine lacks for some tests, which are skipped then.
+lacking() {
+    local lacks=() peer
+    [ "$(id -u)" = 0 ] || lacks+=("root")
+    [ -w /dev/net/tun ] || lacks+=("/dev/net/tun")
+    for peer in ip sysctl scamper mtr traceroute tshark tcpdump ethtool; do
+        type -P $peer >/dev/null || lacks+=("$peer")
+    done
+    [ ${#lacks[@]} = 0 ] || printf 'skipped: tests that need %s' "${lacks[*]}"
+}
+
 left_out() { note="left out: $1"; }
 
 # What the runner itself said at the end.
@@ -49,6 +60,7 @@ gate() {
     if [ "$name" = tests ]; then
         "$name" 2>&1 </dev/null | tee "$log" || status=$?
         closing=$(closing_lines)
+        note=$(lacking)
     else
         "$name" >"$log" 2>&1 </dev/null || { status=$?; cat "$log"; }
     fi
