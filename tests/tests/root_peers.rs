@@ -207,15 +207,7 @@ fn root_scamper_json_is_what_scamper_writes() {
     require!("scamper");
     let written_as_by_scamper = |lab: &str, target: &str, methods: &[(&str, &str)]| {
         for (theirs, ours) in methods {
-            let arguments = [
-                "trace",
-                "--format",
-                "scamper-json",
-                "-q",
-                "1",
-                ours,
-                target,
-            ];
+            let arguments = ["trace", "--format", "scamper-json", "-q", "1", ours, target];
             let done = in_lab(lab, &arguments).expect(0);
             let all: Vec<Value> = done
                 .stdout
