@@ -5,17 +5,17 @@
 //! this process dies, however it dies, the kernel kills everything in that PID namespace, and with
 //! the last process go the network namespace and its devices: there is nothing to clean up.
 
-use core::mem::MaybeUninit;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, ExitStatus};
+use std::process::Command;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitIdOptions, getgid, getuid, pidfd_open,
-    set_parent_process_death_signal,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, getgid, getpid, getuid,
+    kill_process, pidfd_open, pidfd_send_signal, set_parent_process_death_signal, wait, waitid,
 };
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
@@ -94,46 +94,62 @@ pub fn why_forbidden() -> Vec<(&'static str, &'static str)> {
 #[derive(Debug)]
 pub struct Child {
     process: OwnedFd,
+    signals: OwnedFd,
 }
 
 impl Child {
     /// Starts `command` with its arguments and these additional environment variables, with the
     /// caller's standard streams. Must be called once, after [`enter`], while there is one thread.
     ///
-    /// The command is the child of a process that does nothing but wait for it: the first process
-    /// of a PID namespace ignores all signals that it does not handle, Ctrl-C included.
+    /// The command is the child of a process that waits for it and passes signals on: the first
+    /// process of a PID namespace ignores all signals that it does not handle, Ctrl-C included.
+    ///
+    /// From now on this process leaves the keyboard's signals to the command, which they reach
+    /// anyway, and [`try_wait`](Self::try_wait) passes on those that ask to end.
     ///
     /// # Errors
     /// If no process can be made. A command that cannot be run ends with status 127 or 126.
     pub fn spawn(command: &[OsString], environment: &[(&str, OsString)]) -> Result<Self, Error> {
         let failed = |e: io::Error| Error::system("start", "a process in the private network", e);
+        let myself = pidfd_open(getpid(), PidfdFlags::empty()).map_err(|e| failed(e.into()))?;
+        let signals = sys::signals(&PASSED_ON).map_err(failed)?;
         // SAFETY: there is one thread, so the child has all that it needs in a sound state.
         let pid = unsafe { libc::fork() };
         if pid < 0 {
             return Err(failed(io::Error::last_os_error()));
         }
         let Some(pid) = Pid::from_raw(pid) else {
-            let status = init(command, environment);
+            let status = init(&myself, command, environment);
             // SAFETY: ends this process without running what the parent registered for its end.
             unsafe { libc::_exit(status) };
         };
+        for signal in [libc::SIGINT, libc::SIGQUIT] {
+            // SAFETY: ignoring a signal runs no handler.
+            unsafe { libc::signal(signal, libc::SIG_IGN) };
+        }
         let process = pidfd_open(pid, PidfdFlags::empty()).map_err(|e| failed(e.into()))?;
-        Ok(Self { process })
+        Ok(Self { process, signals })
     }
 
-    /// What becomes readable when the command has ended.
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.process.as_fd()
+    /// What becomes readable when the command has ended, and when a signal waits to be passed on.
+    pub fn fds(&self) -> [BorrowedFd<'_>; 2] {
+        [self.process.as_fd(), self.signals.as_fd()]
     }
 
-    /// How the command ended: its exit status, or 128 and the number of the signal that ended it.
-    /// `None` as long as it runs.
+    /// Passes waiting signals on to the command and tells how it ended: its exit status, or 128
+    /// and the number of the signal that ended it. `None` as long as it runs.
     ///
     /// # Errors
     /// If the process cannot be waited for.
     pub fn try_wait(&self) -> Result<Option<u8>, Error> {
+        while let Some(signal) = sys::next_signal(self.signals.as_fd()) {
+            if let Some(signal) = Signal::from_named_raw(signal) {
+                // It may have ended by now.
+                let _ = pidfd_send_signal(&self.process, signal);
+            }
+        }
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-        let status = rustix::process::waitid(rustix::process::WaitId::PidFd(self.fd()), options)
+        let status = waitid(WaitId::PidFd(self.process.as_fd()), options)
             .map_err(|e| Error::system("wait for", "the command", e))?;
         Ok(status.map(|s| {
             s.exit_status()
@@ -142,33 +158,32 @@ impl Child {
     }
 }
 
-/// Leaves Ctrl-C and Ctrl-\ to the command: they end the command, not this process, which ends
-/// with it.
-pub fn ignore_keyboard_signals() {
-    for signal in [libc::SIGINT, libc::SIGQUIT] {
-        // SAFETY: ignoring a signal runs no handler.
-        unsafe { libc::signal(signal, libc::SIG_IGN) };
-    }
-}
+/// The signals that are sent to one process, and by convention are meant for its work.
+const PASSED_ON: [libc::c_int; 4] = [libc::SIGHUP, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2];
 
-/// The first process of the PID namespace: runs the command and returns its status.
-fn init(command: &[OsString], environment: &[(&str, OsString)]) -> i32 {
+/// The first process of the PID namespace: runs the command, passes signals on to it, reaps
+/// orphans, and returns the command's status.
+fn init(parent: &OwnedFd, command: &[OsString], environment: &[(&str, OsString)]) -> i32 {
     // When the process that made the namespaces dies, so does this one, and the kernel ends the
-    // rest of the namespace.
-    if set_parent_process_death_signal(Some(Signal::KILL)).is_err() {
+    // rest of the namespace. It may be dead already.
+    if set_parent_process_death_signal(Some(Signal::KILL)).is_err() || is_dead(parent) {
         return 126;
     }
-    for signal in [libc::SIGINT, libc::SIGQUIT] {
-        // SAFETY: the default action runs no handler. The command inherits it, and this process
-        // ignores the signals all the same, as the first of its namespace.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
-    }
+    mount_own_views();
     let Some((program, arguments)) = command.split_first() else {
         return 127;
+    };
+    // The parent's are those of another process, and must not be taken from it.
+    let wanted = [PASSED_ON.as_slice(), &[libc::SIGCHLD]].concat();
+    let Ok(signals) = sys::signals(&wanted) else {
+        return 126;
     };
     let mut process = Command::new(program);
     process.args(arguments);
     process.envs(environment.iter().map(|(name, value)| (*name, value)));
+    if sys::unblock_in(&mut process, &wanted).is_err() {
+        return 126;
+    }
     let child = match process.spawn() {
         Ok(child) => child,
         Err(error) => {
@@ -181,23 +196,45 @@ fn init(command: &[OsString], environment: &[(&str, OsString)]) -> i32 {
             };
         }
     };
-    let command = child.id();
+    let Some(command) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) else {
+        return 126;
+    };
     loop {
-        let mut status = MaybeUninit::<libc::c_int>::uninit();
-        // SAFETY: the pointer is valid, and orphans of the namespace are this process's to reap.
-        let pid = unsafe { libc::waitpid(-1, status.as_mut_ptr(), 0) };
-        if pid < 0 {
-            if io::Error::last_os_error().kind() == ErrorKind::Interrupted {
-                continue;
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+            if pid == command {
+                let signal = status.terminating_signal().map(|signal| 128 + signal);
+                return status.exit_status().or(signal).unwrap_or(1);
             }
-            return 1;
         }
-        if u32::try_from(pid) == Ok(command) {
-            // SAFETY: `waitpid` has written the status of the process that it returned.
-            let status = ExitStatus::from_raw(unsafe { status.assume_init() });
-            return status
-                .code()
-                .unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+        let mut fds = [PollFd::new(&signals, PollFlags::IN)];
+        let _ = poll(&mut fds, None);
+        while let Some(signal) = sys::next_signal(signals.as_fd()) {
+            if let Some(signal) = Signal::from_named_raw(signal)
+                && signal != Signal::CHILD
+            {
+                let _ = kill_process(command, signal);
+            }
         }
     }
+}
+
+fn is_dead(process: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(process, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default())) != Ok(0)
+}
+
+/// Mounts /proc and /sys of the new namespaces, where that is allowed, so that tools which look
+/// for processes and interfaces there find those inside. Programs can do without.
+fn mount_own_views() {
+    // SAFETY: no memory or descriptor table is unshared, which is what would concern other code.
+    if unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.is_err() {
+        return;
+    }
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    if mount_change("/", private).is_err() {
+        return;
+    }
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    let _ = mount("proc", "/proc", "proc", flags, None);
+    let _ = mount("sysfs", "/sys", "sysfs", flags, None);
 }

@@ -5,6 +5,8 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use libc::{c_int, c_void, socklen_t};
 
@@ -387,6 +389,35 @@ fn interface_request(name: &str) -> io::Result<libc::ifreq> {
     Ok(request)
 }
 
+/// Blocks signals in this thread, and returns what becomes readable when one of them waits.
+pub(crate) fn signals(wanted: &[c_int]) -> io::Result<OwnedFd> {
+    let set = signal_set(wanted)?;
+    change_mask(libc::SIG_BLOCK, &set)?;
+    // SAFETY: reads the set and makes a descriptor.
+    let fd = unsafe { libc::signalfd(-1, &raw const set, SIGNALFD_FLAGS) };
+    check(fd)?;
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Lets programs that `command` becomes receive signals that are blocked here.
+pub(crate) fn unblock_in(command: &mut Command, signals: &[c_int]) -> io::Result<()> {
+    let set = signal_set(signals)?;
+    // SAFETY: between fork and exec the closure makes one system call, and allocates nothing.
+    unsafe { command.pre_exec(move || change_mask(libc::SIG_UNBLOCK, &set)) };
+    Ok(())
+}
+
+/// The number of the next signal that waits in a descriptor made by [`signals`].
+pub(crate) fn next_signal(fd: BorrowedFd<'_>) -> Option<c_int> {
+    let mut record = [0; size_of::<libc::signalfd_siginfo>()];
+    match rustix::io::read(fd, &mut record[..]) {
+        // The number is the first field.
+        Ok(4..) => c_int::try_from(u32::from_ne_bytes(*record.first_chunk()?)).ok(),
+        _ => None,
+    }
+}
+
 /// Turns the -1 of a failed call into the error that `errno` holds.
 pub(crate) fn check(result: c_int) -> io::Result<()> {
     if result < 0 {
@@ -414,6 +445,28 @@ fn link_layer(ethertype: u16, interface: u32) -> io::Result<libc::sockaddr_ll> {
         sll_halen: 0,
         sll_addr: [0; 8],
     })
+}
+
+const SIGNALFD_FLAGS: c_int = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
+
+fn signal_set(signals: &[c_int]) -> io::Result<libc::sigset_t> {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: writes an empty set.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    for signal in signals {
+        // SAFETY: the set was initialized above; a number that is no signal is refused.
+        check(unsafe { libc::sigaddset(set.as_mut_ptr(), *signal) })?;
+    }
+    // SAFETY: initialized above.
+    Ok(unsafe { set.assume_init() })
+}
+
+fn change_mask(how: c_int, set: &libc::sigset_t) -> io::Result<()> {
+    // SAFETY: reads the set, and writes no old one.
+    match unsafe { libc::pthread_sigmask(how, set, core::ptr::null_mut()) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
 }
 
 const AF_PACKET: libc::c_ushort = 17;

@@ -104,7 +104,6 @@ fn inside(lab: &str, seed: Option<u64>, command: Vec<String>) -> anyhow::Result<
         ("PLUMB_LAB_TARGETS", addresses(&topology).join(" ").into()),
     ];
     let child = Child::spawn(&command, &environment)?;
-    namespace::ignore_keyboard_signals();
     let clock = Clock::new();
     let mut status = Ok(None);
     let mut look_again = Instant::ZERO;
@@ -112,7 +111,7 @@ fn inside(lab: &str, seed: Option<u64>, command: Vec<String>) -> anyhow::Result<
         &mut network,
         &mut tun,
         &clock,
-        &[child.fd()],
+        &child.fds(),
         &mut (),
         |_, now| {
             // A system call per packet would be felt.
