@@ -16,15 +16,6 @@ pub(crate) const HOPS: usize = 6;
 /// The source's interface.
 pub(crate) const UPLINK: &str = "right";
 
-/// Which processors do the kernel's part of forwarding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Forwarding {
-    /// The one that sends: the whole Internet runs on the prober's processor.
-    SameCpu,
-    /// This one, by receive packet steering.
-    Cpu(usize),
-}
-
 /// The namespaces are those of this process's mount namespace and vanish with it.
 #[derive(Debug)]
 pub(crate) struct Chain(());
@@ -56,20 +47,9 @@ impl Chain {
     /// The namespace and processor of a prober.
     pub(crate) fn source(&self, cpu: Option<usize>) -> Place {
         Place {
-            namespace: Some(path(0)),
             cpu,
+            ..Place::in_namespace(path(&name(0)))
         }
-    }
-
-    /// Says who forwards from now on.
-    pub(crate) fn forward_on(&self, forwarding: Forwarding) -> anyhow::Result<()> {
-        let mask = match forwarding {
-            Forwarding::SameCpu => 0,
-            Forwarding::Cpu(cpu) => 1u32 << cpu,
-        };
-        let script =
-            format!("for f in /sys/class/net/*/queues/rx-0/rps_cpus; do echo {mask:x} >$f; done");
-        (0..=HOPS).try_for_each(|node| ip(&["netns", "exec", &name(node), "sh", "-c", &script], ""))
     }
 }
 
@@ -82,8 +62,9 @@ fn name(node: usize) -> String {
     format!("hop{node}")
 }
 
-fn path(node: usize) -> PathBuf {
-    PathBuf::from(format!("/run/netns/{}", name(node)))
+/// Where `ip netns` keeps a namespace.
+pub(crate) fn path(namespace: &str) -> PathBuf {
+    PathBuf::from(format!("/run/netns/{namespace}"))
 }
 
 fn mac(link: usize, end: u8) -> String {
@@ -132,26 +113,31 @@ fn set_up(node: usize) -> anyhow::Result<()> {
             "",
         );
     }
-    let place = Place {
-        namespace: Some(path(node)),
-        cpu: None,
-    };
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(move || {
-            place.enter()?;
-            for (key, value) in SYSCTLS {
-                match fs::write(format!("/proc/sys/net/{key}"), value) {
-                    // The ends of the chain have one interface each.
-                    Err(e) if e.kind() != ErrorKind::NotFound => {
-                        return Err(e)
-                            .with_context(|| format!("cannot set {key} of {}", name(node)));
-                    }
-                    _ => {}
+    within(&Place::in_namespace(path(&name(node))), || {
+        for (key, value) in SYSCTLS {
+            match fs::write(format!("/proc/sys/net/{key}"), value) {
+                // The ends of the chain have one interface each.
+                Err(e) if e.kind() != ErrorKind::NotFound => {
+                    return Err(e).with_context(|| format!("cannot set {key} of {}", name(node)));
                 }
+                _ => {}
             }
-            Ok(())
+        }
+        Ok(())
+    })
+}
+
+/// Does something at a place, in a thread that ends there.
+pub(crate) fn within<T: Send>(
+    place: &Place,
+    action: impl FnOnce() -> anyhow::Result<T> + Send,
+) -> anyhow::Result<T> {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            place.enter()?;
+            action()
         });
-        thread.join().unwrap_or_else(|_| bail!("the thread broke"))
+        thread.join().unwrap_or_else(|_| bail!("a thread broke"))
     })
 }
 
@@ -168,12 +154,17 @@ const SYSCTLS: [(&str, &str); 10] = [
     ("ipv4/icmp_msgs_burst", "10000000"),
 ];
 
-fn ip(arguments: &[&str], input: &str) -> anyhow::Result<()> {
+/// Runs ip(8) with commands on its standard input.
+pub(crate) fn ip(arguments: &[&str], input: &str) -> anyhow::Result<()> {
     command("ip", arguments, Some(input))
 }
 
 /// Runs a command that must succeed.
-fn command(program: &str, arguments: &[&str], input: Option<&str>) -> anyhow::Result<()> {
+pub(crate) fn command(
+    program: &str,
+    arguments: &[&str],
+    input: Option<&str>,
+) -> anyhow::Result<()> {
     use std::io::Write as _;
     let mut child = Command::new(program)
         .args(arguments)

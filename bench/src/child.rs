@@ -37,6 +37,14 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// Any processor, in this network namespace.
+    pub(crate) const fn in_namespace(path: PathBuf) -> Self {
+        Self {
+            namespace: Some(path),
+            cpu: None,
+        }
+    }
+
     /// Moves the calling thread, and what it starts from now on, to this place.
     pub(crate) fn enter(&self) -> anyhow::Result<()> {
         if let Some(path) = &self.namespace {

@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 
 use super::{Bench, OTHER_CPU, PROBER_CPU, text};
-use crate::chain::UPLINK;
+use crate::chain::{self, UPLINK};
 use crate::report::spread;
 use crate::{child, pcap};
 
@@ -165,20 +165,21 @@ fn one(bench: &Bench, tool: &'static str, rate: u32, seconds: u32) -> anyhow::Re
 fn watch(bench: &Bench, capture: &Path) -> anyhow::Result<Child> {
     let place = bench.chain.source(Some(OTHER_CPU));
     let file = text(capture);
-    let mut child = std::thread::scope(|scope| {
-        let thread = scope.spawn(move || {
-            place.enter()?;
-            Command::new("tcpdump")
-                .args([
-                    "-i", UPLINK, "-Q", "out", "-s", "48", "-B", "65536", "-n", "-Z", "root",
-                ])
-                .args(["--time-stamp-precision=nano", "-w", &file, "icmp"])
-                .stdin(Stdio::null())
-                .stderr(Stdio::piped())
-                .spawn()
-                .context("cannot start tcpdump")
-        });
-        thread.join().unwrap_or_else(|_| bail!("the thread broke"))
+    let mut child = chain::within(&place, || {
+        Command::new("tcpdump")
+            .args(["-i", UPLINK, "-Q", "out", "-s", "48", "-B", "65536", "-n"])
+            .args([
+                "-Z",
+                "root",
+                "--time-stamp-precision=nano",
+                "-w",
+                &file,
+                "icmp",
+            ])
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("cannot start tcpdump")
     })?;
     let mut lines = BufReader::new(child.stderr.take().context("no standard error")?);
     let mut line = String::new();

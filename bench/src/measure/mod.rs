@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 
 use crate::chain::Chain;
+use crate::mirror::Mirror;
 use crate::report::Report;
 
 /// What can be measured.
@@ -36,6 +37,8 @@ pub(crate) enum Measurement {
 #[derive(Debug)]
 pub(crate) struct Bench {
     pub(crate) chain: Chain,
+    /// `None` where it cannot be had.
+    pub(crate) mirror: Option<Mirror>,
     pub(crate) plumb: PathBuf,
     /// A folder for lists and results, in memory.
     pub(crate) scratch: PathBuf,

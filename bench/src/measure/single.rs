@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::Bench;
-use crate::chain::{self, Forwarding};
+use crate::chain;
 use crate::child;
 use crate::report::{ratio, spread};
 
@@ -14,7 +14,6 @@ pub(super) fn measure(bench: &mut Bench) -> anyhow::Result<()> {
          Six hops without delay, from the program's start to its end, any CPU. At their own rate \
          scamper sends 20 packets a second, plumb 1000.",
     );
-    bench.chain.forward_on(Forwarding::SameCpu)?;
     let plumb = bench.plumb().to_owned();
     let target = chain::target(77).to_string();
     let target = target.as_str();

@@ -2,9 +2,8 @@
 
 use serde::Serialize;
 
-use super::{Bench, OTHER_CPU, PROBER_CPU, text};
-use crate::chain::Forwarding;
-use crate::child::{self, Cost};
+use super::{Bench, PROBER_CPU, text};
+use crate::child::{self, Cost, Place};
 use crate::report::{ratio, spread};
 use crate::results::Results;
 
@@ -12,40 +11,63 @@ use crate::results::Results;
 pub(super) fn trace(bench: &mut Bench) -> anyhow::Result<()> {
     bench.report.say(
         "## Traces of a list\n\n\
-         ICMP-Paris traces of 6 hops each, JSON to a file in memory; the prober may use one \
-         processor. \"forwarding: same CPU\" has the kernel's forwarding (7 links per round trip \
-         on average, and the routers' replies) in softirqs on that processor too, so that the \
-         figure is mostly the kernel's; with \"other CPU\" the network is on the other one \
-         (receive packet steering), as with a real network. Processor time is what the kernel \
-         charges to the prober's processes, softirqs in their time included.",
+         ICMP-Paris traces of 6 hops each, state, matching and JSON (to a file in memory) included; \
+         the prober may use one CPU. \"Chain\": five routers and a destination of the kernel's own \
+         in a row of namespaces; all their work (about 7 links and a reply per probe) happens in \
+         softirqs on the prober's CPU and in its processor time, so that this figure is mostly the \
+         kernel's. \"Mirror\": the same answers from a BPF program on the other CPU, as from a real \
+         network; this is the prober's own speed.",
     );
     let targets = if bench.quick {
-        (10_000, 2_000)
+        Targets {
+            chain: 5_000,
+            mirror: 20_000,
+            scamper: 2_000,
+        }
     } else {
-        (100_000, 10_000)
+        Targets {
+            chain: 50_000,
+            mirror: 100_000,
+            scamper: 10_000,
+        }
     };
-    compare(bench, "trace", targets)
+    compare(bench, "trace", &targets)
 }
 
 /// Pings lists of targets.
 pub(super) fn ping(bench: &mut Bench) -> anyhow::Result<()> {
     bench.report.say(
         "## Pings of a list\n\n\
-         One echo request per target. scamper ends each ping a second after the request, which \
-         is in its wall time once.",
+         One echo request per target. The second that scamper waits after its last request is not \
+         counted.",
     );
     let targets = if bench.quick {
-        (20_000, 10_000)
+        Targets {
+            chain: 20_000,
+            mirror: 20_000,
+            scamper: 10_000,
+        }
     } else {
-        (100_000, 100_000)
+        Targets {
+            chain: 100_000,
+            mirror: 100_000,
+            scamper: 40_000,
+        }
     };
-    compare(bench, "ping", targets)
+    compare(bench, "ping", &targets)
+}
+
+/// Lengths of lists.
+struct Targets {
+    chain: u32,
+    mirror: u32,
+    scamper: u32,
 }
 
 #[derive(Serialize)]
 struct Run {
     tool: &'static str,
-    forwarding: &'static str,
+    network: &'static str,
     targets: u32,
     wall_s: f64,
     cpu_s: f64,
@@ -59,7 +81,7 @@ struct Run {
 impl Run {
     fn new(
         tool: &'static str,
-        forwarding: &'static str,
+        network: &'static str,
         targets: u32,
         cost: Cost,
         results: Results,
@@ -67,7 +89,7 @@ impl Run {
         let probes = results.probes as f64;
         Self {
             tool,
-            forwarding,
+            network,
             targets,
             wall_s: cost.wall_s,
             cpu_s: cost.cpu_s,
@@ -80,71 +102,68 @@ impl Run {
     }
 }
 
-fn compare(bench: &mut Bench, verb: &'static str, targets: (u32, u32)) -> anyhow::Result<()> {
+fn compare(bench: &mut Bench, verb: &'static str, targets: &Targets) -> anyhow::Result<()> {
     let mut runs: Vec<Run> = Vec::new();
-    for (forwarding, by) in [
-        ("same CPU", Forwarding::SameCpu),
-        ("other CPU", Forwarding::Cpu(OTHER_CPU)),
-    ] {
-        bench.chain.forward_on(by)?;
+    let mut networks = vec![("chain", bench.chain.source(Some(PROBER_CPU)), targets.chain)];
+    if let Some(mirror) = &bench.mirror {
+        networks.push(("mirror", mirror.source(Some(PROBER_CPU)), targets.mirror));
+    }
+    for (network, place, count) in &networks {
         for _ in 0..bench.repetitions {
-            let (cost, results) = plumb(bench, verb, targets.0, 10_000)?;
-            runs.push(Run::new("plumb", forwarding, targets.0, cost, results));
-            // Its rate is its own limit, whoever forwards.
-            if bench.scamper && by == Forwarding::SameCpu {
-                let (cost, results) = scamper(bench, verb, targets.1)?;
-                runs.push(Run::new("scamper", forwarding, targets.1, cost, results));
+            let (cost, results) = plumb(bench, place, verb, *count, 10_000)?;
+            runs.push(Run::new("plumb", network, *count, cost, results));
+            if bench.scamper {
+                let (mut cost, results) = scamper(bench, place, verb, targets.scamper)?;
+                if verb == "ping" {
+                    cost.wall_s -= 1.0;
+                }
+                runs.push(Run::new("scamper", network, targets.scamper, cost, results));
             }
         }
     }
-    bench.chain.forward_on(Forwarding::SameCpu)?;
     let mut rows = Vec::new();
-    for (tool, forwarding) in [
-        ("plumb", "same CPU"),
-        ("plumb", "other CPU"),
-        ("scamper", "same CPU"),
-    ] {
-        let of = |figure: fn(&Run) -> f64, tool: &str, forwarding: &str| -> Vec<f64> {
-            let chosen = runs
-                .iter()
-                .filter(|r| r.tool == tool && r.forwarding == forwarding);
-            chosen.map(figure).collect()
-        };
-        let cells = |figure: fn(&Run) -> f64| of(figure, tool, forwarding);
-        if cells(|r| r.kpps).is_empty() {
-            continue;
+    for (network, ..) in &networks {
+        for tool in ["plumb", "scamper"] {
+            let of = |figure: fn(&Run) -> f64, tool: &str| -> Vec<f64> {
+                let chosen = runs
+                    .iter()
+                    .filter(|r| r.tool == tool && r.network == *network);
+                chosen.map(figure).collect()
+            };
+            let cells = |figure: fn(&Run) -> f64| of(figure, tool);
+            let peer = |figure: fn(&Run) -> f64| of(figure, "scamper");
+            let Some(count) = cells(|r| r.targets.into()).first().copied() else {
+                continue;
+            };
+            rows.push(vec![
+                (*network).to_owned(),
+                tool.to_owned(),
+                count.to_string(),
+                spread(cells(|r| r.kpps), 1),
+                ratio(cells(|r| r.kpps), peer(|r| r.kpps)),
+                spread(cells(|r| r.cpu_us_per_probe), 2),
+                spread(cells(|r| r.cpu_us_per_probe * (1.0 - r.system_share)), 2),
+                spread(
+                    cells(|r| (r.results.targets - r.results.complete) as f64),
+                    0,
+                ),
+                if tool == "plumb" {
+                    spread(cells(|r| r.results.dropped.unwrap_or(0) as f64), 0)
+                } else {
+                    String::from("-")
+                },
+            ]);
         }
-        let peer = |figure: fn(&Run) -> f64| of(figure, "scamper", "same CPU");
-        rows.push(vec![
-            tool.to_owned(),
-            forwarding.to_owned(),
-            format!("{:.0}", cells(|r| r.targets.into())[0]),
-            spread(cells(|r| r.kpps), 1),
-            ratio(cells(|r| r.kpps), peer(|r| r.kpps)),
-            spread(cells(|r| r.cpu_us_per_probe), 2),
-            ratio(peer(|r| r.cpu_us_per_probe), cells(|r| r.cpu_us_per_probe)),
-            format!(
-                "{:.0} %",
-                100.0 * cells(|r| r.system_share).iter().sum::<f64>()
-                    / cells(|r| r.kpps).len() as f64
-            ),
-            spread(
-                cells(|r| (r.results.targets - r.results.complete) as f64),
-                0,
-            ),
-            spread(cells(|r| r.results.dropped.unwrap_or(0) as f64), 0),
-        ]);
     }
     bench.report.table(
         &[
+            "network",
             "",
-            "forwarding",
             "targets",
             "kpps",
             "to scamper",
             "CPU µs per probe",
-            "scamper to it",
-            "of it kernel",
+            "of it in user mode",
             "targets with a silent hop",
             "replies lost in its buffers",
         ],
@@ -160,19 +179,20 @@ pub(super) fn memory(bench: &mut Bench) -> anyhow::Result<()> {
         "## Memory\n\nMost resident memory while {targets} targets are traced, one run each; \
          scamper's two processes together."
     ));
+    let place = bench.chain.source(Some(PROBER_CPU));
     let mut runs = Vec::new();
     for window in [10_000, targets] {
-        let (cost, results) = plumb(bench, "trace", targets, window)?;
+        let (cost, results) = plumb(bench, &place, "trace", targets, window)?;
         runs.push((
             format!("plumb, {window} targets at once"),
-            Run::new("plumb", "same CPU", targets, cost, results),
+            Run::new("plumb", "chain", targets, cost, results),
         ));
     }
     if bench.scamper && !bench.quick {
-        let (cost, results) = scamper(bench, "trace", targets)?;
+        let (cost, results) = scamper(bench, &place, "trace", targets)?;
         runs.push((
             "scamper".into(),
-            Run::new("scamper", "same CPU", targets, cost, results),
+            Run::new("scamper", "chain", targets, cost, results),
         ));
     }
     let mut rows = Vec::new();
@@ -192,7 +212,13 @@ pub(super) fn memory(bench: &mut Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn plumb(bench: &Bench, verb: &str, targets: u32, window: u32) -> anyhow::Result<(Cost, Results)> {
+fn plumb(
+    bench: &Bench,
+    place: &Place,
+    verb: &str,
+    targets: u32,
+    window: u32,
+) -> anyhow::Result<(Cost, Results)> {
     let list = bench.targets(targets)?;
     let output = bench.file("plumb.ndjson");
     let (window, to) = (window.to_string(), text(&output));
@@ -214,11 +240,16 @@ fn plumb(bench: &Bench, verb: &str, targets: u32, window: u32) -> anyhow::Result
     if verb == "ping" {
         command.extend(["--count", "1", "--quiet"]);
     }
-    let cost = child::run(&bench.chain.source(Some(PROBER_CPU)), &command, &[0, 1])?;
+    let cost = child::run(place, &command, &[0, 1])?;
     Ok((cost, Results::read(&output)?))
 }
 
-fn scamper(bench: &Bench, verb: &str, targets: u32) -> anyhow::Result<(Cost, Results)> {
+fn scamper(
+    bench: &Bench,
+    place: &Place,
+    verb: &str,
+    targets: u32,
+) -> anyhow::Result<(Cost, Results)> {
     let list = bench.targets(targets)?;
     let output = bench.file("scamper.ndjson");
     let to = text(&output);
@@ -231,6 +262,6 @@ fn scamper(bench: &Bench, verb: &str, targets: u32) -> anyhow::Result<(Cost, Res
     let command = [
         "scamper", "-O", "json", "-o", &to, "-p", "10000", "-w", "0", "-c", what, "-f", &list,
     ];
-    let cost = child::run(&bench.chain.source(Some(PROBER_CPU)), &command, &[0])?;
+    let cost = child::run(place, &command, &[0])?;
     Ok((cost, Results::read(&output)?))
 }

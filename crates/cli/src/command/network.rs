@@ -95,7 +95,7 @@ impl Needs {
 }
 
 /// Bytes of a receive ring: 2048 packets, which at 500 000 packets a second come in 4 ms.
-const RING_LEN: usize = 4 << 20;
+const RING_LEN: usize = 16 << 20;
 
 /// Chooses source addresses.
 #[derive(Debug)]
