@@ -23,7 +23,7 @@ lint:
 
 bench:
 	@scripts/setup.sh bench
-	@. scripts/env.sh; use_rust; cargo run --quiet --locked --release --package plumb-bench --bin plumb-bench
+	@scripts/bench.sh $(BENCH)
 
 dist:
 	@scripts/setup.sh dist

@@ -13,7 +13,7 @@ python="+python:ensurepip=python3-venv"
 case $goal in
     run) needs=$build ;;
     dist) needs="$build tar=tar gzip=gzip" ;;
-    bench) needs="$build ip=iproute2 +sysctl=procps +scamper=scamper +ethtool=ethtool" ;;
+    bench) needs="$build tar=tar gzip=gzip ip=iproute2 unshare=util-linux +scamper=scamper +ethtool=ethtool +tcpdump=tcpdump +mtr=mtr-tiny +traceroute=traceroute +clang=clang" ;;
     lint) needs="$build $python" ;;
     test) needs="$build $peers $python" ;;
     *)

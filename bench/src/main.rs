@@ -20,7 +20,6 @@ mod results;
 mod stats;
 
 use std::io::Write as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
@@ -83,10 +82,16 @@ fn run() -> anyhow::Result<()> {
     if !arguments.inside {
         return isolate();
     }
+    // Ends with the process that waits for it, and before that comes before all other work: a
+    // session of its own is a group of its own to the scheduler.
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
+    rustix::process::setsid().context("cannot make a session")?;
+    rustix::process::setpriority_process(None, NICE).context("cannot go first")?;
+    // Where there are no such groups, the priority above is all that counts.
+    let _ = std::fs::write("/proc/self/autogroup", NICE.to_string());
     // Helpers that outlive the program that started them are still ours to measure and end.
     rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1))
         .context("cannot become a subreaper")?;
-    rustix::process::setpriority_process(None, NICE).context("cannot go first")?;
     if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
         bail!("this needs two processors: one for the prober and one for what measures it");
     }
@@ -164,17 +169,21 @@ fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Starts this program anew in mount and network namespaces of its own.
+/// Starts this program anew in mount and network namespaces of its own, and waits for it.
 fn isolate() -> anyhow::Result<()> {
     if !rustix::process::geteuid().is_root() {
         bail!("this makes network namespaces and runs scamper: run it as root");
     }
     let own = std::env::current_exe().context("cannot find this program")?;
-    let error = Command::new("unshare")
+    let status = Command::new("unshare")
         .args(["--mount", "--net", "--propagation", "private", "--"])
         .arg(own)
         .arg("--inside")
         .args(std::env::args_os().skip(1))
-        .exec();
-    Err(error).context("cannot start unshare (package util-linux)")
+        .status()
+        .context("cannot start unshare (package util-linux)")?;
+    if !status.success() {
+        bail!("nothing was written");
+    }
+    Ok(())
 }
