@@ -104,6 +104,12 @@ impl<'a> Reply<'a> {
             ),
             _ => return None,
         };
+        // Only what was sent to a port can find it closed: of an echo request it means no more than
+        // that somebody on the way refuses it.
+        let kind = match (kind, method) {
+            (ReplyKind::PortUnreachable, Method::IcmpParis) => ReplyKind::Unreachable,
+            (kind, _) => kind,
+        };
         let ident = (family == Family::V4).then_some(quote.ident);
         Some(Self {
             kind,

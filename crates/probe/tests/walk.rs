@@ -391,3 +391,14 @@ fn what_a_driver_rebuilt_is_reported_as_unknown_and_udp_walks_one_ttl_at_a_time(
         assert_eq!(trace.duration_ns, round_trips * 10_000_000, "{method:?}");
     }
 }
+
+#[test]
+fn port_unreachable_from_the_way_is_no_arrival_of_an_echo_request() {
+    let path = vec![router("5.1.0.1", 255), router("5.1.1.1", 254).refusing()];
+    let mut world = World::new("5.9.0.1", path);
+    let (trace, _) = trace(&mut world, "5.9.0.1", plain());
+    assert_eq!(
+        (trace.stop_reason, trace.hops.len()),
+        (StopReason::Unreachable, 2)
+    );
+}

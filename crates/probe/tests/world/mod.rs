@@ -27,6 +27,8 @@ pub(crate) struct Router {
     pub(crate) stack: Vec<Lse>,
     /// Answers this many probes out of each group of as many plus one; 0 is silent.
     pub(crate) silent: bool,
+    /// Says "port unreachable" instead.
+    pub(crate) refusing: bool,
     /// Ignores its first probes.
     pub(crate) deaf_for: u32,
 }
@@ -38,6 +40,7 @@ pub(crate) fn router(addr: &str, te: u8) -> Router {
         quoted: 1,
         stack: Vec::new(),
         silent: false,
+        refusing: false,
         deaf_for: 0,
     }
 }
@@ -63,6 +66,13 @@ impl Router {
         };
         Self {
             stack: vec![lse],
+            ..self
+        }
+    }
+
+    pub(crate) fn refusing(self) -> Self {
+        Self {
+            refusing: true,
             ..self
         }
     }
@@ -160,7 +170,8 @@ impl World {
             if router.silent || *count <= router.deaf_for {
                 return None;
             }
-            return Some(error(bytes, 11, 0, router, self.spoil));
+            let (kind, code) = if router.refusing { (3, 3) } else { (11, 0) };
+            return Some(error(bytes, kind, code, router, self.spoil));
         }
         if probe.protocol == protocol::UDP {
             path?;
