@@ -86,11 +86,10 @@ impl Sources {
         };
         let opened = match slot {
             Some(_) => None,
-            None => Some(self.open(family).map_err(failed)?),
+            None => Some(open(family).map_err(failed)?),
         };
         let socket = opened.as_ref().or(slot.as_ref());
-        let found =
-            socket.map(|socket| local_address(socket, destination, self.scope(destination)));
+        let found = socket.map(|socket| self.local_address(socket, destination));
         let found = found.unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()));
         let answer = found.map_err(failed);
         if let Some(socket) = opened {
@@ -105,13 +104,28 @@ impl Sources {
         }
     }
 
-    fn open(&self, family: AddressFamily) -> io::Result<OwnedFd> {
-        let socket =
-            rustix::net::socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    fn local_address(&self, socket: &OwnedFd, destination: IpAddr) -> io::Result<IpAddr> {
+        // A connected socket keeps its source address; dissolving the association frees it, and
+        // from its interface as well.
+        rustix::net::connect_unspec(socket)?;
         if let Some((name, _)) = &self.interface {
             sys::bind_to_interface(socket.as_fd(), name)?;
         }
-        Ok(socket)
+        // Any port but 0, which some kernels refuse.
+        const DISCARD: u16 = 9;
+        match destination {
+            IpAddr::V4(v4) => rustix::net::connect(socket, &SocketAddr::from((v4, DISCARD)))?,
+            IpAddr::V6(v6) => {
+                let scope = self.scope(destination);
+                let address = core::net::SocketAddrV6::new(v6, DISCARD, 0, scope);
+                rustix::net::connect(socket, &address)?;
+            }
+        }
+        let name = rustix::net::getsockname(socket)?;
+        match SocketAddr::try_from(name) {
+            Ok(address) => Ok(address.ip()),
+            Err(_) => Err(io::ErrorKind::InvalidData.into()),
+        }
     }
 
     /// The scope of a link-local address.
@@ -146,23 +160,9 @@ impl Sources {
 }
 
 /// Connects a UDP socket, which only looks up the route, and reads the address it got.
-fn local_address(socket: &OwnedFd, destination: IpAddr, scope: u32) -> io::Result<IpAddr> {
-    // A connected socket keeps its source address; dissolving the association frees it.
-    rustix::net::connect_unspec(socket)?;
-    // Any port but 0, which some kernels refuse.
-    const DISCARD: u16 = 9;
-    match destination {
-        IpAddr::V4(v4) => rustix::net::connect(socket, &SocketAddr::from((v4, DISCARD)))?,
-        IpAddr::V6(v6) => {
-            let address = core::net::SocketAddrV6::new(v6, DISCARD, 0, scope);
-            rustix::net::connect(socket, &address)?;
-        }
-    }
-    let name = rustix::net::getsockname(socket)?;
-    match SocketAddr::try_from(name) {
-        Ok(address) => Ok(address.ip()),
-        Err(_) => Err(io::ErrorKind::InvalidData.into()),
-    }
+fn open(family: AddressFamily) -> io::Result<OwnedFd> {
+    let socket = rustix::net::socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    Ok(socket)
 }
 
 fn family_name(address: IpAddr) -> &'static str {
