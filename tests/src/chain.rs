@@ -93,6 +93,15 @@ impl Chain {
         run(command.args(arguments.split(' '))).expect(0);
     }
 
+    /// Joins two namespaces by one more link, whose both ends have this name.
+    pub fn join(&self, device: &str, a: usize, b: usize) {
+        let other = &self.names[b];
+        self.ip(
+            a,
+            &format!("link add {device} type veth peer name {device} netns {other}"),
+        );
+    }
+
     /// Sets a variable of the kernel in the namespace of this number.
     pub fn sysctl(&self, n: usize, setting: &str) {
         run(self.command(n, "sysctl").args(["-q", "-w", setting])).expect(0);
@@ -142,7 +151,7 @@ impl Chain {
                 } else {
                     far(link, v4)
                 };
-                let len = if v4 { 30 } else { 64 };
+                let len = if v4 { 29 } else { 64 };
                 let _ = writeln!(lines, "address add {addr}/{len} dev {device}");
             }
             let _ = writeln!(lines, "link set {device} up");
@@ -185,7 +194,7 @@ impl Chain {
                 let _ = writeln!(lines, "route add default via {}", far(n, v4));
             }
             for link in 0..n.saturating_sub(1) {
-                let (net, len) = (network(link, v4), if v4 { 30 } else { 64 });
+                let (net, len) = (network(link, v4), if v4 { 29 } else { 64 });
                 let _ = writeln!(lines, "route add {net}/{len} via {}", near(n - 1, v4));
             }
         }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use plumb_record::{Revelation, StopReason, Trace};
 use plumb_sim::labs;
-use plumb_tests::{Records, in_lab, line, require};
+use plumb_tests::{Records, in_lab, lab_command, line, plumb, require, run};
 
 const METHODS: [&str; 3] = ["--icmp", "--udp", "--tcp"];
 
@@ -347,4 +347,28 @@ fn root_a_trace_keeps_to_one_way_through_load_balancers_and_flows_differ() {
         }
     }
     assert!(ways.len() > 2, "{ways:?}");
+}
+
+#[test]
+fn root_tunnels_are_found_without_raw_sockets_too() {
+    require!("sysctl");
+    for lab in ["explicit", "opaque", "php", "uhp", "dpr", "icmp-tunneling"] {
+        let target = labs().iter().find(|l| l.name == lab).unwrap().targets[0];
+        for method in ["--icmp", "--udp"] {
+            let with = in_lab(lab, &["trace", "--json", method, target]).expect(0);
+            let script = format!(
+                "sysctl -q -w net.ipv4.ping_group_range='0 0' && \
+                 exec {} trace --json --mode unprivileged {method} {target}",
+                plumb().display()
+            );
+            let without = run(lab_command(lab).args(["sh", "-c", &script])).expect(0);
+            let (with, without) = (Records::of(&with), Records::of(&without));
+            assert_eq!(seen(without.trace()), seen(with.trace()), "{lab} {method}");
+            let found = |records: &Records| -> Vec<String> {
+                records.trace().tunnels.iter().map(line).collect()
+            };
+            assert_eq!(found(&without), found(&with), "{lab} {method}");
+            assert_eq!(found(&without).len(), 1, "{lab} {method}");
+        }
+    }
 }
