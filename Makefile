@@ -5,9 +5,9 @@ SHELL := /bin/bash
 help:
 	@echo 'make run     build, then trace through a simulated MPLS network with real packets'
 	@echo 'make test    everything that CI runs'
-	@echo 'make lint    only format, lints and spelling'
+	@echo 'make lint    of that, what takes no tests'
 	@echo 'make bench   measure beside scamper; writes bench/out'
-	@echo 'make dist    one optimised, stripped binary in target/dist'
+	@echo 'make dist    one static binary in target/dist, and packed with man pages and completions'
 
 run:
 	@scripts/setup.sh run
@@ -19,7 +19,7 @@ test:
 
 lint:
 	@scripts/setup.sh lint
-	@scripts/test.sh fmt typos clippy direction unused licences
+	@scripts/test.sh fmt typos direction unused licences no-std clippy
 
 bench:
 	@scripts/setup.sh bench

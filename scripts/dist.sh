@@ -9,10 +9,12 @@ host=$(rustc -vV | sed -n 's/^host: //p')
 RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --locked --profile dist --target "$host" --package plumb-cli
 binary=$target/$host/dist/plumb
 out=$target/dist
+rm -rf "$out"
 mkdir -p "$out/man" "$out/completions"
 install -m 755 "$binary" "$out/plumb"
 "$out/plumb" man "$out/man"
 for shell in bash zsh fish; do "$out/plumb" completions "$shell" >"$out/completions/plumb.$shell"; done
 version=$("$out/plumb" --version | cut -d' ' -f2)
-tar -C "$out" -czf "$target/plumb-$version-$host.tar.gz" plumb man completions
+cp LICENSE* CHANGELOG.md "$out"
+tar -C "$out" -czf "$target/plumb-$version-$host.tar.gz" --owner=0 --group=0 --transform "s,^\.,plumb-$version," .
 ls -l "$out/plumb" "$target/plumb-$version-$host.tar.gz"
