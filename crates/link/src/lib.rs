@@ -23,6 +23,7 @@ mod raw_receiver;
 mod ring;
 mod run;
 mod sys;
+mod transmit_time;
 mod tun;
 mod unprivileged;
 

@@ -31,7 +31,7 @@ pub(crate) struct Incoming {
     pub(crate) ttl: Option<u8>,
     /// TOS byte or traffic class of the packet received.
     pub(crate) tos: Option<u8>,
-    /// When the kernel received it: nanoseconds since the Unix epoch.
+    /// When the kernel received or sent it: nanoseconds since the Unix epoch.
     pub(crate) wall_ns: Option<u64>,
     /// What is in an error queue besides the datagram.
     pub(crate) error: Option<ExtendedError>,
@@ -48,11 +48,19 @@ pub(crate) struct ExtendedError {
     pub(crate) code: u8,
     /// MTU of a packet that was too big, or pointer of a parameter problem.
     pub(crate) info: u32,
-    /// Of an ICMP error: where in the datagram its extensions begin, by the length field of the
-    /// message (RFC 4884); 0 if it does not say.
-    pub(crate) extensions_at: u16,
+    /// `ee_data`: the number of a timestamp.
+    pub(crate) data: u32,
     /// Who sent the ICMP error.
     pub(crate) offender: Option<IpAddr>,
+}
+
+impl ExtendedError {
+    /// Of an ICMP error: where in the datagram its extensions begin, by the length field of the
+    /// message (RFC 4884); 0 if it does not say. It shares the place of `data`.
+    pub(crate) const fn extensions_at(&self) -> u16 {
+        let [first, second, ..] = self.data.to_ne_bytes();
+        u16::from_ne_bytes([first, second])
+    }
 }
 
 /// Sends one datagram.
@@ -131,7 +139,10 @@ impl Incoming {
             // One byte, unlike what is sent.
             (libc::IPPROTO_IP, libc::IP_TOS) => self.tos = data.first().copied(),
             (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => self.tos = number,
-            (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => self.wall_ns = read_time(data),
+            // Of the three times of the second, the first is the software's.
+            (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS | libc::SCM_TIMESTAMPING) => {
+                self.wall_ns = read_time(data);
+            }
             (libc::IPPROTO_IP, libc::IP_RECVERR) | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) => {
                 self.error = read_error(data);
             }
@@ -211,7 +222,7 @@ fn read_error(bytes: &[u8]) -> Option<ExtendedError> {
         kind: fixed[5],
         code: fixed[6],
         info: word(8)?,
-        extensions_at: u16::from_ne_bytes(*fixed[12..].first_chunk()?),
+        data: word(12)?,
         offender: read_name(offender).map(|name| name.ip()),
     })
 }

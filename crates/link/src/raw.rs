@@ -9,6 +9,7 @@ use plumb_wire::icmp::Family;
 use plumb_wire::{Instant, SendError};
 
 use crate::sys::{self, Address};
+use crate::transmit_time::{TransmitTimes, discard_errors};
 use crate::{Batch, Capability, Clock, Error, Progress, Then};
 
 /// Raw sockets of both families, with the IP header in the hands of the sender.
@@ -20,6 +21,8 @@ use crate::{Batch, Capability, Clock, Error, Progress, Then};
 pub(crate) struct RawSender {
     v4: Option<OwnedFd>,
     v6: Option<OwnedFd>,
+    v4_times: TransmitTimes,
+    v6_times: TransmitTimes,
     interface: u32,
     clock: Clock,
     blocked: Family,
@@ -51,6 +54,8 @@ impl RawSender {
         Ok(Self {
             v4,
             v6,
+            v4_times: TransmitTimes::new(),
+            v6_times: TransmitTimes::new(),
             interface: interface.map_or(0, |(_, index)| index),
             clock: Clock::new(),
             blocked: Family::V4,
@@ -69,9 +74,9 @@ impl RawSender {
     ) -> Progress {
         let mut done = 0;
         while done < batch.len() {
-            let (socket, family) = match family(batch.packet(done)) {
-                Some(Family::V4) => (&self.v4, Family::V4),
-                Some(Family::V6) => (&self.v6, Family::V6),
+            let (socket, times, family) = match family(batch.packet(done)) {
+                Some(Family::V4) => (&self.v4, &mut self.v4_times, Family::V4),
+                Some(Family::V6) => (&self.v6, &mut self.v6_times, Family::V6),
                 None => {
                     report(done, Err(SendError::Other));
                     done += 1;
@@ -83,25 +88,42 @@ impl RawSender {
                 done += 1;
                 continue;
             };
-            let at = self.clock.now();
+            let fd = socket.as_fd();
+            let interface = self.interface;
             let same_family = (done..batch.len())
                 .map(|index| batch.packet(index))
-                .map_while(|packet| Some((self.address(family, packet)?, packet)));
-            match sys::send_many(socket.as_fd(), same_family) {
+                .map_while(|packet| Some((address(family, interface, packet)?, packet)));
+            let at = self.clock.now();
+            let timed = times.before(fd, at, batch.len() - done);
+            match sys::send_many(fd, same_family.clone()) {
                 Ok(count) => {
-                    (done..done + count).for_each(|index| report(index, Ok(at)));
+                    let mut left = [at; Batch::CAPACITY];
+                    if timed {
+                        let asked = same_family.count();
+                        times.after(fd, asked, count, |index, at| left[index] = at);
+                    }
+                    (done..)
+                        .zip(&left[..count])
+                        .for_each(|(i, at)| report(i, Ok(*at)));
                     done += count;
                 }
-                Err(error) => match classify(&error) {
-                    Failure::Retry(then) => {
-                        self.blocked = family;
-                        return Progress { done, then };
+                Err(error) => {
+                    // An error that stays in the queue is announced like room to send.
+                    discard_errors(fd);
+                    if timed {
+                        times.start(fd);
                     }
-                    Failure::Packet(reason) => {
-                        report(done, Err(reason));
-                        done += 1;
+                    match classify(&error) {
+                        Failure::Retry(then) => {
+                            self.blocked = family;
+                            return Progress { done, then };
+                        }
+                        Failure::Packet(reason) => {
+                            report(done, Err(reason));
+                            done += 1;
+                        }
                     }
-                },
+                }
             }
         }
         Progress {
@@ -117,29 +139,6 @@ impl RawSender {
             Family::V6 => self.v6.as_ref().or(self.v4.as_ref()),
         };
         first.map(AsFd::as_fd)
-    }
-
-    /// The destination of a packet of this family, `None` if it is of another.
-    fn address(&self, wanted: Family, packet: &[u8]) -> Option<Address> {
-        if family(packet) != Some(wanted) {
-            return None;
-        }
-        match wanted {
-            Family::V4 => {
-                let octets: [u8; 4] = packet.get(16..20)?.try_into().ok()?;
-                Some(Address::V4(Ipv4Addr::from(octets)))
-            }
-            Family::V6 => {
-                let octets: [u8; 16] = packet.get(24..40)?.try_into().ok()?;
-                let address = Ipv6Addr::from(octets);
-                let scope = if address.is_unicast_link_local() {
-                    self.interface
-                } else {
-                    0
-                };
-                Some(Address::V6(address, scope))
-            }
-        }
     }
 }
 
@@ -167,6 +166,29 @@ pub(crate) fn classify(error: &io::Error) -> Failure {
         Some(libc::EPERM | libc::EACCES) => Failure::Packet(SendError::Forbidden),
         Some(libc::EMSGSIZE) => Failure::Packet(SendError::TooBig),
         _ => Failure::Packet(SendError::Other),
+    }
+}
+
+/// The destination of a packet of this family, `None` if it is of another.
+fn address(wanted: Family, interface: u32, packet: &[u8]) -> Option<Address> {
+    if family(packet) != Some(wanted) {
+        return None;
+    }
+    match wanted {
+        Family::V4 => {
+            let octets: [u8; 4] = packet.get(16..20)?.try_into().ok()?;
+            Some(Address::V4(Ipv4Addr::from(octets)))
+        }
+        Family::V6 => {
+            let octets: [u8; 16] = packet.get(24..40)?.try_into().ok()?;
+            let address = Ipv6Addr::from(octets);
+            let scope = if address.is_unicast_link_local() {
+                interface
+            } else {
+                0
+            };
+            Some(Address::V6(address, scope))
+        }
     }
 }
 

@@ -115,7 +115,7 @@ impl Socket {
             kind: error.kind,
             code: error.code,
             info: error.info,
-            quote_len: match usize::from(error.extensions_at) {
+            quote_len: match usize::from(error.extensions_at()) {
                 0 => 0,
                 extensions_at => delivered_at + extensions_at,
             },
