@@ -117,6 +117,11 @@ impl Running {
         self.child.id()
     }
 
+    /// What it has written to standard output so far.
+    pub fn stdout(&self) -> String {
+        self.stdout.so_far()
+    }
+
     /// Writes `input` to its standard input and closes it, in the background.
     pub fn feed(&mut self, input: Vec<u8>) {
         let mut pipe = self.child.stdin.take().expect("a piped standard input");
