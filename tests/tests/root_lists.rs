@@ -3,10 +3,10 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
 
+use core::fmt::Write as _;
 use core::net::{IpAddr, Ipv4Addr};
 use core::time::Duration;
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 
 use plumb_record::{EndReason, StopReason, Trace};
 use plumb_tests::{Directory, Records, in_lab, lab_command, line, plumb, require, run_with};
