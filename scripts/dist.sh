@@ -15,6 +15,6 @@ install -m 755 "$binary" "$out/plumb"
 "$out/plumb" man "$out/man"
 for shell in bash zsh fish; do "$out/plumb" completions "$shell" >"$out/completions/plumb.$shell"; done
 version=$("$out/plumb" --version | cut -d' ' -f2)
-cp LICENSE* CHANGELOG.md "$out"
+cp LICENSE* README.md CHANGELOG.md "$out"
 tar -C "$out" -czf "$target/plumb-$version-$host.tar.gz" --owner=0 --group=0 --transform "s,^\.,plumb-$version," .
 ls -l "$out/plumb" "$target/plumb-$version-$host.tar.gz"
