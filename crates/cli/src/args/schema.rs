@@ -18,4 +18,6 @@ pub enum SchemaName {
     Trace,
     /// `plumb.ping/1`.
     Ping,
+    /// `plumb.live/1`: `plumb trace --report --json`.
+    Live,
 }

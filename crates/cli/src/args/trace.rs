@@ -141,8 +141,11 @@ pub struct Trace {
     /// With --live: time between rounds.
     #[arg(long, value_name = "TIME", help_heading = OUTPUT, default_value = "1s")]
     pub interval: Seconds,
-    /// With --live: rounds per target [default: no end].
-    #[arg(long, value_name = "COUNT", help_heading = OUTPUT, value_parser = clap::value_parser!(u64).range(1..))]
+    /// Follow the targets without a view, and print a report after some rounds.
+    #[arg(long, help_heading = OUTPUT)]
+    pub report: bool,
+    /// With --live: rounds per target [default: no end]; with --report [default: 10].
+    #[arg(short = 'c', long, alias = "count", value_name = "COUNT", help_heading = OUTPUT, value_parser = clap::value_parser!(u64).range(1..))]
     pub rounds: Option<u64>,
     /// With --live: time between looks for tunnels; 0 looks in the first round only.
     #[arg(long, value_name = "TIME", help_heading = OUTPUT, default_value = "1m")]
@@ -227,6 +230,7 @@ Examples:
   plumb trace --targets list.txt -r 10k --json -o traces.ndjson
   zcat list.gz | plumb trace - --format tnt    TNT's text layout
   plumb trace --live 1.1.1.1 9.9.9.9           continuous view
+  plumb trace --report -c 10 example.com       loss and delay over ten rounds
 
 Every option can also be set in plumb.toml ([trace] max-hops = 20) or in the environment
 (PLUMB_TRACE_MAX_HOPS=20); `plumb config show` prints what holds.

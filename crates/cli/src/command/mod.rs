@@ -3,10 +3,10 @@
 mod config;
 mod doctor;
 mod dry_run;
-mod interrupt;
+pub(crate) mod interrupt;
 mod lab;
 mod man;
-mod network;
+pub(crate) mod network;
 mod ping;
 mod schema;
 mod session;

@@ -16,7 +16,7 @@ use plumb_wire::Instant;
 use super::network::Way;
 use super::session::{self, Ending, News, Plan, Run, Work};
 use crate::args;
-use crate::exit::{Exit, Failure};
+use crate::exit::Exit;
 use crate::names::{Lookup, Names};
 use crate::output::pcapng::Capture;
 use crate::output::scamper_json::Context;
@@ -30,8 +30,8 @@ pub(super) fn run(args: args::Trace) -> anyhow::Result<Exit> {
     if settings.dry_run {
         return super::dry_run::trace(&settings);
     }
-    if settings.live.is_some() {
-        return Err(Failure::usage("this build has no --live").into());
+    if let Some(live) = settings.live {
+        return crate::live::run(settings, live);
     }
     let clock = Clock::new();
     let out = open(settings.output.as_deref())?;

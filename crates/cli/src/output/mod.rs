@@ -10,8 +10,8 @@ pub(crate) mod table;
 pub(crate) mod text;
 pub(crate) mod trace_sink;
 
-mod path;
+pub(crate) mod path;
 mod tnt;
 
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;

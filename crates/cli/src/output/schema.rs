@@ -3,6 +3,8 @@
 use plumb_record::{End, Ping, PingReply, PingSchema, Progress, Start, Trace, TraceSchema};
 use schemars::{JsonSchema, generate::SchemaSettings};
 
+use crate::live::record::{LiveSchema, Report};
+
 /// The JSON Schema of one line of `plumb trace --json`.
 pub fn trace() -> String {
     text::<TraceLine>()
@@ -11,6 +13,11 @@ pub fn trace() -> String {
 /// The JSON Schema of one line of `plumb ping --json`.
 pub fn ping() -> String {
     text::<PingLine>()
+}
+
+/// The JSON Schema of one line of `plumb trace --report --json`.
+pub fn live() -> String {
+    text::<LiveLine>()
 }
 
 /// A line of `plumb trace --json`: `start` comes first, `end` last.
@@ -34,6 +41,16 @@ enum PingLine {
     Ping(Ping),
     Progress(Progress<PingSchema>),
     End(End<PingSchema>),
+}
+
+/// A line of `plumb trace --report --json`: `start` comes first, `end` last.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only the schema of the type is used")]
+enum LiveLine {
+    Start(Start<LiveSchema>),
+    Report(Box<Report>),
+    End(End<LiveSchema>),
 }
 
 fn text<T: JsonSchema>() -> String {

@@ -380,7 +380,8 @@ fn egress(hop: &Hop, tunnel: &Tunnel) -> String {
     }
 }
 
-fn routers_inside(tunnel: &Tunnel) -> String {
+/// What is known of the routers inside a tunnel.
+pub(crate) fn routers_inside(tunnel: &Tunnel) -> String {
     let (shown, hidden): (Vec<&Lsr>, Vec<&Lsr>) = tunnel
         .lsrs
         .iter()
@@ -422,7 +423,8 @@ fn routers_inside(tunnel: &Tunnel) -> String {
     parts.join(", ")
 }
 
-fn failure(tunnel: &Tunnel) -> Option<&'static str> {
+/// Why a revelation showed nothing.
+pub(crate) fn failure(tunnel: &Tunnel) -> Option<&'static str> {
     match tunnel.revelation {
         Revelation::NotNeeded | Revelation::Revealed => None,
         Revelation::NotTried => Some("revelation not tried"),
@@ -432,7 +434,8 @@ fn failure(tunnel: &Tunnel) -> Option<&'static str> {
     }
 }
 
-fn hidden(tunnel: &Tunnel) -> String {
+/// What is known of routers that nothing shows.
+pub(crate) fn hidden(tunnel: &Tunnel) -> String {
     let what = failure(tunnel).unwrap_or("possibly more routers");
     match tunnel.estimated_lsrs {
         Some(number) if tunnel.lsrs.is_empty() => format!("about {number} hidden, {what}"),

@@ -224,8 +224,8 @@ const PREFIX: &str = "PLUMB_";
 const NOT_SETTINGS: [&str; 2] = ["PLUMB_LAB", "PLUMB_LAB_TARGETS"];
 
 /// Options that make sense for one run only.
-const PER_RUN: [&str; 9] = [
-    "help", "targets", "icmp", "udp", "tcp", "dry-run", "output", "pcap", "live",
+const PER_RUN: [&str; 10] = [
+    "help", "targets", "icmp", "udp", "tcp", "dry-run", "output", "pcap", "live", "report",
 ];
 
 /// The options of a command that can be set.

@@ -73,6 +73,8 @@ pub struct TraceSettings {
 pub struct LiveSettings {
     /// Time from the start of one round to that of the next.
     pub interval: Duration,
+    /// Whether a report is all that is wanted, so that no terminal is needed.
+    pub report: bool,
     /// Rounds per target; `None` for no end.
     pub rounds: Option<u64>,
     /// Time between looks for tunnels; `None` for the first round only.
@@ -104,18 +106,21 @@ impl TraceSettings {
             args.method.into()
         };
         let format = if args.json { Format::Json } else { args.format };
-        if args.live && (input.list.is_some() || args.output.is_some() || format != Format::Table) {
+        let follows = args.live || args.report;
+        let reports = matches!(format, Format::Table | Format::Json);
+        if follows && (input.list.is_some() || args.output.is_some() || !reports) {
             return Err(Failure::usage(
-                "--live is a view for the terminal: it takes targets as arguments, and neither \
-                 --output nor --format",
+                "--live and --report take targets as arguments and write to standard output, \
+                 as table or as json",
             ));
         }
-        if args.live && args.interval.0.is_zero() {
+        if follows && args.interval.0.is_zero() {
             return Err(Failure::usage("--interval must be more than 0"));
         }
-        let live = args.live.then_some(LiveSettings {
+        let live = follows.then_some(LiveSettings {
             interval: args.interval.0,
-            rounds: args.rounds,
+            report: args.report,
+            rounds: args.rounds.or(args.report.then_some(REPORT_ROUNDS)),
             recheck: Some(args.recheck.0).filter(|time| !time.is_zero()),
         });
         let tunnels = (!args.no_tunnels).then_some(TunnelOptions {
@@ -213,6 +218,9 @@ impl From<RevealWhen> for Reveal {
 
 /// TTLs probed at once where a person waits for a few targets.
 const PARALLEL_FEW: u8 = 8;
+
+/// Rounds of a report.
+const REPORT_ROUNDS: u64 = 10;
 
 /// The longest wait that makes sense for a reply.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
