@@ -28,14 +28,14 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use crossterm::event;
-use plumb_link::{Clock, Observer, Port, Turn};
-use plumb_probe::{Config, Engine, Event, Job, JobId, Stats};
+use plumb_link::{Clock, Mode, Observer, Port, Turn};
+use plumb_probe::{Config, Engine, Event, Headers, Job, JobId, Stats};
 use plumb_record::{End, EndReason, EndType, Method, Start, StartType, TraceSchema, WallTime};
 use plumb_wire::{Engine as _, Instant};
 
 use crate::args::Format;
 use crate::command::interrupt::Interrupts;
-use crate::command::network::{Needs, Way};
+use crate::command::network::{Needs, Way, lacks};
 use crate::exit::{Exit, Failure};
 use crate::live::keys::Ui;
 use crate::live::model::{Kind, Target};
@@ -84,11 +84,23 @@ pub(crate) fn run(settings: TraceSettings, live: LiveSettings) -> anyhow::Result
         .iter()
         .fold(Needs::default(), |needs, target| needs.with(target.dst()));
     let mut port = way.open(needs, false)?;
+    let rebuilt = port.mode() == Mode::Unprivileged;
+    if rebuilt {
+        drop(writeln!(io::stderr(), "plumb: {}", lacks()));
+    }
     let mut interrupts = Interrupts::watch().context("cannot watch for signals")?;
     let signals = interrupts.fd().context("cannot watch for signals")?;
     let engine_config = Config {
         cache_lifetime: settings.engine.cache_lifetime.min(CACHE_LIFETIME),
-        window: settings.engine.window.max(targets.len()),
+        // A plain round and a check of each target.
+        window: (settings.engine.window)
+            .max(targets.len() * 2)
+            .min(port.flows().unwrap_or(usize::MAX)),
+        headers: if rebuilt {
+            Headers::Rebuilt
+        } else {
+            Headers::Received
+        },
         ..settings.engine
     };
     let mut engine = Engine::new(engine_config, settings.seed);
@@ -97,6 +109,7 @@ pub(crate) fn run(settings: TraceSettings, live: LiveSettings) -> anyhow::Result
         interval: live.interval,
         recheck: live.recheck,
         count: live.rounds,
+        concurrent: !rebuilt,
     };
     let session = Session::new(
         targets,
@@ -111,6 +124,7 @@ pub(crate) fn run(settings: TraceSettings, live: LiveSettings) -> anyhow::Result
         session,
         ui: Ui::new(Look::of_stdout()),
         rate: settings.engine.rate,
+        unprivileged: rebuilt,
         jobs: BTreeMap::new(),
         names: None,
         unnamed: Vec::new(),
@@ -269,6 +283,8 @@ struct View {
     session: Session,
     ui: Ui,
     rate: Option<u32>,
+    /// Whether replies lack labels and quotes.
+    unprivileged: bool,
     /// Rounds under way, with the index of their target and what they are for.
     jobs: BTreeMap<JobId, (usize, Kind)>,
     names: Option<Names>,
@@ -440,6 +456,7 @@ impl View {
             ui: &self.ui,
             stats,
             rate: self.rate,
+            unprivileged: self.unprivileged,
             now,
         };
         screen

@@ -188,37 +188,37 @@ fn whole_seconds(time: WallTime) -> String {
 
 #[cfg(test)]
 mod tests {
-    use core::time::Duration;
+    use plumb_record::Trace;
 
     use super::*;
-    use crate::live::testing::{World, pace};
+    use crate::live::testing::{noisy, seen};
+    use crate::output::fixtures;
 
-    fn of_lab(name: &str, unicode: bool) -> String {
-        let mut world = World::lab(name, pace());
-        world.run(Duration::from_millis(10_500));
+    fn of(path: &Trace, unicode: bool) -> String {
+        let session = seen(&noisy(path, 20));
         let mut out = Vec::new();
         let look = Look {
             colour: true,
             unicode,
         };
         let start = WallTime(1_795_231_111_120_000_000);
-        write(&mut out, &world.session, look, start).unwrap();
+        write(&mut out, &session, look, start).unwrap();
         String::from_utf8(out).unwrap()
     }
 
     #[test]
     fn the_report_shows_tunnels_and_labels() {
-        insta::assert_snapshot!("mixed", of_lab("mixed", true));
+        insta::assert_snapshot!("two-tunnels", of(&fixtures::two_tunnels(), true));
     }
 
     #[test]
     fn without_tunnels_it_looks_like_any_other() {
-        insta::assert_snapshot!("plain", of_lab("plain", true));
+        insta::assert_snapshot!("plain", of(&fixtures::plain(), true));
     }
 
     #[test]
     fn it_has_no_colours_and_can_do_with_ascii() {
-        let text = of_lab("mixed", false);
+        let text = of(&fixtures::two_tunnels(), false);
         assert!(text.is_ascii(), "{text}");
         assert!(!text.contains('\u{1b}'));
     }

@@ -39,6 +39,9 @@ pub(crate) struct Pace {
     pub(crate) recheck: Option<Duration>,
     /// Rounds per target; `None` for no end.
     pub(crate) count: Option<u64>,
+    /// Whether plain rounds go on during a check: not where replies to one cannot be told from
+    /// those to the other.
+    pub(crate) concurrent: bool,
 }
 
 /// A round to be started.
@@ -119,12 +122,11 @@ impl Session {
         if self.paused {
             return None;
         }
-        let count = self.pace.count;
         let (index, slot) = self
             .slots
             .iter_mut()
             .enumerate()
-            .find(|(_, slot)| slot.is_idle(count) && slot.next <= now)?;
+            .find(|(_, slot)| slot.is_idle(&self.pace) && slot.next <= now)?;
         let check =
             slot.check_at.is_some_and(|at| at <= now) && !slot.target.is_under_way(Kind::Check);
         let kind = if check { Kind::Check } else { Kind::Plain };
@@ -161,7 +163,7 @@ impl Session {
         }
         self.slots
             .iter()
-            .filter(|slot| slot.is_idle(self.pace.count))
+            .filter(|slot| slot.is_idle(&self.pace))
             .map(|slot| slot.next)
             .min()
     }
@@ -308,7 +310,7 @@ impl Session {
     pub(crate) fn is_finished(&self) -> bool {
         self.slots
             .iter()
-            .all(|slot| !slot.is_busy() && !slot.is_idle(self.pace.count))
+            .all(|slot| !slot.is_busy() && !slot.is_idle(&self.pace))
     }
 
     /// Time between rounds, and between checks, and the number of rounds.
@@ -339,11 +341,12 @@ fn flow(seed: u64, index: u32) -> u16 {
 }
 
 impl Slot {
-    /// Whether another round may begin: plain ones do not wait for a check.
-    fn is_idle(&self, count: Option<u64>) -> bool {
+    /// Whether another round may begin.
+    fn is_idle(&self, pace: &Pace) -> bool {
         !self.target.is_under_way(Kind::Plain)
+            && (pace.concurrent || !self.target.is_under_way(Kind::Check))
             && self.refused.is_none()
-            && count.is_none_or(|count| self.target.begun() < count)
+            && pace.count.is_none_or(|count| self.target.begun() < count)
     }
 
     fn is_busy(&self) -> bool {
@@ -432,6 +435,23 @@ mod tests {
         assert_eq!(target.changes().len(), 0);
         let sent = target.hop(1).unwrap().statistics().sent();
         assert_eq!(sent, world.begun.len() as u64, "no round was skipped");
+    }
+
+    #[test]
+    fn rounds_wait_for_a_check_where_replies_could_be_mistaken() {
+        for (concurrent, rounds) in [(true, 2), (false, 1)] {
+            let mut s = session(
+                1,
+                Pace {
+                    concurrent,
+                    ..pace()
+                },
+            );
+            for second in 0..2 {
+                s.poll_round(Instant::from_millis(second * 1000));
+            }
+            assert_eq!(s.target(0).unwrap().begun(), rounds);
+        }
     }
 
     #[test]

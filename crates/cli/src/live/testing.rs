@@ -28,6 +28,7 @@ pub(crate) fn pace() -> Pace {
         interval: Duration::from_secs(1),
         recheck: Some(Duration::from_secs(60)),
         count: None,
+        concurrent: true,
     }
 }
 
@@ -54,6 +55,36 @@ pub(crate) fn seen(traces: &[Trace]) -> Session {
         now = now + Duration::from_secs(1);
     }
     session
+}
+
+/// Rounds along a path with delays that vary and a reply in nine lost, the same each time.
+pub(crate) fn noisy(path: &Trace, rounds: u64) -> Vec<Trace> {
+    let mut state = 1u64;
+    let mut random = move || {
+        // Constants of Knuth's MMIX.
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        state >> 40
+    };
+    let mut traces = vec![path.clone()];
+    for _ in 1..rounds {
+        let mut trace = path.clone();
+        trace.tunnels.clear();
+        for hop in &mut trace.hops {
+            let base = u64::from(hop.ttl) * 1_000_000;
+            hop.rtt_ns = Some(base + random() % 900_000);
+            if random() % 9 == 0 {
+                hop.addr = None;
+                hop.rtt_ns = None;
+            }
+        }
+        if trace.hops.last().is_some_and(|hop| hop.addr.is_none()) {
+            trace.stop_reason = plumb_record::StopReason::HopLimit;
+        }
+        traces.push(trace);
+    }
+    traces
 }
 
 /// A lab, with everything in it.

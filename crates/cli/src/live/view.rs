@@ -33,6 +33,8 @@ pub(crate) struct Screen<'a> {
     pub(crate) stats: Stats,
     /// Most packets per second.
     pub(crate) rate: Option<u32>,
+    /// Whether replies lack labels and quotes for want of a privilege.
+    pub(crate) unprivileged: bool,
     /// The time.
     pub(crate) now: Instant,
 }
@@ -130,6 +132,9 @@ fn header(screen: &Screen<'_>, target: &Target, width: u16) -> Vec<Line<'static>
             None => "tunnels not checked".to_owned(),
         }
     });
+    if screen.unprivileged {
+        facts.push("unprivileged: no labels".to_owned());
+    }
     let separator = screen.ui.look.pick(" · ", ", ");
     // The source and then the rate can be found elsewhere.
     for spare in [1, 2] {
@@ -268,6 +273,9 @@ fn wrap(words: &str, width: usize) -> Vec<String> {
 
 /// The first `width` columns of a text.
 fn cut(text: &str, width: usize) -> String {
+    if text.is_ascii() {
+        return text.get(..width).unwrap_or(text).to_owned();
+    }
     let mut used = 0;
     text.chars()
         .take_while(|c| {

@@ -1,5 +1,6 @@
 use core::time::Duration;
 
+use plumb_record::Trace;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::Buffer;
@@ -8,7 +9,7 @@ use ratatui::style::{Color, Modifier};
 use super::*;
 use crate::live::columns::ColumnSet;
 use crate::live::keys::Action;
-use crate::live::testing::{World, options, pace, seen, target};
+use crate::live::testing::{World, noisy, options, pace, seen, target};
 use crate::output::fixtures;
 use crate::output::style::Look;
 
@@ -24,6 +25,7 @@ fn drawn(session: &Session, ui: &Ui, now: Instant, stats: Stats, size: (u16, u16
         ui,
         stats,
         rate: Some(1000),
+        unprivileged: false,
         now,
     };
     terminal.draw(|frame| draw(frame, &screen)).unwrap();
@@ -45,6 +47,13 @@ fn of_world(world: &World, ui: &Ui, size: (u16, u16)) -> String {
     text(&drawn(&world.session, ui, world.now, world.stats(), size))
 }
 
+/// So many rounds of the path of `trace`, some replies lost, on a screen of this size.
+fn of_rounds(trace: &Trace, rounds: u64, ui: &Ui, size: (u16, u16)) -> String {
+    let session = seen(&noisy(trace, rounds));
+    let now = Instant::from_millis(rounds * 1000 - 500);
+    text(&drawn(&session, ui, now, Stats::default(), size))
+}
+
 fn lab(name: &str, seconds: u64) -> World {
     let mut world = World::lab(name, pace());
     world.run(Duration::from_millis(seconds * 1000 + 500));
@@ -53,8 +62,8 @@ fn lab(name: &str, seconds: u64) -> World {
 
 #[test]
 fn a_revealed_tunnel_is_bracketed_with_its_routers_inside() {
-    let world = lab("php", 20);
-    insta::assert_snapshot!(of_world(&world, &Ui::new(PLAIN), (100, 20)));
+    let ui = Ui::new(PLAIN);
+    insta::assert_snapshot!(of_rounds(&fixtures::php(), 20, &ui, (100, 20)));
 }
 
 #[test]
@@ -69,8 +78,8 @@ fn the_smallest_terminal_shows_what_matters_most() {
 
 #[test]
 fn a_wide_terminal_is_filled_with_history() {
-    let world = lab("lossy", 90);
-    insta::assert_snapshot!(of_world(&world, &Ui::new(PLAIN), (180, 18)));
+    let ui = Ui::new(PLAIN);
+    insta::assert_snapshot!(of_rounds(&fixtures::uhp(), 55, &ui, (180, 18)));
 }
 
 #[test]
@@ -84,25 +93,23 @@ fn several_targets_have_tabs() {
 
 #[test]
 fn the_details_of_a_hop_explain_its_tunnel() {
-    let world = lab("php", 20);
     let ui = Ui {
         selected: Some(3),
         detail: true,
         columns: ColumnSet::Tunnels,
         ..Ui::new(PLAIN)
     };
-    insta::assert_snapshot!(of_world(&world, &ui, (100, 40)));
+    insta::assert_snapshot!(of_rounds(&fixtures::php(), 20, &ui, (100, 40)));
 }
 
 #[test]
 fn jitter_has_columns_of_its_own() {
-    let world = lab("lossy", 30);
     let ui = Ui {
         columns: ColumnSet::Jitter,
         tunnels: false,
         ..Ui::new(PLAIN)
     };
-    insta::assert_snapshot!(of_world(&world, &ui, (90, 14)));
+    insta::assert_snapshot!(of_rounds(&fixtures::explicit(), 30, &ui, (90, 14)));
 }
 
 #[test]
@@ -251,12 +258,13 @@ fn the_selected_hop_stays_in_view_however_small_the_terminal() {
 
 #[test]
 fn colour_only_where_it_is_wanted_and_it_changes_no_text() {
-    let world = lab("lossy", 30);
+    let session = seen(&noisy(&fixtures::explicit(), 30));
     let colour = Ui::new(Look {
         colour: true,
         unicode: true,
     });
-    let draw = |ui| drawn(&world.session, ui, world.now, world.stats(), (120, 24));
+    let now = Instant::from_millis(29_500);
+    let draw = |ui| drawn(&session, ui, now, Stats::default(), (120, 24));
     let coloured = draw(&colour);
     let plain = draw(&Ui::new(PLAIN));
     assert_eq!(text(&coloured), text(&plain));
