@@ -40,6 +40,12 @@ impl Drop for Directory {
     }
 }
 
+/// Says why a test is skipped, or fails it where that is not wanted.
+fn skip(why: &str) {
+    eprintln!("skipped: {why}");
+    assert!(std::env::var_os("TESTS_NO_SKIP").is_none(), "{why}");
+}
+
 /// Whether this system lets us run labs.
 fn labs_run() -> bool {
     let doctor = Command::new(cargo_bin!("plumb"))
@@ -54,7 +60,7 @@ fn labs_run() -> bool {
         .all(|check| {
             let ok = check["state"] == "ok";
             if !ok {
-                eprintln!("skipped: labs cannot run here: {}", check["found"]);
+                skip(&format!("labs cannot run here: {}", check["found"]));
             }
             ok
         })
@@ -96,7 +102,7 @@ impl Terminal {
             .output()
             .is_err()
         {
-            eprintln!("skipped: tmux is not installed");
+            skip("tmux is not installed");
             return None;
         }
         let terminal = Self {
