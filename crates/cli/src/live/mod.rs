@@ -283,7 +283,7 @@ struct View {
     session: Session,
     ui: Ui,
     rate: Option<u32>,
-    /// Whether replies lack labels and quotes.
+    /// Whether replies lack quoted TTLs for want of a privilege.
     unprivileged: bool,
     /// Rounds under way, with the index of their target and what they are for.
     jobs: BTreeMap<JobId, (usize, Kind)>,

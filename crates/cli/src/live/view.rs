@@ -33,7 +33,7 @@ pub(crate) struct Screen<'a> {
     pub(crate) stats: Stats,
     /// Most packets per second.
     pub(crate) rate: Option<u32>,
-    /// Whether replies lack labels and quotes for want of a privilege.
+    /// Whether replies lack quoted TTLs for want of a privilege.
     pub(crate) unprivileged: bool,
     /// The time.
     pub(crate) now: Instant,
@@ -133,7 +133,7 @@ fn header(screen: &Screen<'_>, target: &Target, width: u16) -> Vec<Line<'static>
         }
     });
     if screen.unprivileged {
-        facts.push("unprivileged: no labels".to_owned());
+        facts.push("unprivileged: no quoted TTLs".to_owned());
     }
     let separator = screen.ui.look.pick(" · ", ", ");
     // The source and then the rate can be found elsewhere.
