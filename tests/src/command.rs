@@ -95,11 +95,17 @@ impl Running {
     /// Starts a command, without input unless its standard input was set.
     pub fn start(command: &mut Command) -> Self {
         let shown = shown(command);
+        // Whoever runs the tests may have settings of their own.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("PLUMB_") {
+                command.env_remove(name);
+            }
+        }
         let child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
-            .env("PLUMB_TRACE_PROGRESS", "never")
+            .env("XDG_CONFIG_HOME", "/nonexistent")
             .spawn();
         let mut child = child.unwrap_or_else(|error| panic!("{shown}: {error}"));
         Self {
