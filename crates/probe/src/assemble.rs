@@ -10,6 +10,7 @@ use plumb_record::{
 use plumb_wire::Instant;
 
 use crate::observation::nanos;
+use crate::reply::ReplyKind;
 use crate::slab::Key;
 use crate::tnt::reveal::Found;
 use crate::tnt::trigger::Candidate;
@@ -90,7 +91,10 @@ fn hops(job: &TraceJob, path: &Path, view: &View<'_>) -> Vec<Hop> {
                 ..Hop::default()
             },
             Some(answer) => Hop {
-                echo_reply_ttl: seen.echo_ttl,
+                // Whoever answers a probe with an echo reply need not be pinged.
+                echo_reply_ttl: seen
+                    .echo_ttl
+                    .or_else(|| (answer.kind == ReplyKind::EchoReply).then_some(answer.reply_ttl)),
                 frpla: seen.frpla(),
                 rtla: seen.rtla(),
                 uturn: seen.uturn(),
@@ -127,8 +131,10 @@ fn visible(view: &View<'_>, span: &Span) -> Placed {
             name: None,
             method: LsrMethod::Seen,
             step: 0,
+            ttl: hop.ttl,
             rtt_ns: hop.answer.map(|a| nanos(a.rtt)),
             reply_ttl: hop.answer.map(|a| a.reply_ttl),
+            quoted_ttl: hop.answer.and_then(|a| a.quoted_ttl),
             echo_reply_ttl: hop.echo_ttl,
         })
         .collect();
@@ -150,6 +156,7 @@ fn visible(view: &View<'_>, span: &Span) -> Placed {
                 Revelation::NotNeeded
             }
         },
+        last_step: None,
         estimated_lsrs: None,
         probes_sent: 0,
     };
@@ -173,6 +180,7 @@ fn reveal_opaque(
         return;
     };
     tunnel.revelation = revealed.outcome.result;
+    tunnel.last_step = revealed.outcome.last_step;
     tunnel.lsrs = revealed.lsrs();
     tunnel.probes_sent = revealed.cost(key);
     let expected = candidate.estimate.map_or(0, usize::from);
@@ -212,6 +220,7 @@ fn invisible(
         hidden_egress,
         complete: revealed.is_some_and(|r| r.outcome.complete),
         revelation: result,
+        last_step: revealed.and_then(|r| r.outcome.last_step),
         estimated_lsrs: candidate.estimate,
         probes_sent: revealed.map_or(0, |r| r.cost(key)),
     };
@@ -238,8 +247,10 @@ impl Revealed {
                 f.method
             },
             step: f.step,
+            ttl: f.ttl,
             rtt_ns: f.rtt_ns,
             reply_ttl: f.reply_ttl,
+            quoted_ttl: f.quoted_ttl,
             echo_reply_ttl: f.addr.and_then(|addr| self.echoes.get(addr)),
         };
         found.iter().map(lsr).collect()

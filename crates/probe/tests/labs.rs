@@ -234,6 +234,50 @@ fn udp_and_tcp_find_the_same_tunnels_as_icmp() {
 }
 
 #[test]
+fn silent_routers_of_hidden_tunnels_are_told_from_none() {
+    let hidden = |name: &str, silent: &str| {
+        let toml = labs().iter().find(|l| l.name == name).unwrap().toml;
+        let toml = format!("{toml}\n[[router]]\nnames = \"{silent}\"\nsilent = \"all\"\n");
+        let others = toml.replacen(&format!(" {silent} "), " ", 1);
+        tunnels(&run(
+            &Topology::from_toml(&others).unwrap(),
+            &["5.0.8.2"],
+            fast(),
+        ))
+    };
+    for (name, silent, found) in [
+        (
+            "php",
+            "P1",
+            "Frpla 5.0.2.2 > * Brpr3 > 5.0.4.2 Brpr2 > 5.0.5.2 Brpr1 > 5.0.6.2, Revealed, incomplete",
+        ),
+        (
+            "php",
+            "P2",
+            "Frpla 5.0.2.2 > * Brpr2 > 5.0.5.2 Brpr1 > 5.0.6.2, Revealed, incomplete",
+        ),
+        (
+            "php",
+            "P3",
+            "Frpla 5.0.2.2 > * OneHop1 > 5.0.6.2, Revealed, incomplete",
+        ),
+        (
+            "dpr",
+            "P2",
+            "Rtla 5.0.2.2 > 5.0.3.2 Dpr1 > * Dpr1 > 5.0.5.2 Dpr1 > 5.0.6.2, Revealed, incomplete",
+        ),
+        (
+            "uhp",
+            "PE1",
+            "DupIp * > 5.0.3.2 Buddy4 > 5.0.4.2 Buddy3 > 5.0.5.2 Buddy2 > 5.0.6.2 Buddy1, Revealed",
+        ),
+    ] {
+        let found = format!("Invisible/{found}");
+        assert_eq!(hidden(name, silent), [found], "{name} without {silent}");
+    }
+}
+
+#[test]
 fn a_long_list_crosses_each_hidden_tunnel_once() {
     let traces = lab("wide", TraceOptions::default());
     let found = tunnels(&traces);

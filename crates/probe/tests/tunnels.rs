@@ -7,7 +7,7 @@ mod world;
 use core::time::Duration;
 
 use plumb_probe::{Engine, Reveal, TraceOptions, TunnelOptions};
-use plumb_record::{HopTunnel, Method, Role};
+use plumb_record::{HopTunnel, Method, Revelation, Role};
 use plumb_wire::Instant;
 use world::*;
 
@@ -319,6 +319,56 @@ fn a_revelation_that_breaks_off_is_incomplete() {
         lines(&trace),
         ["Invisible/Frpla 5.1.1.1 > 5.1.4.1 OneHop1 > 5.1.5.1, Revealed, incomplete"]
     );
+    assert_eq!(
+        trace.tunnels[0].last_step,
+        Some(Revelation::IngressMissing),
+        "it says why"
+    );
+}
+
+#[test]
+fn a_silent_router_behind_the_ingress_is_listed_and_the_tunnel_incomplete() {
+    let head = || vec![router("5.1.0.1", 255), router("5.1.1.1", 254)];
+    let mut world = brpr_world();
+    world.path("5.1.4.1", [head(), vec![silent()]].concat());
+    let (beyond_one, _) = trace(&mut world, D, TraceOptions::default());
+    assert_eq!(
+        lines(&beyond_one),
+        ["Invisible/Frpla 5.1.1.1 > * Brpr2 > 5.1.4.1 Brpr1 > 5.1.5.1, Revealed, incomplete"]
+    );
+    assert_eq!(beyond_one.tunnels[0].last_step, None);
+    let mut world = brpr_world();
+    world.path("5.1.5.1", [head(), vec![silent()]].concat());
+    let (alone, _) = trace(&mut world, D, TraceOptions::default());
+    assert_eq!(
+        lines(&alone),
+        ["Invisible/Frpla 5.1.1.1 > * OneHop1 > 5.1.5.1, Revealed, incomplete"]
+    );
+}
+
+#[test]
+fn revealed_routers_come_with_the_ttls_of_the_walk_that_showed_them() {
+    let (trace, _) = trace(&mut brpr_world(), D, TraceOptions::default());
+    let tunnel = &trace.tunnels[0];
+    let ttls: Vec<_> = tunnel.lsrs.iter().map(|l| (l.ttl, l.quoted_ttl)).collect();
+    // Each was the only one that showed, right behind the ingress.
+    assert_eq!(ttls, [(3, Some(1)); 3]);
+    assert_eq!(tunnel.last_step, Some(Revelation::NothingRevealed));
+}
+
+#[test]
+fn a_destination_that_answers_with_an_echo_reply_is_not_pinged() {
+    let (trace, _) = trace(&mut brpr_world(), D, TraceOptions::default());
+    let last = trace.hops.last().unwrap();
+    assert!(last.echo_reply_ttl.is_some());
+    assert_eq!(last.echo_reply_ttl, last.reply_ttl);
+    let options = TraceOptions {
+        method: Method::UdpParis,
+        ..TraceOptions::default()
+    };
+    let (by_udp, _) = self::trace(&mut brpr_world(), D, options);
+    assert_eq!(by_udp.hops.last().unwrap().echo_reply_ttl, None);
+    assert_eq!(by_udp.probes_sent, trace.probes_sent);
 }
 
 #[test]
@@ -412,6 +462,33 @@ fn a_repeated_address_is_uhp_and_buddies_reveal_it() {
     );
     assert_eq!(trace.tunnels[0].egress, Some([5, 1, 5, 2].into()));
     assert_eq!(trace.tunnels[0].lsrs.len(), 3);
+}
+
+#[test]
+fn what_the_last_buddy_said_is_told() {
+    let last_step = |change: &dyn Fn(&mut World)| {
+        let mut world = uhp_world();
+        change(&mut world);
+        let (trace, _) = trace(&mut world, D, TraceOptions::default());
+        (lines(&trace)[0].len(), trace.tunnels[0].last_step)
+    };
+    let buddy = "5.1.2.1".parse().unwrap();
+    let all = lines(&trace(&mut uhp_world(), D, TraceOptions::default()).0)[0].len();
+    let silent = last_step(&|_| {});
+    assert_eq!(silent, (all, Some(Revelation::TargetSilent)));
+    // The ingress itself is at the other end of the link: there is nothing between.
+    let ingress = last_step(&|world: &mut World| {
+        let ingress = "5.1.1.1".parse().unwrap();
+        world.path("5.1.2.1", vec![router("5.1.0.1", 255)]);
+        world.port_unreachable_from.insert(buddy, ingress);
+    });
+    assert_eq!(ingress, (all, Some(Revelation::NothingRevealed)));
+    let elsewhere = last_step(&|world: &mut World| {
+        let stranger = "5.7.7.7".parse().unwrap();
+        world.path("5.1.2.1", vec![router("5.1.0.1", 255)]);
+        world.port_unreachable_from.insert(buddy, stranger);
+    });
+    assert_eq!(elsewhere, (all, Some(Revelation::IngressMissing)));
 }
 
 #[test]

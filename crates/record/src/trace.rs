@@ -147,7 +147,8 @@ pub struct Hop {
     /// True if the quote shows that a NAT rewrote the probe on the way.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub nat: bool,
-    /// TTL of the echo reply when this address was pinged; null if it was not, or was silent.
+    /// TTL of the echo reply when this address was pinged, or of this reply if it is one; null if
+    /// the address was not pinged, or was silent.
     pub echo_reply_ttl: Option<u8>,
     /// MPLS label stack that the probe carried when it expired, top first.
     pub mpls: Vec<LabelStackEntry>,
@@ -282,7 +283,7 @@ pub enum LsrMethod {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Lsr {
-    /// Address; null where a router seen in the trace was silent.
+    /// Address; null where a router was silent.
     pub addr: Option<IpAddr>,
     /// Name of the address, if reverse names were asked for and there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -291,10 +292,14 @@ pub struct Lsr {
     pub method: LsrMethod,
     /// Revelation step that showed it, from 1; 0 if it was seen in the trace.
     pub step: u8,
+    /// TTL of the probe in the trace that showed it.
+    pub ttl: u8,
     /// Round-trip time in nanoseconds in the trace that showed it.
     pub rtt_ns: Option<u64>,
-    /// TTL of its time-exceeded reply as received.
+    /// TTL of its reply as received: time exceeded, or port unreachable if `method` is `buddy`.
     pub reply_ttl: Option<u8>,
+    /// TTL of the probe as that reply quotes it.
+    pub quoted_ttl: Option<u8>,
     /// TTL of its echo reply as received.
     pub echo_reply_ttl: Option<u8>,
 }
@@ -312,7 +317,7 @@ pub enum Revelation {
     Revealed,
     /// The trace to the egress showed no new router.
     NothingRevealed,
-    /// The egress did not answer the revelation.
+    /// The egress, or the other end of its link, did not answer the revelation.
     TargetSilent,
     /// The revelation's trace did not pass the ingress.
     IngressMissing,
@@ -344,6 +349,10 @@ pub struct Tunnel {
     pub complete: bool,
     /// What came of the attempt to reveal it.
     pub revelation: Revelation,
+    /// What came of the last step, after earlier ones had found routers: `nothing-revealed` if
+    /// there was no more to find; null if there was no router to go on from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_step: Option<Revelation>,
     /// Number of routers inside that the label TTL, RTLA or FRPLA suggests; null if none does.
     pub estimated_lsrs: Option<u8>,
     /// Probes that the revelation took, 0 if its result was known from another trace.
@@ -392,14 +401,17 @@ mod tests {
                     name: None,
                     method: LsrMethod::OneHop,
                     step: 1,
+                    ttl: 3,
                     rtt_ns: None,
                     reply_ttl: None,
+                    quoted_ttl: None,
                     echo_reply_ttl: None,
                 }]
                 .into(),
                 hidden_egress: None,
                 complete: false,
                 revelation: Revelation::IngressMissing,
+                last_step: None,
                 estimated_lsrs: None,
                 probes_sent: 0,
             }]

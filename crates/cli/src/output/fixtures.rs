@@ -96,6 +96,7 @@ pub(crate) fn opaque() -> Trace {
     let mut trace = trace(hops);
     trace.tunnels = vec![Tunnel {
         lsrs: brpr(),
+        last_step: Some(Revelation::NothingRevealed),
         estimated_lsrs: Some(3),
         ..tunnel(TunnelType::Opaque, Trigger::LseTtl, 2, 6)
     }];
@@ -111,6 +112,7 @@ pub(crate) fn php() -> Trace {
     }
     trace.tunnels = vec![Tunnel {
         variant: Some(Variant::Php),
+        last_step: Some(Revelation::NothingRevealed),
         ..tunnel(TunnelType::Invisible, Trigger::Frpla, 2, 6)
     }];
     trace.tunnels[0].lsrs = brpr();
@@ -134,6 +136,7 @@ pub(crate) fn uhp() -> Trace {
             .map(|n| revealed(n, LsrMethod::Buddy, 7 - n))
             .collect(),
         hidden_egress: Some(revealed(6, LsrMethod::Buddy, 1)),
+        last_step: Some(Revelation::NothingRevealed),
         ..tunnel(TunnelType::Invisible, Trigger::DupIp, 2, 6)
     }];
     trace
@@ -157,6 +160,7 @@ pub(crate) fn junos() -> Trace {
     trace.tunnels = vec![Tunnel {
         variant: Some(Variant::Php),
         lsrs: (3u8..=5).map(|n| revealed(n, LsrMethod::Dpr, 1)).collect(),
+        last_step: Some(Revelation::NothingRevealed),
         ..tunnel(TunnelType::Invisible, Trigger::Rtla, 2, 6)
     }];
     trace.tunnels[0].lsrs[1].name = Some("core.example.net".into());
@@ -196,7 +200,6 @@ pub(crate) fn two_tunnels() -> Trace {
 pub(crate) fn silent_ingress() -> Trace {
     let mut trace = php();
     trace.hops[1] = silent(2);
-    place(&mut trace.hops, 0, &[(2, Role::Ingress)]);
     trace.tunnels[0].ingress = None;
     trace
 }
@@ -206,6 +209,7 @@ pub(crate) fn nothing_revealed() -> Trace {
     let mut trace = php();
     trace.tunnels[0].lsrs.clear();
     trace.tunnels[0].complete = false;
+    trace.tunnels[0].last_step = None;
     trace.tunnels[0].revelation = Revelation::NothingRevealed;
     trace.tunnels[0].estimated_lsrs = Some(3);
     for hop in &mut trace.hops {
@@ -222,6 +226,7 @@ pub(crate) fn uhp_unrevealed() -> Trace {
     tunnel.hidden_egress = None;
     tunnel.egress = None;
     tunnel.complete = false;
+    tunnel.last_step = None;
     tunnel.revelation = Revelation::TargetSilent;
     trace
 }
@@ -230,6 +235,7 @@ pub(crate) fn uhp_unrevealed() -> Trace {
 pub(crate) fn incomplete() -> Trace {
     let mut trace = php();
     trace.tunnels[0].lsrs.remove(0);
+    trace.tunnels[0].last_step = Some(Revelation::TargetSilent);
     trace.tunnels[0].complete = false;
     trace
 }
@@ -387,6 +393,7 @@ fn tunnel(kind: TunnelType, trigger: Trigger, ingress: u8, egress: u8) -> Tunnel
         hidden_egress: None,
         complete: true,
         revelation: Revelation::Revealed,
+        last_step: None,
         estimated_lsrs: None,
         probes_sent: 12,
     }
@@ -398,8 +405,10 @@ fn seen(router: u8) -> Lsr {
         name: None,
         method: LsrMethod::Seen,
         step: 0,
+        ttl: router,
         rtt_ns: None,
         reply_ttl: None,
+        quoted_ttl: None,
         echo_reply_ttl: None,
     }
 }
@@ -410,8 +419,11 @@ fn revealed(router: u8, method: LsrMethod, step: u8) -> Lsr {
         name: None,
         method,
         step,
+        // What is not revealed yet is passed under a label.
+        ttl: if method == LsrMethod::Dpr { router } else { 3 },
         rtt_ns: Some(u64::from(router) * 900_000),
         reply_ttl: Some(254 - router + 2),
+        quoted_ttl: Some(1),
         echo_reply_ttl: Some(254 - router + 2),
     }
 }

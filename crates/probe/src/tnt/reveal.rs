@@ -31,8 +31,11 @@ pub(crate) struct Found {
     pub(crate) addr: Option<IpAddr>,
     pub(crate) method: LsrMethod,
     pub(crate) step: u8,
+    /// TTL of the probe in the walk that showed it.
+    pub(crate) ttl: u8,
     pub(crate) rtt_ns: Option<u64>,
     pub(crate) reply_ttl: Option<u8>,
+    pub(crate) quoted_ttl: Option<u8>,
 }
 
 /// A probe sequence that a revelation wants, and the name under which its result comes back.
@@ -65,6 +68,8 @@ pub(crate) struct Outcome {
     pub(crate) found: Vec<Found>,
     /// Nothing suggests that more routers are hidden.
     pub(crate) complete: bool,
+    /// What the last step came to, if earlier ones found routers and it could be done.
+    pub(crate) last_step: Option<Result>,
 }
 
 /// A revelation in progress.
@@ -75,7 +80,7 @@ pub(crate) struct Revelation {
     step: u8,
     found: Vec<Found>,
     buddy: Option<Buddy>,
-    /// What the last walk to a target failed with.
+    /// What the last walk failed with.
     failure: Result,
     outcome: Option<Outcome>,
 }
@@ -84,8 +89,8 @@ pub(crate) struct Revelation {
 #[derive(Debug)]
 struct Buddy {
     asked: Vec<Ask>,
-    over_30: Option<Option<Found>>,
-    over_31: Option<Option<Found>>,
+    over_30: Option<core::result::Result<Found, Result>>,
+    over_31: Option<core::result::Result<Found, Result>>,
     first_answers: Option<bool>,
 }
 
@@ -172,14 +177,18 @@ impl Revelation {
             .rposition(|hop| is(hop, self.request.start))
             .ok_or(Result::IngressMissing)?;
         let from = start + 1 + usize::from(self.request.silent_ingress);
-        let hidden = before.get(from..).unwrap_or_default();
-        let new: Vec<&Option<Observation>> = hidden
+        let new: Vec<(u8, Option<&Observation>)> = before
             .iter()
-            .map(|hop| &hop.answer)
+            .zip(path.first_ttl..)
+            .skip(from)
+            .map(|(hop, ttl)| (ttl, hop.answer.as_ref()))
             // The target itself may answer as a router one hop early.
-            .filter(|a| a.as_ref().is_none_or(|a| a.addr != self.target))
+            .filter(|(_, a)| a.is_none_or(|a| a.addr != self.target))
             .collect();
-        let same = matches!(new.as_slice(), [Some(a), Some(b)] if a.addr == b.addr);
+        if new.is_empty() {
+            return Err(Result::NothingRevealed);
+        }
+        let same = matches!(new.as_slice(), [(_, Some(a)), (_, Some(b))] if a.addr == b.addr);
         let method = if new.len() == 1 || same {
             LsrMethod::Brpr
         } else {
@@ -187,12 +196,9 @@ impl Revelation {
         };
         let mut found: Vec<Found> = new
             .iter()
-            .map(|answer| Found::new(answer.as_ref(), method, self.step))
+            .map(|(ttl, answer)| Found::new(*answer, *ttl, method, self.step))
             .collect();
         found.dedup_by(|a, b| a.addr.is_some() && a.addr == b.addr);
-        if found.iter().all(|f| f.addr.is_none()) {
-            return Err(Result::NothingRevealed);
-        }
         Ok(found)
     }
 
@@ -232,7 +238,7 @@ impl Revelation {
         self.buddy = Some(Buddy {
             asked: asked.clone(),
             // The ends of the block have no buddy in a /30.
-            over_30: (asked.len() == 1).then_some(None),
+            over_30: (asked.len() == 1).then_some(Err(Result::TargetSilent)),
             over_31: None,
             first_answers: None,
         });
@@ -242,7 +248,7 @@ impl Revelation {
     fn on_buddy(&mut self, ask: Ask, answer: &Answer<'_>) -> Vec<Ask> {
         let found = match answer {
             Answer::Path(path) => self.behind_start(path),
-            Answer::Echo(_) => None,
+            Answer::Echo(_) => Err(Result::TargetSilent),
         };
         let Some(buddy) = self.buddy.as_mut().filter(|b| b.asked.contains(&ask)) else {
             // An answer to a step that is over.
@@ -256,8 +262,11 @@ impl Revelation {
         }
         match buddy.verdict() {
             None => Vec::new(),
-            Some(None) => self.finish(true),
-            Some(Some(mut found)) => {
+            Some(Err(failure)) => {
+                self.failure = failure;
+                self.finish(true)
+            }
+            Some(Ok(mut found)) => {
                 found.step = self.step;
                 self.advance([found].into(), found.addr)
             }
@@ -265,20 +274,29 @@ impl Revelation {
     }
 
     /// The router that says, right behind the start, that the buddy's port is unreachable.
-    fn behind_start(&self, path: &Path) -> Option<Found> {
-        let (last, before) = path.hops.split_last()?;
-        let answer = last.answer.as_ref()?;
-        let new = answer.addr != self.request.start
-            && answer.addr != self.target
-            && answer.addr != self.request.egress;
-        let skip = usize::from(self.request.silent_ingress);
-        let previous = before.len().checked_sub(1 + skip).map(|at| &before[at])?;
-        let follows = previous
+    fn behind_start(&self, path: &Path) -> core::result::Result<Found, Result> {
+        let (last, before) = path.hops.split_last().ok_or(Result::TargetSilent)?;
+        let answer = last
             .answer
             .as_ref()
-            .is_some_and(|a| a.addr == self.request.start);
-        (answer.kind == ReplyKind::PortUnreachable && new && follows)
-            .then(|| Found::new(Some(answer), LsrMethod::Buddy, self.step))
+            .filter(|a| a.kind == ReplyKind::PortUnreachable)
+            .ok_or(Result::TargetSilent)?;
+        if answer.addr == self.request.start {
+            return Err(Result::NothingRevealed);
+        }
+        let skip = usize::from(self.request.silent_ingress);
+        let previous = before.len().checked_sub(1 + skip).map(|at| &before[at]);
+        let start = previous.and_then(|hop| hop.answer.as_ref());
+        if start.is_none_or(|a| a.addr != self.request.start) {
+            return Err(Result::IngressMissing);
+        }
+        if answer.addr == self.target || answer.addr == self.request.egress {
+            return Err(Result::NothingRevealed);
+        }
+        let ttl = path
+            .first_ttl
+            .saturating_add(u8::try_from(before.len()).unwrap_or(u8::MAX));
+        Ok(Found::new(Some(answer), ttl, LsrMethod::Buddy, self.step))
     }
 
     /// Ends the revelation. `exhausted` says that it ended because there was nothing more to find.
@@ -295,6 +313,7 @@ impl Revelation {
         self.outcome = Some(Outcome {
             result,
             complete: exhausted && searched_out && !silent && !found.is_empty(),
+            last_step: (exhausted && !found.is_empty()).then_some(self.failure),
             found,
         });
         Vec::new()
@@ -302,24 +321,29 @@ impl Revelation {
 }
 
 impl Found {
-    fn new(answer: Option<&Observation>, method: LsrMethod, step: u8) -> Self {
+    fn new(answer: Option<&Observation>, ttl: u8, method: LsrMethod, step: u8) -> Self {
         Self {
             addr: answer.map(|a| a.addr),
             method,
             step,
+            ttl,
             rtt_ns: answer.map(|a| crate::observation::nanos(a.rtt)),
             reply_ttl: answer.map(|a| a.reply_ttl),
+            quoted_ttl: answer.and_then(|a| a.quoted_ttl),
         }
     }
 }
 
 impl Buddy {
-    /// The router behind the right buddy; `Some(None)` if there is none, `None` as long as that
-    /// cannot be told. Where both prefix lengths lead to a router, whether the first address of
-    /// the /30 is a host decides.
-    const fn verdict(&self) -> Option<Option<Found>> {
+    /// The router behind the right buddy, or why there is none; `None` as long as that cannot be
+    /// told. Where both prefix lengths lead to a router, whether the first address of the /30 is
+    /// a host decides.
+    const fn verdict(&self) -> Option<core::result::Result<Found, Result>> {
         match (self.over_30, self.over_31, self.first_answers) {
-            (Some(None), Some(only), _) | (Some(only), Some(None), _) => Some(only),
+            // The buddy that is none is silent: what the other says is why.
+            (Some(Err(Result::TargetSilent)), Some(only), _)
+            | (Some(only), Some(Err(_)), _)
+            | (Some(Err(_)), Some(only @ Ok(_)), _) => Some(only),
             (Some(_), Some(found), Some(true)) | (Some(found), Some(_), Some(false)) => Some(found),
             _ => None,
         }
