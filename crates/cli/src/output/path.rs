@@ -65,7 +65,8 @@ pub(crate) fn routers(trace: &Trace) -> Vec<Router<'_>> {
             has(router, Role::Ingress) || has(router, Role::Lsr) || has(router, Role::Egress)
         };
         if is_suspicion(tunnel) {
-            let ingress = position(&path, from, |r| r.is_hop_with(tunnel.ingress)).unwrap_or(from);
+            // Not from `from`: it may be within a tunnel that another sign showed.
+            let ingress = position(&path, 0, |r| r.is_hop_with(tunnel.ingress)).unwrap_or(from);
             if let Some(at) = position(&path, ingress, |r| r.is_hop_with(tunnel.egress)) {
                 path[at].suspicions.push(index);
             }
@@ -73,7 +74,7 @@ pub(crate) fn routers(trace: &Trace) -> Vec<Router<'_>> {
         }
         // The hop that begins a tunnel names it, unless it begins two.
         let ingress = position(&path, from, |r| has(r, Role::Ingress)).or_else(|| {
-            let first = position(&path, from, member)?;
+            let first = position(&path, from, member).or_else(|| behind_silence(&path, tunnel))?;
             match tunnel.ingress {
                 Some(addr) => (from..first)
                     .rev()
@@ -144,6 +145,20 @@ pub(crate) fn is_suspicion(tunnel: &Tunnel) -> bool {
         && tunnel.variant != Some(Variant::Uhp)
         && tunnel.revelation != Revelation::Revealed
         && tunnel.lsrs.is_empty()
+}
+
+/// Where an address that answers twice follows a silent hop, if that is how `tunnel` shows.
+fn behind_silence(path: &[Router<'_>], tunnel: &Tunnel) -> Option<usize> {
+    let addr = |router: &Router<'_>| match router.known {
+        Known::Hop(hop) => Some(hop.addr),
+        Known::Lsr(_) | Known::Egress(_) | Known::Hidden => None,
+    };
+    let found = path.windows(3).position(|three| {
+        addr(&three[0]) == Some(None)
+            && matches!(addr(&three[1]), Some(Some(_)))
+            && addr(&three[1]) == addr(&three[2])
+    })?;
+    (tunnel.variant == Some(Variant::Uhp)).then_some(found + 1)
 }
 
 fn revealed(known: Known<'_>) -> Router<'_> {

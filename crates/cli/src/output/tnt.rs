@@ -21,28 +21,37 @@ pub(crate) fn write(out: &mut dyn Write, trace: &Trace, verbose: bool) -> io::Re
         trace.dst
     )?;
     let mut hidden = 0u32;
-    let mut ttl = trace.first_ttl.saturating_sub(1);
+    // Attempts to be shown with the next hop: nothing shows where they would have led.
+    let mut failed = Vec::new();
     for router in routers(trace) {
         match router.known {
             Known::Hop(hop) => {
-                (ttl, hidden) = (hop.ttl, 0);
-                hop_line(out, trace, &router, hop, verbose)?;
+                hidden = 0;
+                let before = core::mem::take(&mut failed);
+                hop_line(out, trace, &router, hop, before, verbose)?;
             }
             Known::Lsr(lsr) | Known::Egress(lsr) => {
                 hidden += 1;
-                lsr_line(out, trace, &router, lsr, hidden, ttl)?;
+                lsr_line(out, trace, &router, lsr, hidden, verbose)?;
             }
-            Known::Hidden => {}
+            Known::Hidden => {
+                let places = router
+                    .places
+                    .iter()
+                    .map(|(index, _)| &trace.tunnels[*index]);
+                failed.extend(places.filter(|t| is_unrevealed_uhp(t)));
+            }
         }
     }
     writeln!(out)
 }
 
-fn hop_line(
+fn hop_line<'a>(
     out: &mut dyn Write,
-    trace: &Trace,
+    trace: &'a Trace,
     router: &Router<'_>,
     hop: &Hop,
+    mut failed: Vec<&'a Tunnel>,
     verbose: bool,
 ) -> io::Result<()> {
     let Some(addr) = hop.addr else {
@@ -61,25 +70,34 @@ fn hop_line(
             write!(out, " qttl={quoted}")?;
         }
         numbers(out, hop.uturn, hop.frpla, hop.rtla)?;
-    } else if verbose && let Some((3, code)) = hop.icmp_type.zip(hop.icmp_code) {
-        write!(out, " (dstunr code={code})")?;
     }
-    write!(out, "{}", tags(trace, router, None))?;
-    if verbose {
-        attempts(out, trace, router)?;
-    }
+    write!(out, "{}", tags(trace, router))?;
     labels(out, &hop.mpls)?;
+    if verbose {
+        match (trace.dst.is_ipv4(), hop.icmp_type, hop.icmp_code) {
+            // That the port is unreachable is how the destination answers UDP.
+            (true, Some(3), Some(code)) if code != 3 => write!(out, " (dstunr code={code})")?,
+            (false, Some(1), Some(code)) if code != 4 => write!(out, " (dstunr code={code})")?,
+            _ => {}
+        }
+        failed.extend(router.suspicions.iter().map(|index| &trace.tunnels[*index]));
+        let opaque = |t: &&Tunnel| t.kind == TunnelType::Opaque;
+        failed.extend(ends_here(trace, router).filter(opaque));
+        for tunnel in failed {
+            attempt(out, tunnel, tunnel.revelation)?;
+        }
+    }
     writeln!(out)
 }
 
-/// A router that the revelation showed, `hidden` routers behind the hop at `ttl`.
+/// A router that the revelation showed, the `hidden`th behind the ingress.
 fn lsr_line(
     out: &mut dyn Write,
     trace: &Trace,
     router: &Router<'_>,
     lsr: &Lsr,
     hidden: u32,
-    ttl: u8,
+    verbose: bool,
 ) -> io::Result<()> {
     let index = format!("H{hidden}");
     let Some(addr) = lsr.addr else {
@@ -93,15 +111,30 @@ fn lsr_line(
         lsr.reply_ttl,
         lsr.echo_reply_ttl,
     )?;
-    let returned = lsr.reply_ttl.map(path_length);
-    let frpla = returned.map(|l| l - i16::from(ttl) - i16::try_from(hidden).unwrap_or(i16::MAX));
-    let uturn = returned
-        .zip(lsr.echo_reply_ttl.map(path_length))
-        .map(|(te, er)| te - er);
-    let differ = lsr.reply_ttl.is_some_and(|t| initial_ttl(t) == 255)
-        && lsr.echo_reply_ttl.is_some_and(|t| initial_ttl(t) != 255);
-    numbers(out, uturn, frpla, uturn.filter(|_| differ))?;
-    writeln!(out, "{}", tags(trace, router, Some(lsr)))
+    // The port unreachable of a buddy is no time exceeded.
+    if lsr.method != LsrMethod::Buddy {
+        if let Some(quoted) = lsr.quoted_ttl {
+            write!(out, " qttl={quoted}")?;
+        }
+        let returned = lsr.reply_ttl.map(path_length);
+        let frpla = returned.map(|l| l - i16::from(lsr.ttl));
+        let uturn = returned
+            .zip(lsr.echo_reply_ttl.map(path_length))
+            .map(|(te, er)| te - er);
+        let differ = lsr.reply_ttl.is_some_and(|t| initial_ttl(t) == 255)
+            && lsr.echo_reply_ttl.is_some_and(|t| initial_ttl(t) != 255);
+        numbers(out, uturn, frpla, uturn.filter(|_| differ))?;
+    }
+    write!(out, "{}", tags(trace, router))?;
+    if verbose && hidden == 1 {
+        for (index, _) in &router.places {
+            let tunnel = &trace.tunnels[*index];
+            if let Some(ended) = tunnel.last_step {
+                attempt(out, tunnel, ended)?;
+            }
+        }
+    }
+    writeln!(out)
 }
 
 /// Index, address, round-trip time and TTLs.
@@ -121,14 +154,15 @@ fn answered(
         rtt / 1_000_000,
         rtt / 1000 % 1000
     )?;
-    if is_reserved(addr) {
+    let reserved = is_reserved(addr);
+    if reserved {
         write!(out, " rsvd")?;
     }
     match reply_ttl {
         Some(ttl) => write!(out, " rTTLs=<{ttl},")?,
         None => write!(out, " rTTLs=<*,")?,
     }
-    match echo_reply_ttl {
+    match echo_reply_ttl.filter(|_| !reserved) {
         Some(ttl) => write!(out, "{ttl}>"),
         None => write!(out, "*>"),
     }
@@ -153,14 +187,25 @@ fn numbers(
 }
 
 /// The bracket with everything about MPLS: types, roles, triggers, revelation; empty if nothing.
-fn tags(trace: &Trace, router: &Router<'_>, lsr: Option<&Lsr>) -> String {
+fn tags(trace: &Trace, router: &Router<'_>) -> String {
     let places: Vec<(&Tunnel, Role)> = router
         .places
         .iter()
         .map(|&(index, role)| (&trace.tunnels[index], role))
+        .filter(|(tunnel, _)| !is_unrevealed_uhp(tunnel))
         .collect();
     if places.is_empty() {
         return String::new();
+    }
+    if let (Known::Hop(hop), [(tunnel, Role::Lsr)]) = (router.known, places.as_slice())
+        && tunnel.kind == TunnelType::Explicit
+        && hop.mpls.is_empty()
+    {
+        // A router without RFC 4950 between others that have it.
+        return match hop.quoted_ttl {
+            Some(2..=254) => " [MPLS,IMP,LSR,QTTL]".to_owned(),
+            _ => " [MPLS,LSR,INF]".to_owned(),
+        };
     }
     let mut tags = vec!["MPLS"];
     for (name, kind) in [
@@ -184,7 +229,7 @@ fn tags(trace: &Trace, router: &Router<'_>, lsr: Option<&Lsr>) -> String {
     }
     if places
         .iter()
-        .any(|(tunnel, role)| *role == Role::Ingress && !tunnel.complete)
+        .any(|(tunnel, role)| *role == Role::Ingress && is_cut_short(tunnel))
     {
         tags.push("INCOMP?");
     }
@@ -202,7 +247,7 @@ fn tags(trace: &Trace, router: &Router<'_>, lsr: Option<&Lsr>) -> String {
         }
     }
     let mut text = format!(" [{}", tags.join(","));
-    if let Some(lsr) = lsr {
+    if let Known::Lsr(lsr) | Known::Egress(lsr) = router.known {
         let method = match lsr.method {
             LsrMethod::Dpr => ",DPR",
             LsrMethod::Brpr => ",BRPR",
@@ -219,26 +264,54 @@ fn tags(trace: &Trace, router: &Router<'_>, lsr: Option<&Lsr>) -> String {
     text
 }
 
-/// The attempts that ended at this router without a tunnel.
-fn attempts(out: &mut dyn Write, trace: &Trace, router: &Router<'_>) -> io::Result<()> {
-    for &index in &router.suspicions {
-        let tunnel = &trace.tunnels[index];
-        let ended = match tunnel.revelation {
-            Revelation::NothingRevealed => "NTH-RV",
-            Revelation::TargetSilent => "TGT-NR",
-            Revelation::IngressMissing => "ING-NF",
-            Revelation::NotNeeded | Revelation::NotTried | Revelation::Revealed => continue,
-        };
-        let trigger = match tunnel.trigger {
-            Trigger::DupIp => ",DUPIP",
-            Trigger::Rtla => ",RTLA",
-            Trigger::Frpla => ",FRPLA",
-            Trigger::LseTtl => ",MTTL",
-            Trigger::Lse | Trigger::QuotedTtl | Trigger::Uturn | Trigger::Forced => "",
-        };
-        write!(out, " (ATTEMPT{trigger},{ended})")?;
-    }
-    Ok(())
+/// An attempt to reveal `tunnel`, or more of it, that showed nothing.
+fn attempt(out: &mut dyn Write, tunnel: &Tunnel, ended: Revelation) -> io::Result<()> {
+    let ended = match ended {
+        Revelation::NothingRevealed => "NTH-RV",
+        Revelation::TargetSilent => "TGT-NR",
+        Revelation::IngressMissing => "ING-NF",
+        Revelation::NotNeeded | Revelation::NotTried | Revelation::Revealed => return Ok(()),
+    };
+    let trigger = match tunnel.trigger {
+        Trigger::DupIp => ",DUPIP",
+        Trigger::Rtla => ",RTLA",
+        Trigger::Frpla => ",FRPLA",
+        Trigger::LseTtl => ",MTTL",
+        Trigger::Forced if tunnel.revelation == Revelation::Revealed => ",BTFC",
+        Trigger::Lse | Trigger::QuotedTtl | Trigger::Uturn | Trigger::Forced => "",
+    };
+    // Buddies are what is tried last for a repeated address.
+    let buddy = if tunnel.trigger == Trigger::DupIp {
+        ",BUD"
+    } else {
+        ""
+    };
+    write!(out, " (ATTEMPT{trigger},{ended}{buddy})")
+}
+
+/// The tunnels whose egress the router is.
+fn ends_here<'a>(trace: &'a Trace, router: &Router<'_>) -> impl Iterator<Item = &'a Tunnel> {
+    router
+        .places
+        .iter()
+        .filter(|(_, role)| *role == Role::Egress)
+        .map(|(index, _)| &trace.tunnels[*index])
+}
+
+/// An address that answers twice, and that is all.
+fn is_unrevealed_uhp(tunnel: &Tunnel) -> bool {
+    tunnel.trigger == Trigger::DupIp && tunnel.lsrs.is_empty() && tunnel.hidden_egress.is_none()
+}
+
+/// Whether the revelation stopped although there may be more routers.
+fn is_cut_short(tunnel: &Tunnel) -> bool {
+    tunnel.revelation == Revelation::Revealed
+        && match tunnel.last_step {
+            Some(Revelation::NothingRevealed) => false,
+            // That a buddy is silent is how the search for them normally ends.
+            Some(_) => tunnel.trigger != Trigger::DupIp,
+            None => true,
+        }
 }
 
 fn labels(out: &mut dyn Write, stack: &[LabelStackEntry]) -> io::Result<()> {
@@ -295,6 +368,103 @@ mod tests {
         assert!(!dump(&trace, false).contains("ATTEMPT"));
         assert!(!dump(&trace, false).contains("MPLS"));
         assert!(dump(&trace, true).contains(" frpla=3 (ATTEMPT,FRPLA,NTH-RV)\n"));
+    }
+
+    #[test]
+    fn what_ended_a_revelation_stands_at_its_first_router() {
+        let first = |trace: &Trace| {
+            let text = dump(trace, true);
+            let line = text.lines().find(|l| l.starts_with(" H1")).unwrap();
+            line.rsplit_once(' ').unwrap().1.to_owned()
+        };
+        assert_eq!(first(&fixtures::php()), "(ATTEMPT,FRPLA,NTH-RV)");
+        assert_eq!(first(&fixtures::incomplete()), "(ATTEMPT,FRPLA,TGT-NR)");
+        assert_eq!(first(&fixtures::uhp()), "(ATTEMPT,DUPIP,NTH-RV,BUD)");
+        let mut stuck = fixtures::incomplete();
+        stuck.tunnels[0].last_step = None;
+        assert!(!dump(&stuck, true).contains("ATTEMPT"));
+        assert!(dump(&stuck, true).contains("[MPLS,INV,ING,INCOMP?,FRPLA]"));
+        assert_eq!(dump(&fixtures::php(), true).matches("ATTEMPT").count(), 1);
+    }
+
+    #[test]
+    fn failed_attempts_stand_at_the_hop_with_the_sign() {
+        let repeated = dump(&fixtures::uhp_unrevealed(), true);
+        assert!(repeated.contains(" frpla=1 (ATTEMPT,DUPIP,TGT-NR,BUD)\n"));
+        assert!(!repeated.contains("MPLS"));
+        let mut opaque = fixtures::opaque();
+        opaque.tunnels[0].lsrs.clear();
+        opaque.tunnels[0].complete = false;
+        opaque.tunnels[0].last_step = None;
+        opaque.tunnels[0].revelation = Revelation::TargetSilent;
+        let opaque = dump(&opaque, true);
+        assert!(opaque.contains(" Labels 16 mTTL=252 (ATTEMPT,MTTL,TGT-NR)\n"));
+        assert!(opaque.contains("[MPLS,OPA,ING,MTTL]\n"));
+    }
+
+    #[test]
+    fn a_sign_inside_another_tunnel_keeps_its_attempt() {
+        let mut trace = fixtures::implicit();
+        trace.tunnels[0].trigger = Trigger::Uturn;
+        let mut attempt = fixtures::nothing_revealed().tunnels.remove(0);
+        attempt.id = 1;
+        attempt.egress = trace.hops[2].addr;
+        trace.tunnels.push(attempt);
+        let dump = dump(&trace, true);
+        assert!(dump.contains("[MPLS,IMP,LSR,UTURN] (ATTEMPT,FRPLA,NTH-RV)\n"));
+    }
+
+    #[test]
+    fn buddies_have_no_numbers_of_time_exceeded_replies() {
+        let text = dump(&fixtures::uhp(), false);
+        let revealed = text.lines().filter(|l| l.starts_with(" H"));
+        assert!(revealed.clone().all(|l| !l.contains("qttl=")));
+        assert_eq!(revealed.count(), 4);
+    }
+
+    #[test]
+    fn a_repeated_address_behind_a_silent_ingress_is_where_the_routers_are_shown() {
+        let mut trace = fixtures::uhp();
+        trace.hops[1] = Hop {
+            ttl: 2,
+            ..Hop::default()
+        };
+        trace.tunnels[0].ingress = None;
+        let text = dump(&trace, false);
+        let first: Vec<&str> = text
+            .lines()
+            .skip(1)
+            .map(|l| l.get(..3).unwrap_or(""))
+            .collect();
+        let expected = [
+            "  1", "  2", " H1", " H2", " H3", " H4", "  3", "  4", "  5", "",
+        ];
+        assert_eq!(first, expected);
+    }
+
+    #[test]
+    fn a_router_without_labels_between_labelled_ones_is_told_from_them() {
+        let mut trace = fixtures::explicit();
+        trace.hops[3].mpls.clear();
+        assert!(dump(&trace, false).contains(" qttl=2 [MPLS,IMP,LSR,QTTL]\n"));
+        trace.hops[3].quoted_ttl = Some(0);
+        assert!(dump(&trace, false).contains(" qttl=0 [MPLS,LSR,INF]\n"));
+        // And a silent one does not mean that anything stopped.
+        trace.tunnels[0].complete = false;
+        assert!(!dump(&trace, false).contains("INCOMP?"));
+    }
+
+    #[test]
+    fn refusals_are_told_from_answers_to_udp() {
+        let mut trace = fixtures::unreachable();
+        assert!(
+            dump(&trace, true).ends_with("> (dstunr code=13)\n\n"),
+            "no bracket"
+        );
+        trace.hops[2].icmp_code = Some(3);
+        assert!(!dump(&trace, true).contains("dstunr"));
+        trace.hops[2].addr = Some([10, 0, 0, 1].into());
+        assert!(dump(&trace, true).contains(" rsvd rTTLs=<253,*>"));
     }
 
     #[test]
