@@ -15,6 +15,8 @@ mod error;
 mod filter;
 mod message;
 mod netlink;
+mod next_hop;
+mod packet_sender;
 mod port;
 mod probe_port;
 mod raw;

@@ -85,6 +85,34 @@ impl Netlink {
         self.change(request)
     }
 
+    /// Gives `sink` the payload of every entry of a table of the kernel, which `kind` asks for
+    /// (RTM_GETROUTE, RTM_GETNEIGH, RTM_GETLINK, RTM_GETRULE), for one address family or for all
+    /// (0). `header_len` is the length of the fixed header of such a message.
+    pub(crate) fn dump(
+        &self,
+        kind: u16,
+        header_len: usize,
+        family: u8,
+        mut sink: impl FnMut(&[u8]),
+    ) -> io::Result<()> {
+        let mut request = Request::new(kind, NLM_F_DUMP);
+        request.bytes(&[family]);
+        request.0.resize(HEADER_LEN + header_len, 0);
+        send(&self.socket, &request.finish(), SendFlags::empty())?;
+        // More than the kernel puts into one datagram.
+        let mut answer = vec![0; 64 * 1024];
+        loop {
+            let (len, _) = recv(&self.socket, &mut answer[..], RecvFlags::empty())?;
+            for (kind, payload) in messages(&answer[..len]) {
+                match kind {
+                    NLMSG_DONE => return Ok(()),
+                    NLMSG_ERROR => return Err(error_of(payload)),
+                    _ => sink(payload),
+                }
+            }
+        }
+    }
+
     /// Sends a request and reads its acknowledgement.
     fn change(&self, request: Request) -> io::Result<()> {
         let message = request.finish();
@@ -99,8 +127,10 @@ const CREATE: u16 = NLM_F_CREATE | NLM_F_EXCL;
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
 const NLM_F_EXCL: u16 = 0x200;
+const NLM_F_DUMP: u16 = 0x300;
 const NLM_F_CREATE: u16 = 0x400;
 const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
 const IFA_F_NODAD: u8 = 2;
 const HEADER_LEN: usize = 16;
 
@@ -143,17 +173,54 @@ impl Request {
     }
 }
 
+/// The attributes of a message, which follow its fixed header: type and payload of each, up to
+/// the first whose length is impossible.
+pub(crate) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    core::iter::from_fn(move || {
+        let len = usize::from(u16_at(bytes, 0)?);
+        // The upper two bits are flags.
+        let kind = u16_at(bytes, 2)? & 0x3fff;
+        let payload = bytes.get(4..len)?;
+        bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, payload))
+    })
+}
+
+/// The messages of a datagram: type and payload of each.
+fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    core::iter::from_fn(move || {
+        let len = usize::try_from(u32_at(bytes, 0)?).ok()?;
+        let kind = u16_at(bytes, 4)?;
+        let payload = bytes.get(HEADER_LEN..len)?;
+        bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, payload))
+    })
+}
+
 /// Reads the answer to a request for change: an error message whose code 0 means done.
 fn acknowledgement(answer: &[u8]) -> io::Result<()> {
-    let kind = answer.get(4..6).map(|b| u16::from_ne_bytes([b[0], b[1]]));
-    let code = answer.get(HEADER_LEN..HEADER_LEN + 4);
-    match (kind, code) {
-        (Some(NLMSG_ERROR), Some(c)) => match i32::from_ne_bytes([c[0], c[1], c[2], c[3]]) {
-            0 => Ok(()),
-            code => Err(io::Error::from_raw_os_error(-code)),
-        },
+    match messages(answer).next() {
+        Some((NLMSG_ERROR, payload)) if u32_at(payload, 0) == Some(0) => Ok(()),
+        Some((NLMSG_ERROR, payload)) => Err(error_of(payload)),
         _ => Err(io::ErrorKind::InvalidData.into()),
     }
+}
+
+/// The error in the payload of an error message.
+fn error_of(payload: &[u8]) -> io::Error {
+    match u32_at(payload, 0) {
+        Some(code) => io::Error::from_raw_os_error(code.cast_signed().wrapping_neg()),
+        None => io::ErrorKind::InvalidData.into(),
+    }
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+/// The 32-bit word at byte `at`, in the byte order of this machine.
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
 const fn family(address: IpAddr) -> u8 {
@@ -181,14 +248,37 @@ mod tests {
     #[test]
     fn answers_are_read_whatever_they_are() {
         let mut answer = [0; 36];
+        answer[0] = 36;
         answer[4] = 2;
         assert!(acknowledgement(&answer).is_ok());
         answer[16..20].copy_from_slice(&(-libc::EEXIST).to_ne_bytes());
         let error = acknowledgement(&answer).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EEXIST));
-        for len in 0..20 {
+        for len in 0..36 {
             assert!(acknowledgement(&answer[..len]).is_err());
         }
+    }
+
+    #[test]
+    fn attributes_end_at_the_first_impossible_length() {
+        let bytes = [5, 0, 1, 0, 9, 0, 0, 0, 4, 0, 2, 0x80, 3, 0, 3, 0];
+        let found: Vec<_> = attributes(&bytes).collect();
+        assert_eq!(found, [(1, &[9][..]), (2, &[])]);
+        for len in 0..bytes.len() {
+            assert!(attributes(&bytes[..len]).count() <= 2);
+        }
+    }
+
+    #[test]
+    fn loopback_is_among_the_links() {
+        let netlink = Netlink::open().unwrap();
+        let mut indices = Vec::new();
+        netlink
+            .dump(libc::RTM_GETLINK, 16, 0, |link| {
+                indices.extend(u32_at(link, 4))
+            })
+            .unwrap();
+        assert!(indices.contains(&sys::interface_index("lo").unwrap()));
     }
 
     #[test]

@@ -14,6 +14,10 @@ pub enum Mode {
     /// Raw sockets where they may be had, else unprivileged ones.
     #[default]
     Auto,
+    /// A packet socket to send, past routing, local packet filters and queueing disciplines; for
+    /// what it cannot send (other than unicast over Ethernet, policy routing) as [`Mode::Raw`].
+    /// Needs CAP_NET_RAW.
+    Packet,
     /// Raw sockets to send, raw or packet sockets to receive. Needs CAP_NET_RAW.
     Raw,
     /// ICMP and UDP sockets that need no privilege, where `net.ipv4.ping_group_range` allows them
@@ -26,7 +30,7 @@ impl Mode {
     /// is not known before [`ProbePort::mode`] is.
     pub const fn losses(self) -> &'static [&'static str] {
         match self {
-            Self::Auto | Self::Raw => &[],
+            Self::Auto | Self::Packet | Self::Raw => &[],
             Self::Unprivileged => unprivileged::LOSSES,
         }
     }
@@ -112,7 +116,7 @@ impl ProbePort {
         let raw = || RawPort::open(options, interface).map(Sockets::Raw);
         let unprivileged = || open_unprivileged(options, interface).map(Sockets::Unprivileged);
         let sockets = match options.mode {
-            Mode::Raw => raw()?,
+            Mode::Packet | Mode::Raw => raw()?,
             Mode::Unprivileged => unprivileged()?,
             Mode::Auto => match raw() {
                 Err(refused) if refused.capability().is_some() && !options.tcp => unprivileged()
@@ -128,7 +132,8 @@ impl ProbePort {
 
     /// The mode that it works in, which is not [`Mode::Auto`].
     pub const fn mode(&self) -> Mode {
-        match self.sockets {
+        match &self.sockets {
+            Sockets::Raw(port) if port.is_fast() => Mode::Packet,
             Sockets::Raw(_) => Mode::Raw,
             Sockets::Unprivileged(_) => Mode::Unprivileged,
         }

@@ -1,6 +1,7 @@
 //! Sending whole IP packets through raw sockets.
 
 use core::net::{Ipv4Addr, Ipv6Addr};
+use core::ops::Range;
 use core::time::Duration;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -67,13 +68,15 @@ impl RawSender {
         self.v6.is_some()
     }
 
+    /// Sends the packets of `range`.
     pub(crate) fn send(
         &mut self,
         batch: &Batch,
+        range: Range<usize>,
         report: &mut dyn FnMut(usize, Result<Instant, SendError>),
     ) -> Progress {
-        let mut done = 0;
-        while done < batch.len() {
+        let mut done = range.start;
+        while done < range.end {
             let (socket, times, family) = match family(batch.packet(done)) {
                 Some(Family::V4) => (&self.v4, &mut self.v4_times, Family::V4),
                 Some(Family::V6) => (&self.v6, &mut self.v6_times, Family::V6),
@@ -90,11 +93,11 @@ impl RawSender {
             };
             let fd = socket.as_fd();
             let interface = self.interface;
-            let same_family = (done..batch.len())
+            let same_family = (done..range.end)
                 .map(|index| batch.packet(index))
                 .map_while(|packet| Some((address(family, interface, packet)?, packet)));
             let at = self.clock.now();
-            let timed = times.before(fd, at, batch.len() - done);
+            let timed = times.before(fd, at, range.end - done);
             match sys::send_many(fd, same_family.clone()) {
                 Ok(count) => {
                     let mut left = [at; Batch::CAPACITY];
@@ -225,11 +228,15 @@ fn open_family(family: Family, interface: Option<(&str, u32)>) -> Result<OwnedFd
         sys::bind_to_interface(fd, name)
             .map_err(|e| Error::privileged("bind to", name, Capability::NetRaw, e))?;
     }
-    // The first needs CAP_NET_ADMIN, the second is bounded by net.core.wmem_max.
-    if sys::set_option(fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &SEND_BUFFER).is_err() {
-        sys::set_option(fd, libc::SOL_SOCKET, libc::SO_SNDBUF, &SEND_BUFFER).map_err(failed)?;
-    }
+    set_send_buffer(fd).map_err(failed)?;
     Ok(socket)
+}
+
+/// Lets a socket hold as much as it may.
+pub(crate) fn set_send_buffer(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // The first needs CAP_NET_ADMIN, the second is bounded by net.core.wmem_max.
+    sys::set_option(fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &SEND_BUFFER)
+        .or_else(|_| sys::set_option(fd, libc::SOL_SOCKET, libc::SO_SNDBUF, &SEND_BUFFER))
 }
 
 #[cfg(test)]

@@ -6,24 +6,35 @@ use plumb_wire::icmp::Family;
 use plumb_wire::{Instant, SendError};
 use rustix::event::epoll;
 
+use crate::packet_sender::PacketSender;
 use crate::raw::RawSender;
 use crate::raw_receiver::RawReceiver;
 use crate::ring::Ring;
 use crate::{
-    Batch, Capability, Clock, Error, KernelTime, Port, ProbePortOptions, Progress, Receive, filter,
+    Batch, Capability, Clock, Error, KernelTime, Mode, Port, ProbePortOptions, Progress, Receive,
+    Then, filter,
 };
 
-/// Raw sockets to send, raw or packet sockets to receive.
+/// Raw sockets to send, and a packet socket where that is wanted; raw or packet sockets to receive.
 #[derive(Debug)]
 pub(crate) struct RawPort {
     sender: RawSender,
+    /// What sends in place of `sender` what it can.
+    fast: Option<PacketSender>,
+    /// Whether it was that which had no room.
+    fast_is_full: bool,
     receivers: Vec<Receiver>,
     epoll: OwnedFd,
     clock: Clock,
     time: KernelTime,
     /// The receiver to begin with, so that none starves the others.
     first: usize,
+    /// Calls in a row in which nothing was there.
+    in_vain: u32,
 }
+
+/// Calls in vain after which it may be an error that wakes the caller.
+const SUSPICIOUS: u32 = 16;
 
 impl RawPort {
     pub(crate) fn open(
@@ -32,6 +43,10 @@ impl RawPort {
     ) -> Result<Self, Error> {
         let sender = RawSender::open(options.ipv4, options.ipv6, interface)?;
         let index = interface.map_or(0, |(_, index)| index);
+        let fast = match options.mode {
+            Mode::Packet => Some(PacketSender::open(index)?),
+            Mode::Auto | Mode::Raw | Mode::Unprivileged => None,
+        };
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
             .map_err(|e| Error::system("create", "an epoll instance", e))?;
         let mut receivers = Vec::new();
@@ -47,12 +62,20 @@ impl RawPort {
         }
         Ok(Self {
             sender,
+            fast,
+            fast_is_full: false,
             receivers,
             epoll,
             clock: Clock::new(),
             time: KernelTime::new(),
             first: 0,
+            in_vain: 0,
         })
+    }
+
+    /// Says whether a packet socket sends what it can.
+    pub(crate) const fn is_fast(&self) -> bool {
+        self.fast.is_some()
     }
 }
 
@@ -62,7 +85,33 @@ impl Port for RawPort {
         batch: &Batch,
         report: &mut dyn FnMut(usize, Result<Instant, SendError>),
     ) -> Result<Progress, Error> {
-        Ok(self.sender.send(batch, report))
+        let Some(fast) = &mut self.fast else {
+            return Ok(self.sender.send(batch, 0..batch.len(), report));
+        };
+        let plan = fast.plan(batch);
+        let mut done = 0;
+        while done < batch.len() {
+            let by_fast = plan[done].is_some();
+            let same_way = plan[done..batch.len()]
+                .iter()
+                .take_while(|hop| hop.is_some() == by_fast);
+            let range = done..done + same_way.count();
+            let end = range.end;
+            let progress = if by_fast {
+                fast.send(batch, range, &plan, report)
+            } else {
+                self.sender.send(batch, range, report)
+            };
+            done = progress.done;
+            if done < end {
+                self.fast_is_full = by_fast;
+                return Ok(progress);
+            }
+        }
+        Ok(Progress {
+            done,
+            then: Then::Now,
+        })
     }
 
     fn receive(
@@ -75,6 +124,7 @@ impl Port for RawPort {
             clock,
             time,
             first,
+            in_vain,
             ..
         } = self;
         time.refresh();
@@ -95,6 +145,11 @@ impl Port for RawPort {
             };
         }
         *first = first.wrapping_add(1);
+        *in_vain = if taken == 0 { *in_vain + 1 } else { 0 };
+        if *in_vain >= SUSPICIOUS {
+            *in_vain = 0;
+            receivers.iter().for_each(Receiver::clear_error);
+        }
         if taken < budget {
             time.drained();
         }
@@ -106,7 +161,10 @@ impl Port for RawPort {
     }
 
     fn writable(&self) -> BorrowedFd<'_> {
-        self.sender.writable().unwrap_or_else(|| self.epoll.as_fd())
+        let fast = self.fast.as_ref().filter(|_| self.fast_is_full);
+        fast.map(PacketSender::fd)
+            .or_else(|| self.sender.writable())
+            .unwrap_or_else(|| self.epoll.as_fd())
     }
 
     fn dropped(&mut self) -> u64 {
@@ -131,6 +189,14 @@ impl Receiver {
         match self {
             Self::Ring(ring) => ring.fd(),
             Self::Socket(socket) => socket.fd(),
+        }
+    }
+
+    fn clear_error(&self) {
+        match self {
+            Self::Ring(ring) => ring.clear_error(),
+            // Receiving reports it, once.
+            Self::Socket(_) => {}
         }
     }
 }

@@ -120,6 +120,12 @@ impl Ring {
         self.dropped
     }
 
+    /// Takes a pending error away: that the interface went down, from which nothing follows, but
+    /// which would be announced for ever.
+    pub(crate) fn clear_error(&self) {
+        let _: io::Result<libc::c_int> = sys::option(self.fd(), libc::SOL_SOCKET, libc::SO_ERROR);
+    }
+
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }

@@ -115,7 +115,7 @@ pub(crate) fn bind_to_interface(fd: BorrowedFd<'_>, name: &str) -> io::Result<()
 
 /// Binds a packet socket to a protocol (EtherType) and an interface index, 0 for all.
 pub(crate) fn bind_packet(fd: BorrowedFd<'_>, ethertype: u16, interface: u32) -> io::Result<()> {
-    let address = link_layer(ethertype, interface)?;
+    let address = link_layer(ethertype, interface);
     // SAFETY: the kernel reads one `sockaddr_ll` from a live reference.
     check(unsafe {
         libc::bind(
@@ -158,6 +158,8 @@ pub(crate) enum Address {
     V4(Ipv4Addr),
     /// An IPv6 host, with the interface for a link-local address, else 0.
     V6(Ipv6Addr, u32),
+    /// A neighbour: EtherType, interface, Ethernet address.
+    Link(u16, u32, [u8; 6]),
 }
 
 /// Most datagrams of one [`send_many`].
@@ -435,16 +437,16 @@ pub(crate) const fn socklen<T>() -> socklen_t {
     size_of::<T>() as socklen_t
 }
 
-fn link_layer(ethertype: u16, interface: u32) -> io::Result<libc::sockaddr_ll> {
-    Ok(libc::sockaddr_ll {
+const fn link_layer(ethertype: u16, interface: u32) -> libc::sockaddr_ll {
+    libc::sockaddr_ll {
         sll_family: AF_PACKET,
         sll_protocol: ethertype.to_be(),
-        sll_ifindex: c_int::try_from(interface).map_err(|_| io::ErrorKind::InvalidInput)?,
+        sll_ifindex: interface.cast_signed(),
         sll_hatype: 0,
         sll_pkttype: 0,
         sll_halen: 0,
         sll_addr: [0; 8],
-    })
+    }
 }
 
 const SIGNALFD_FLAGS: c_int = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
@@ -488,6 +490,14 @@ fn write_address(name: &mut MaybeUninit<libc::sockaddr_in6>, to: Address) -> soc
             // SAFETY: `sockaddr_in6` is larger than `sockaddr_in` and at least as aligned.
             unsafe { name.as_mut_ptr().cast::<libc::sockaddr_in>().write(v4) };
             socklen::<libc::sockaddr_in>()
+        }
+        Address::Link(ethertype, interface, mac) => {
+            let mut link = link_layer(ethertype, interface);
+            link.sll_halen = 6;
+            link.sll_addr[..6].copy_from_slice(&mac);
+            // SAFETY: `sockaddr_in6` is larger than `sockaddr_ll` and at least as aligned.
+            unsafe { name.as_mut_ptr().cast::<libc::sockaddr_ll>().write(link) };
+            socklen::<libc::sockaddr_ll>()
         }
         Address::V6(address, scope) => {
             name.write(libc::sockaddr_in6 {

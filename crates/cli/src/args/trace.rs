@@ -177,6 +177,9 @@ pub enum MethodName {
 pub enum ModeName {
     /// Raw sockets if they may be had, else unprivileged ones.
     Auto,
+    /// A packet socket, for the highest rates: past local packet filters and queues; raw IP
+    /// sockets for what it cannot send.
+    Packet,
     /// Raw IP sockets.
     Raw,
     /// ICMP and UDP sockets that need no privilege: without TCP probes, quoted TTLs and IP

@@ -119,6 +119,7 @@ impl From<ModeName> for Mode {
     fn from(name: ModeName) -> Self {
         match name {
             ModeName::Auto => Self::Auto,
+            ModeName::Packet => Self::Packet,
             ModeName::Raw => Self::Raw,
             ModeName::Unprivileged => Self::Unprivileged,
         }
