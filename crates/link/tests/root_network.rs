@@ -89,8 +89,7 @@ fn behind_router(test: impl FnOnce() + Send + 'static) {
 /// Runs `test` in a thread with a network of its own in which nothing is up.
 fn in_private_network(test: impl FnOnce() + Send + 'static) {
     if !plumb_link::capability::has(plumb_link::Capability::SysAdmin) {
-        println!("skipped: network namespaces need CAP_SYS_ADMIN");
-        return;
+        return skip("network namespaces need CAP_SYS_ADMIN");
     }
     let thread = std::thread::spawn(|| {
         fresh_network();
@@ -99,6 +98,12 @@ fn in_private_network(test: impl FnOnce() + Send + 'static) {
     if let Err(panic) = thread.join() {
         std::panic::resume_unwind(panic);
     }
+}
+
+/// Says why a test cannot run, which is a failure where all of them should.
+fn skip(reason: &str) {
+    assert!(std::env::var_os("TESTS_NO_SKIP").is_none(), "{reason}");
+    println!("skipped: {reason}");
 }
 
 fn fresh_network() {
@@ -620,10 +625,7 @@ fn root_programs_reach_an_engine_behind_a_tun_device() {
         };
         let mut tun = match Tun::create(&options) {
             Ok(tun) => tun,
-            Err(error) => {
-                println!("skipped: {error}");
-                return;
-            }
+            Err(error) => return skip(&error.to_string()),
         };
         assert_eq!(tun.name(), "uplink");
         let clock = Clock::new();
