@@ -9,6 +9,7 @@ use plumb_wire::Instant;
 
 use crate::observation::Observation;
 use crate::reply::ReplyKind;
+use crate::slot::SlotState;
 
 /// How an address is pinged.
 #[derive(Clone, Copy, Debug)]
@@ -28,13 +29,6 @@ pub(crate) struct EchoOptions {
 struct Slot {
     sent: Instant,
     state: SlotState,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum SlotState {
-    Waiting,
-    Answered,
-    Expired,
 }
 
 /// Requests that are remembered, so that late replies and duplicates can be told.

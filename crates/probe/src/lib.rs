@@ -26,6 +26,7 @@ mod random;
 mod reply;
 mod reveal_job;
 mod slab;
+mod slot;
 mod task;
 mod timer;
 mod tnt;

@@ -10,6 +10,7 @@ use plumb_wire::Instant;
 
 use crate::observation::Observation;
 use crate::reply::ReplyKind;
+use crate::slot::SlotState;
 
 /// How a walk goes.
 #[derive(Clone, Copy, Debug)]
@@ -29,13 +30,6 @@ struct Slot {
     ttl: u8,
     attempt: u8,
     state: SlotState,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum SlotState {
-    Waiting,
-    Answered,
-    Expired,
 }
 
 /// A TTL of the walk.
