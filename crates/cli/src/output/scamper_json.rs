@@ -90,7 +90,8 @@ pub(crate) fn trace(out: &mut dyn Write, trace: &Trace, context: Context) -> io:
             wait_probe: 0,
             tos: context.tos,
             probe_size,
-            probe_count: trace.probes_sent,
+            // Of the path alone: pings and revelation have no place here.
+            probe_count: trace.hops.iter().map(|h| u32::from(h.attempt)).sum(),
             hops: (!hops.is_empty()).then_some(hops),
         },
     )
@@ -369,6 +370,7 @@ mod tests {
     fn silent_hops_count_but_are_not_listed() {
         let silent = json(&fixtures::silent_hops());
         assert_eq!(silent["hop_count"], 7);
+        assert_eq!(silent["probe_count"], 2 + 5 * 2);
         assert_eq!(silent["hops"].as_array().unwrap().len(), 2);
         assert_eq!(silent["stop_reason"], "GAPLIMIT");
         let refused = json(&fixtures::unreachable());
