@@ -252,7 +252,7 @@ fn steady(trace: &Value) -> Value {
         .is_ipv4();
     let mut trace = trace.clone();
     let fields = trace.as_object_mut().unwrap();
-    // The flow, the time, and how much was asked; plumb's count has its pings in it.
+    // The flow, the time, and how much was asked: a late answer is asked for again.
     for name in ["icmp_sum", "sport", "start", "probe_count", "userid"] {
         fields.remove(name);
     }
