@@ -58,6 +58,11 @@ pub(crate) fn target(index: u32) -> core::net::Ipv4Addr {
     core::net::Ipv4Addr::from_bits(0x1400_0001 + index)
 }
 
+/// The `index`-th of the addresses that the first router drops packets to.
+pub(crate) fn silent_target(index: u32) -> core::net::Ipv4Addr {
+    core::net::Ipv4Addr::from_bits(0x1500_0001 + index)
+}
+
 fn name(node: usize) -> String {
     format!("hop{node}")
 }
@@ -95,6 +100,9 @@ fn set_up(node: usize) -> anyhow::Result<()> {
         );
     } else {
         batch.push_str("route add local 20.0.0.0/12 dev lo\n");
+    }
+    if node == 1 {
+        batch.push_str("route add blackhole 21.0.0.0/12\n");
     }
     ip(&["-netns", &name(node), "-batch", "-"], &batch)?;
     for end in ["left", "right"] {

@@ -29,7 +29,7 @@ pub(super) fn measure(bench: &mut Bench) -> anyhow::Result<()> {
         bench.report.say("Not measured: tcpdump is not installed.");
         return Ok(());
     }
-    let few = bench.repetitions.div_ceil(2);
+    let few = bench.repetitions.div_ceil(3);
     // Rate, seconds, repetitions; scamper has no higher rate than 10000.
     let plan: &[(u32, u32, usize)] = if bench.quick {
         &[(10, 2, 1), (1_000, 1, 1), (50_000, 1, 1)]

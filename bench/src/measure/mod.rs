@@ -72,14 +72,28 @@ impl Bench {
         self.plumb.to_str().unwrap_or("plumb")
     }
 
-    /// Writes a list of targets and returns its path.
+    /// Writes a list of targets that answer and returns its path.
     fn targets(&self, count: u32) -> anyhow::Result<String> {
+        self.list("targets", count, crate::chain::target)
+    }
+
+    /// Writes a list of targets that do not answer and returns its path.
+    fn silent_targets(&self, count: u32) -> anyhow::Result<String> {
+        self.list("silent", count, crate::chain::silent_target)
+    }
+
+    fn list(
+        &self,
+        name: &str,
+        count: u32,
+        address: fn(u32) -> core::net::Ipv4Addr,
+    ) -> anyhow::Result<String> {
         use core::fmt::Write as _;
-        let path = self.scratch.join(format!("targets-{count}"));
+        let path = self.scratch.join(format!("{name}-{count}"));
         if !path.exists() {
             let mut list = String::new();
             for index in 0..count {
-                let _ = writeln!(list, "{}", crate::chain::target(index));
+                let _ = writeln!(list, "{}", address(index));
             }
             std::fs::write(&path, list)?;
         }

@@ -110,10 +110,16 @@ fn compare(bench: &mut Bench, verb: &'static str, targets: &Targets) -> anyhow::
     }
     for (network, place, count) in &networks {
         for _ in 0..bench.repetitions {
-            let (cost, results) = plumb(bench, place, verb, *count, 10_000)?;
+            let list = bench.targets(*count)?;
+            let (cost, results) = plumb(bench, place, verb, &list, 10_000)?;
             runs.push(Run::new("plumb", network, *count, cost, results));
             if bench.scamper {
-                let (mut cost, results) = scamper(bench, place, verb, targets.scamper)?;
+                let list = bench.targets(targets.scamper)?;
+                let what = match verb {
+                    "ping" => "ping -c 1",
+                    _ => "trace -P icmp-paris",
+                };
+                let (mut cost, results) = scamper(bench, place, what, &list)?;
                 if verb == "ping" {
                     cost.wall_s -= 1.0;
                 }
@@ -174,41 +180,45 @@ fn compare(bench: &mut Bench, verb: &'static str, targets: &Targets) -> anyhow::
 
 /// Traces one large list with each program and looks at memory.
 pub(super) fn memory(bench: &mut Bench) -> anyhow::Result<()> {
-    let targets = if bench.quick { 10_000 } else { 100_000 };
+    let count = if bench.quick { 10_000 } else { 100_000 };
     bench.report.say(&format!(
-        "## Memory\n\nMost resident memory while {targets} targets are traced, one run each; \
-         scamper's two processes together."
+        "## Memory\n\nMost resident memory while {count} targets are traced over the chain, one run \
+         each. Silent targets answer nothing behind the first router, so that traces wait five hops \
+         long for a second each, twice, and many are under way; both programs may have all of them \
+         under way at once. plumb's receive rings have 16 MB each, one per IP version."
     ));
     let place = bench.chain.source(Some(PROBER_CPU));
+    let (answering, silent) = (bench.targets(count)?, bench.silent_targets(count)?);
     let mut runs = Vec::new();
-    for window in [10_000, targets] {
-        let (cost, results) = plumb(bench, &place, "trace", targets, window)?;
-        runs.push((
-            format!("plumb, {window} targets at once"),
-            Run::new("plumb", "chain", targets, cost, results),
-        ));
+    for (what, list, window) in [
+        ("plumb, all answer, 10000 at once", &answering, 10_000),
+        ("plumb, all answer, any number at once", &answering, count),
+        ("plumb, all silent, any number at once", &silent, count),
+    ] {
+        let (cost, results) = plumb(bench, &place, "trace", list, window)?;
+        runs.push((what, Run::new("plumb", "chain", count, cost, results)));
     }
     if bench.scamper && !bench.quick {
-        let (cost, results) = scamper(bench, &place, "trace", targets)?;
+        let (cost, results) = scamper(bench, &place, "trace -P icmp-paris -w 1", &silent)?;
         runs.push((
-            "scamper".into(),
-            Run::new("scamper", "chain", targets, cost, results),
+            "scamper, all silent",
+            Run::new("scamper", "chain", count, cost, results),
         ));
     }
     let mut rows = Vec::new();
     for (what, run) in runs {
         rows.push(vec![
-            what,
+            what.to_owned(),
             format!("{:.1}", run.peak_rss as f64 / 1e6),
+            run.results.targets.to_string(),
+            run.results.probes.to_string(),
             format!("{:.1}", run.wall_s),
-            (run.results.targets - run.results.complete).to_string(),
         ]);
         bench.report.run("memory", &run)?;
     }
-    bench.report.table(
-        &["", "peak RSS, MB", "seconds", "targets with a silent hop"],
-        &rows,
-    );
+    bench
+        .report
+        .table(&["", "peak RSS, MB", "targets", "probes", "seconds"], &rows);
     Ok(())
 }
 
@@ -216,27 +226,14 @@ fn plumb(
     bench: &Bench,
     place: &Place,
     verb: &str,
-    targets: u32,
+    list: &str,
     window: u32,
 ) -> anyhow::Result<(Cost, Results)> {
-    let list = bench.targets(targets)?;
     let output = bench.file("plumb.ndjson");
     let (window, to) = (window.to_string(), text(&output));
-    let mut command = vec![
-        bench.plumb(),
-        verb,
-        "--targets",
-        &list,
-        "--rate",
-        "unlimited",
-        "--window",
-        &window,
-        "--json",
-        "--output",
-        &to,
-        "--progress",
-        "never",
-    ];
+    let mut command = vec![bench.plumb(), verb, "--targets", list, "--window", &window];
+    command.extend(["--rate", "unlimited", "--progress", "never"]);
+    command.extend(["--json", "--output", &to]);
     if verb == "ping" {
         command.extend(["--count", "1", "--quiet"]);
     }
@@ -247,20 +244,14 @@ fn plumb(
 fn scamper(
     bench: &Bench,
     place: &Place,
-    verb: &str,
-    targets: u32,
+    what: &str,
+    list: &str,
 ) -> anyhow::Result<(Cost, Results)> {
-    let list = bench.targets(targets)?;
     let output = bench.file("scamper.ndjson");
     let to = text(&output);
     let _ = std::fs::remove_file(&output);
-    let what = if verb == "ping" {
-        "ping -c 1"
-    } else {
-        "trace -P icmp-paris"
-    };
     let command = [
-        "scamper", "-O", "json", "-o", &to, "-p", "10000", "-w", "0", "-c", what, "-f", &list,
+        "scamper", "-O", "json", "-o", &to, "-p", "10000", "-w", "0", "-c", what, "-f", list,
     ];
     let cost = child::run(place, &command, &[0])?;
     Ok((cost, Results::read(&output)?))
