@@ -46,11 +46,12 @@ pub(super) fn measure(bench: &mut Bench) -> anyhow::Result<()> {
     } else {
         bench.repetitions * 5
     };
+    let slow_runs = if bench.quick { 1 } else { 3 };
     for round in 0..most {
         for ((name, command), times) in programs.iter().zip(&mut times) {
             // What takes long needs fewer runs to be known well.
             let slow = times.last().is_some_and(|ms| *ms > 100.0);
-            if (slow && round >= bench.repetitions.min(3)) || (round > 0 && times.is_empty()) {
+            if (slow && round >= slow_runs) || (round > 0 && times.is_empty()) {
                 continue;
             }
             match child::run(&bench.chain.source(None), command, &[0]) {
