@@ -54,7 +54,7 @@ quietly() {
     local log status=0
     log=$(mktemp)
     "$@" >"$log" 2>&1 </dev/null || status=$?
-    [ $status = 0 ] || tail -n 15 "$log" >&2
+    [ $status = 0 ] || tail -n 3 "$log" >&2
     rm -f "$log"
     return $status
 }
@@ -65,8 +65,9 @@ apt() {
 }
 
 install_packages() {
-    local packages
+    local packages needed
     packages=$(missing_packages all)
+    needed=$(missing_packages needed)
     [ -n "$packages" ] || return 0
     if ! command -v apt-get >/dev/null; then
         say "setup: missing: $packages(names of Debian packages; this system has no apt-get)"
@@ -75,11 +76,15 @@ install_packages() {
     else
         say "setup: installing $packages"
         apt update || say "setup: the package lists could not be brought up to date"
-        apt install --no-install-recommends $packages || say "setup: apt-get could not install $packages"
+        # What can be done without, and is perhaps not in this archive, must not keep the rest.
+        if ! apt install --no-install-recommends $packages; then
+            say "setup: apt-get could not install all of that"
+            [ -z "$needed" ] || [ "$needed" = "$packages" ] || apt install --no-install-recommends $needed || true
+        fi
     fi
-    packages=$(missing_packages needed)
-    if [ -n "$packages" ]; then
-        say "setup: cannot go on without: $packages"
+    needed=$(missing_packages needed)
+    if [ -n "$needed" ]; then
+        say "setup: cannot go on without: $needed"
         exit 1
     fi
 }
