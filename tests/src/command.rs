@@ -26,6 +26,23 @@ pub fn run_with(command: &mut Command, input: &[u8], limit: Duration) -> Done {
     running.finish(limit)
 }
 
+/// Does the same with each item, four at a time: most of what tests do is waiting.
+pub fn at_once<T: Send>(items: impl IntoIterator<Item = T>, work: impl Fn(T) + Sync) {
+    let items: Vec<T> = items.into_iter().collect();
+    let left = Mutex::new(items.into_iter());
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                loop {
+                    let next = left.lock().expect("no panic").next();
+                    let Some(item) = next else { break };
+                    work(item);
+                }
+            });
+        }
+    });
+}
+
 /// A command that has ended.
 #[derive(Clone, Debug)]
 pub struct Done {
@@ -128,6 +145,12 @@ impl Running {
         self.stdout.so_far()
     }
 
+    /// Writes `text` to its standard input, which stays open until [`finish`](Self::finish).
+    pub fn send(&mut self, text: &str) {
+        let pipe = self.child.stdin.as_mut().expect("a piped standard input");
+        pipe.write_all(text.as_bytes()).expect("somebody who reads");
+    }
+
     /// Writes `input` to its standard input and closes it, in the background.
     pub fn feed(&mut self, input: Vec<u8>) {
         let mut pipe = self.child.stdin.take().expect("a piped standard input");
@@ -171,6 +194,7 @@ impl Running {
     /// Waits until it ends; after `limit` it is killed and the test fails.
     #[track_caller]
     pub fn finish(mut self, limit: Duration) -> Done {
+        drop(self.child.stdin.take());
         let started = Instant::now();
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("a child") {

@@ -20,7 +20,7 @@ mod temporary;
 
 pub use binary::plumb;
 pub use chain::Chain;
-pub use command::{Done, Running, run, run_with};
+pub use command::{Done, Running, at_once, run, run_with};
 pub use lab::{in_lab, lab_command};
 pub use records::{Records, line};
 pub use schema::Schema;

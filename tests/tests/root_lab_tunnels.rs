@@ -5,10 +5,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
 
 use std::collections::BTreeSet;
+use std::sync::Mutex;
 
 use plumb_record::{Revelation, StopReason, Trace};
 use plumb_sim::labs;
-use plumb_tests::{Records, in_lab, lab_command, line, plumb, require, run};
+use plumb_tests::{Records, at_once, in_lab, lab_command, line, plumb, require, run};
 
 const METHODS: [&str; 3] = ["--icmp", "--udp", "--tcp"];
 
@@ -26,7 +27,7 @@ fn seen(trace: &Trace) -> Vec<String> {
 #[track_caller]
 fn expect(lab: &str, hops: &[String], tunnels: &[&str]) {
     let target = labs().iter().find(|l| l.name == lab).unwrap().targets[0];
-    for method in METHODS {
+    at_once(METHODS, |method| {
         let done = in_lab(lab, &["trace", "--json", method, target]).expect(0);
         let records = Records::of(&done);
         let trace = records.trace();
@@ -40,7 +41,7 @@ fn expect(lab: &str, hops: &[String], tunnels: &[&str]) {
         assert_eq!(records.end.tunnels, trace.tunnels.len() as u64, "{done}");
         assert_eq!(records.end.dropped, 0, "{done}");
         check_roles(trace);
-    }
+    });
 }
 
 /// Where a tunnel's edge or an LSR answered in the trace, that hop must say so.
@@ -202,7 +203,7 @@ fn root_silent_target_ends_at_the_gap_limit_with_exit_code_1() {
     require!();
     let done = in_lab(
         "silent",
-        &["trace", "--json", "-w", "200ms", "-g", "3", "5.0.10.2"],
+        &["trace", "--json", "-w", "500ms", "-g", "3", "5.0.10.2"],
     )
     .expect(1);
     let records = Records::of(&done);
@@ -294,7 +295,7 @@ fn root_ipv6_crosses_an_ipv4_core_whose_routers_stay_silent() {
     let targets = ["5.0.8.2", "2a0b:5000:0:8::2"];
     let done = in_lab(
         "ipv6",
-        &["trace", "--json", "-w", "300ms", targets[0], targets[1]],
+        &["trace", "--json", "-w", "500ms", targets[0], targets[1]],
     )
     .expect(0);
     let mut traces = Records::of(&done).traces;
@@ -324,8 +325,8 @@ fn root_ipv6_crosses_an_ipv4_core_whose_routers_stay_silent() {
 #[test]
 fn root_a_trace_keeps_to_one_way_through_load_balancers_and_flows_differ() {
     require!();
-    let mut ways = BTreeSet::new();
-    for method in METHODS {
+    let ways = Mutex::new(BTreeSet::new());
+    at_once(METHODS, |method| {
         for flow in ["1001", "1002", "1003", "1004", "1005", "1006"] {
             let arguments = ["trace", "--json", method, "--flow", flow, "5.0.16.2"];
             let done = in_lab("ecmp", &arguments).expect(0);
@@ -343,16 +344,18 @@ fn root_a_trace_keeps_to_one_way_through_load_balancers_and_flows_differ() {
                 16,
             ]);
             assert_eq!(path, way, "{done}");
-            ways.insert(path);
+            ways.lock().unwrap().insert(path);
         }
-    }
+    });
+    let ways = ways.into_inner().unwrap();
     assert!(ways.len() > 2, "{ways:?}");
 }
 
 #[test]
 fn root_tunnels_are_found_without_raw_sockets_too() {
     require!("sysctl");
-    for lab in ["explicit", "opaque", "php", "uhp", "dpr", "icmp-tunneling"] {
+    let kinds = ["explicit", "opaque", "php", "uhp", "dpr", "icmp-tunneling"];
+    at_once(kinds, |lab| {
         let target = labs().iter().find(|l| l.name == lab).unwrap().targets[0];
         for method in ["--icmp", "--udp"] {
             let with = in_lab(lab, &["trace", "--json", method, target]).expect(0);
@@ -370,5 +373,5 @@ fn root_tunnels_are_found_without_raw_sockets_too() {
             assert_eq!(found(&without), found(&with), "{lab} {method}");
             assert_eq!(found(&without).len(), 1, "{lab} {method}");
         }
-    }
+    });
 }

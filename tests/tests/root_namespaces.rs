@@ -13,6 +13,15 @@ use plumb_tests::{Chain, Directory, Done, Records, Running, plumb, require, run}
 
 const METHODS: [&str; 3] = ["--icmp", "--udp", "--tcp"];
 
+/// A round trip through a few namespaces takes some 50 microseconds; on a machine that is short of
+/// time a thousand times that, but no second.
+const MOST_RTT_NS: u64 = 1_000_000_000;
+
+#[track_caller]
+fn plausible(rtt_ns: Option<u64>) {
+    assert!((1..MOST_RTT_NS).contains(&rtt_ns.unwrap()), "{rtt_ns:?}");
+}
+
 #[test]
 fn root_every_method_sees_every_router_of_both_ip_versions() {
     require!("ip", "ethtool");
@@ -31,8 +40,7 @@ fn root_every_method_sees_every_router_of_both_ip_versions() {
             for hop in &trace.hops {
                 // Linux starts at 64, and those before it on the way back take one each.
                 assert_eq!(hop.reply_ttl, Some(65 - hop.ttl), "{done}");
-                let rtt = hop.rtt_ns.unwrap();
-                assert!((1..50_000_000).contains(&rtt), "{done}");
+                plausible(hop.rtt_ns);
             }
         }
     }
@@ -71,7 +79,7 @@ fn root_ping_reports_each_reply_and_a_summary() {
         let (least, most) = (summary.rtt_min_ns.unwrap(), summary.rtt_max_ns.unwrap());
         let mean = summary.rtt_mean_ns.unwrap();
         assert!(
-            least > 0 && least <= mean && mean <= most && most < 50_000_000,
+            least > 0 && least <= mean && mean <= most && most < MOST_RTT_NS,
             "{done}"
         );
     }
@@ -361,7 +369,7 @@ fn root_without_privilege_all_hops_are_seen_and_what_is_lost_is_said() {
             assert_eq!(seen, chain.hops(v4), "{done}");
             for hop in hops {
                 assert_eq!(hop.quoted_ttl, None, "{done}");
-                assert!((1..50_000_000).contains(&hop.rtt_ns.unwrap()), "{done}");
+                plausible(hop.rtt_ns);
                 // Linux answers a UDP probe with a port-unreachable, which starts at 64 as well.
                 assert_eq!(hop.reply_ttl, Some(65 - hop.ttl), "{done}");
             }

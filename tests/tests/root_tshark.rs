@@ -10,7 +10,7 @@ use std::process::Command;
 
 use plumb_record::Trace;
 use plumb_sim::labs;
-use plumb_tests::{Directory, Records, in_lab, require, run};
+use plumb_tests::{Directory, Records, at_once, in_lab, require, run};
 
 /// A packet as tshark dissects it: the values of each field, outer headers first.
 type Packet = BTreeMap<&'static str, Vec<String>>;
@@ -104,7 +104,7 @@ fn is(packet: &Packet, direction: &str) -> bool {
 fn traced(lab: &str, options: &[&str], target: &str) -> (Trace, u64, Vec<Packet>) {
     let directory = Directory::new();
     let capture = directory.file("capture.pcapng");
-    let mut arguments = vec!["trace", "--json", "--parallel", "1", "-w", "300ms"];
+    let mut arguments = vec!["trace", "--json", "--parallel", "1", "-w", "500ms"];
     arguments.extend(["--pcap", capture.to_str().unwrap()]);
     arguments.extend(options);
     arguments.push(target);
@@ -263,7 +263,7 @@ fn recorded(trace: &Trace) -> BTreeSet<Reply> {
 #[test]
 fn root_tshark_reads_the_same_in_the_replies() {
     require!("tshark");
-    for (lab, method) in [
+    let paths = [
         ("explicit", "--icmp"),
         ("explicit", "--udp"),
         ("explicit", "--tcp"),
@@ -277,12 +277,13 @@ fn root_tshark_reads_the_same_in_the_replies() {
         ("ipv6", "--icmp"),
         ("ipv6", "--udp"),
         ("silent", "--icmp"),
-    ] {
+    ];
+    at_once(paths, |(lab, method)| {
         let (trace, _, packets) = traced(lab, &[method], target(lab));
         let ours = recorded(&trace);
         assert!(ours.len() > 2, "{lab} {method}");
         assert_eq!(replies(&packets, target(lab)), ours, "{lab} {method}");
-    }
+    });
 }
 
 #[test]
