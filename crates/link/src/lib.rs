@@ -12,6 +12,7 @@
 mod batch;
 mod clock;
 mod error;
+mod fib;
 mod filter;
 mod message;
 mod netlink;

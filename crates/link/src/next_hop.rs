@@ -4,7 +4,7 @@
 //! through an Ethernet interface to a neighbour whose address is known has no next hop here: the
 //! kernel's own way is the one to take then.
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::IpAddr;
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::io;
@@ -12,6 +12,7 @@ use std::io;
 use plumb_wire::Instant;
 use plumb_wire::icmp::Family;
 
+use crate::fib::{Routes, address, number};
 use crate::netlink::{Netlink, attributes, u32_at};
 
 /// An interface and the Ethernet address of the neighbour that takes the packet.
@@ -35,8 +36,6 @@ pub(crate) struct NextHops {
 const LIFETIME: Duration = Duration::from_secs(1);
 /// How soon a neighbour that is not known is looked for again.
 const PATIENCE: Duration = Duration::from_millis(10);
-/// Most routes that are read; with more, reading them would take longer than it saves.
-const MOST_ROUTES: usize = 10_000;
 
 impl NextHops {
     pub(crate) fn open(only: u32) -> io::Result<Self> {
@@ -81,6 +80,8 @@ impl NextHops {
 struct Tables {
     v4: Option<Routes>,
     v6: Option<Routes>,
+    /// Ethernet interfaces that are up.
+    usable: Vec<u32>,
     neighbours: BTreeMap<(u32, IpAddr), Neighbour>,
 }
 
@@ -91,50 +92,18 @@ struct Neighbour {
     checked: bool,
 }
 
-/// The routes of one family: the longest prefixes first.
-#[derive(Debug, Default)]
-struct Routes(Vec<(u8, BTreeMap<u128, Route>)>);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Route {
-    /// The lowest wins among routes to one prefix.
-    priority: u32,
-    target: Target,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Target {
-    /// A host on the link of this interface, through this gateway or itself.
-    Link(u32, Option<IpAddr>),
-    /// Anything else, for example this host, a blackhole, or several ways.
-    Kernel,
-}
-
 impl Tables {
     fn read(netlink: &Netlink, only: u32) -> io::Result<Self> {
         let mut usable = Vec::new();
         netlink.dump(libc::RTM_GETLINK, LINK_LEN, 0, |link| {
             usable.extend(ethernet(link).filter(|index| only == 0 || *index == only));
         })?;
-        let mut tables = Self::default();
-        for family in [Family::V4, Family::V6] {
-            let mut ordinary = true;
-            netlink.dump(RTM_GETRULE, RULE_LEN, number(family), |rule| {
-                ordinary &= is_ordinary(rule);
-            })?;
-            if !ordinary {
-                continue;
-            }
-            let mut routes = Routes::default();
-            let mut count = 0;
-            netlink.dump(libc::RTM_GETROUTE, ROUTE_LEN, number(family), |route| {
-                count += 1;
-                ordinary &= count <= MOST_ROUTES && routes.add(family, route, &usable);
-            })?;
-            if ordinary {
-                *tables.of(family) = Some(routes);
-            }
-        }
+        let mut tables = Self {
+            v4: Routes::read(netlink, Family::V4)?,
+            v6: Routes::read(netlink, Family::V6)?,
+            usable,
+            ..Self::default()
+        };
         netlink.dump(libc::RTM_GETNEIGH, NEIGHBOUR_LEN, 0, |entry| {
             if let Some((key, mac)) = neighbour(entry) {
                 let checked = false;
@@ -144,112 +113,22 @@ impl Tables {
         Ok(tables)
     }
 
-    fn of(&mut self, family: Family) -> &mut Option<Routes> {
-        match family {
-            Family::V4 => &mut self.v4,
-            Family::V6 => &mut self.v6,
-        }
-    }
-
     /// The interface and the neighbour that packets to `destination` go to.
     fn route(&self, destination: IpAddr) -> Option<(u32, IpAddr)> {
         let routes = match destination {
             IpAddr::V4(_) => self.v4.as_ref(),
             IpAddr::V6(_) => self.v6.as_ref(),
         };
-        match routes?.find(destination)? {
-            Target::Link(interface, gateway) => Some((interface, gateway.unwrap_or(destination))),
-            Target::Kernel => None,
-        }
+        let found = routes?.find(destination)?;
+        let neighbour = found.gateway.unwrap_or(destination);
+        self.usable
+            .contains(&found.interface)
+            .then_some((found.interface, neighbour))
     }
 }
 
-impl Routes {
-    /// Adds a route, and says whether it can be told what all routes together mean.
-    fn add(&mut self, family: Family, message: &[u8], usable: &[u32]) -> bool {
-        let Some(&[_, prefix_len, source_len, tos, _, _, _, kind]) = message.first_chunk() else {
-            return false;
-        };
-        if source_len != 0 || tos != 0 {
-            return false;
-        }
-        let mut table = u32::from(message[4]);
-        let (mut prefix, mut priority) = (Some(0), 0);
-        let (mut interface, mut gateway) = (None, None);
-        let mut plain = kind == libc::RTN_UNICAST;
-        for (kind, value) in attributes(message.get(ROUTE_LEN..).unwrap_or_default()) {
-            match kind {
-                libc::RTA_DST => prefix = address(family, value).map(bits),
-                libc::RTA_PRIORITY => priority = u32_at(value, 0).unwrap_or(0),
-                libc::RTA_OIF => interface = u32_at(value, 0),
-                libc::RTA_GATEWAY => gateway = address(family, value),
-                libc::RTA_TABLE => table = u32_at(value, 0).unwrap_or(table),
-                RTA_VIA | RTA_ENCAP | libc::RTA_MULTIPATH => plain = false,
-                _ => {}
-            }
-        }
-        // The local table comes before the main one, and is nothing but exceptions to it. Others
-        // are not asked, as there is no rule that names them, but for one after the main table.
-        match table {
-            RT_TABLE_LOCAL => plain = false,
-            RT_TABLE_MAIN => {}
-            RT_TABLE_DEFAULT => return false,
-            _ => return true,
-        }
-        let flags = u32_at(message, 8).unwrap_or(0);
-        if flags & (RTNH_F_DEAD | RTNH_F_LINKDOWN) != 0 {
-            return true;
-        }
-        let target = match interface {
-            Some(index) if plain && usable.contains(&index) => Target::Link(index, gateway),
-            _ => Target::Kernel,
-        };
-        let Some(prefix) = prefix else { return false };
-        let route = Route { priority, target };
-        self.insert(prefix_len, prefix, route);
-        true
-    }
-
-    fn insert(&mut self, prefix_len: u8, prefix: u128, route: Route) {
-        let at = match self.0.binary_search_by(|(len, _)| prefix_len.cmp(len)) {
-            Ok(at) => at,
-            Err(at) => {
-                self.0.insert(at, (prefix_len, BTreeMap::new()));
-                at
-            }
-        };
-        let prefix = prefix & mask(prefix_len);
-        let best = self.0[at].1.entry(prefix).or_insert(route);
-        // Two that are equally good are for the kernel to choose from.
-        match route.priority.cmp(&best.priority) {
-            core::cmp::Ordering::Less => *best = route,
-            core::cmp::Ordering::Equal if *best != route => best.target = Target::Kernel,
-            core::cmp::Ordering::Equal | core::cmp::Ordering::Greater => {}
-        }
-    }
-
-    fn find(&self, destination: IpAddr) -> Option<Target> {
-        let destination = bits(destination);
-        self.0
-            .iter()
-            .find_map(|(len, routes)| routes.get(&(destination & mask(*len))))
-            .map(|route| route.target)
-    }
-}
-
-const ROUTE_LEN: usize = 12;
 const NEIGHBOUR_LEN: usize = 12;
 const LINK_LEN: usize = 16;
-const RULE_LEN: usize = 12;
-const RTM_GETRULE: u16 = 34;
-const RTA_VIA: u16 = 18;
-const RTA_ENCAP: u16 = 22;
-const RTNH_F_DEAD: u32 = 1;
-const RTNH_F_LINKDOWN: u32 = 16;
-const RT_TABLE_DEFAULT: u32 = 253;
-const RT_TABLE_MAIN: u32 = 254;
-const RT_TABLE_LOCAL: u32 = 255;
-const FRA_PRIORITY: u16 = 6;
 /// Neighbour states in which the address may be used: reachable, stale, delay, probe, noarp,
 /// permanent.
 const USABLE_STATES: u16 = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80;
@@ -263,31 +142,6 @@ fn ethernet(link: &[u8]) -> Option<u32> {
     link.get(LINK_LEN..)?;
     let up = flags & libc::IFF_UP != 0 && flags & (libc::IFF_NOARP | libc::IFF_LOOPBACK) == 0;
     (kind == ARPHRD_ETHER && up).then_some(index)
-}
-
-/// Says whether a rule is one of the three that every system has: all packets look into the
-/// local, the main and the default table.
-fn is_ordinary(rule: &[u8]) -> bool {
-    let Some(&[_, destination_len, source_len, tos, table, _, _, action]) = rule.first_chunk()
-    else {
-        return false;
-    };
-    const FR_ACT_TO_TBL: u8 = 1;
-    let mut priority = 0;
-    for (kind, value) in attributes(rule.get(RULE_LEN..).unwrap_or_default()) {
-        if kind == FRA_PRIORITY {
-            priority = u32_at(value, 0).unwrap_or(u32::MAX);
-        }
-    }
-    let expected = match priority {
-        0 => RT_TABLE_LOCAL,
-        32_766 => RT_TABLE_MAIN,
-        32_767 => RT_TABLE_DEFAULT,
-        _ => return false,
-    };
-    [destination_len, source_len, tos] == [0; 3]
-        && action == FR_ACT_TO_TBL
-        && u32::from(table) == expected
 }
 
 /// The interface, the address and the Ethernet address of a neighbour that may be used.
@@ -313,40 +167,11 @@ fn neighbour(entry: &[u8]) -> Option<((u32, IpAddr), [u8; 6])> {
     Some(((interface, host?), mac?))
 }
 
-fn address(family: Family, bytes: &[u8]) -> Option<IpAddr> {
-    match family {
-        Family::V4 => Some(Ipv4Addr::from(*bytes.first_chunk::<4>()?).into()),
-        Family::V6 => Some(Ipv6Addr::from(*bytes.first_chunk::<16>()?).into()),
-    }
-}
-
-/// An address from the highest bit on.
-fn bits(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(v4) => u128::from(v4.to_bits()) << 96,
-        IpAddr::V6(v6) => v6.to_bits(),
-    }
-}
-
-fn mask(prefix_len: u8) -> u128 {
-    u128::MAX
-        .checked_shl(128u32.saturating_sub(prefix_len.into()))
-        .unwrap_or(0)
-}
-
-const fn number(family: Family) -> u8 {
-    match family {
-        Family::V4 => 2,
-        Family::V6 => 10,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const ETH: u32 = 7;
-    const TUN: u32 = 8;
 
     fn message(fixed: [u8; 8], parts: &[(u16, &[u8])]) -> Vec<u8> {
         let mut bytes = fixed.to_vec();
@@ -359,105 +184,6 @@ mod tests {
             bytes.resize(bytes.len().next_multiple_of(4), 0);
         }
         bytes
-    }
-
-    /// A route of the main table: prefix, gateway, interface, priority.
-    fn route(prefix: [u8; 4], len: u8, via: Option<[u8; 4]>, out: u32, priority: u32) -> Vec<u8> {
-        let (out, priority) = (out.to_ne_bytes(), priority.to_ne_bytes());
-        let mut parts: Vec<(u16, &[u8])> = vec![
-            (libc::RTA_DST, &prefix),
-            (libc::RTA_OIF, &out),
-            (libc::RTA_PRIORITY, &priority),
-        ];
-        if let Some(via) = &via {
-            parts.push((libc::RTA_GATEWAY, via));
-        }
-        message([2, len, 0, 0, 254, 0, 0, libc::RTN_UNICAST], &parts)
-    }
-
-    fn table(messages: &[Vec<u8>]) -> Routes {
-        let mut routes = Routes::default();
-        for message in messages {
-            assert!(routes.add(Family::V4, message, &[ETH]));
-        }
-        routes
-    }
-
-    fn find(routes: &Routes, destination: [u8; 4]) -> Option<Target> {
-        routes.find(IpAddr::from(destination))
-    }
-
-    #[test]
-    fn the_longest_prefix_wins_and_then_the_lowest_priority() {
-        let gateway = |last| Some(IpAddr::from([10, 0, 0, last]));
-        let routes = table(&[
-            route([0, 0, 0, 0], 0, Some([10, 0, 0, 1]), ETH, 100),
-            route([0, 0, 0, 0], 0, Some([10, 0, 0, 2]), ETH, 50),
-            route([10, 0, 0, 0], 24, None, ETH, 0),
-            route([20, 0, 0, 0], 8, Some([10, 0, 0, 3]), ETH, 0),
-        ]);
-        assert_eq!(
-            find(&routes, [9, 9, 9, 9]),
-            Some(Target::Link(ETH, gateway(2)))
-        );
-        assert_eq!(
-            find(&routes, [20, 1, 2, 3]),
-            Some(Target::Link(ETH, gateway(3)))
-        );
-        assert_eq!(find(&routes, [10, 0, 0, 9]), Some(Target::Link(ETH, None)));
-    }
-
-    #[test]
-    fn what_is_not_a_plain_route_over_ethernet_is_left_to_the_kernel() {
-        let mut blackhole = route([30, 0, 0, 0], 8, None, ETH, 0);
-        blackhole[7] = 6;
-        let mut local = route([10, 0, 0, 5], 32, None, ETH, 0);
-        local[4] = 255;
-        let several = message(
-            [2, 8, 0, 0, 254, 0, 0, libc::RTN_UNICAST],
-            &[
-                (libc::RTA_DST, &[40, 0, 0, 0]),
-                (libc::RTA_MULTIPATH, &[0; 16]),
-            ],
-        );
-        let routes = table(&[
-            route([0, 0, 0, 0], 0, Some([10, 0, 0, 1]), TUN, 0),
-            route([10, 0, 0, 0], 24, None, ETH, 0),
-            route([50, 0, 0, 0], 8, Some([10, 0, 0, 1]), ETH, 0),
-            route([50, 0, 0, 0], 8, Some([10, 0, 0, 2]), ETH, 0),
-            blackhole,
-            local,
-            several,
-        ]);
-        for destination in [
-            [30, 0, 0, 1],
-            [10, 0, 0, 5],
-            [40, 0, 0, 1],
-            [50, 1, 1, 1],
-            [9; 4],
-        ] {
-            assert_eq!(find(&routes, destination), Some(Target::Kernel));
-        }
-    }
-
-    #[test]
-    fn routes_by_source_or_service_and_rules_of_the_administrator_switch_the_shortcut_off() {
-        for at in [2, 3] {
-            let mut special = route([20, 0, 0, 0], 8, None, ETH, 0);
-            special[at] = 8;
-            assert!(!Routes::default().add(Family::V4, &special, &[ETH]));
-        }
-        let rule = |source_len, table, priority: u32| {
-            message(
-                [2, 0, source_len, 0, table, 0, 0, 1],
-                &[(FRA_PRIORITY, &priority.to_ne_bytes())],
-            )
-        };
-        assert!(is_ordinary(&rule(0, 255, 0)));
-        assert!(is_ordinary(&rule(0, 254, 32_766)));
-        assert!(is_ordinary(&rule(0, 253, 32_767)));
-        assert!(!is_ordinary(&rule(0, 100, 1000)));
-        assert!(!is_ordinary(&rule(24, 254, 32_766)));
     }
 
     #[test]
@@ -488,9 +214,8 @@ mod tests {
     }
 
     #[test]
-    fn the_tables_of_this_system_can_be_read() {
-        let netlink = Netlink::open().unwrap();
-        let tables = Tables::read(&netlink, 0).unwrap();
+    fn loopback_has_no_next_hop() {
+        let tables = Tables::read(&Netlink::open().unwrap(), 0).unwrap();
         assert_eq!(tables.route(IpAddr::from([127, 0, 0, 1])), None);
     }
 }

@@ -1,12 +1,18 @@
 //! Which of this host's addresses the kernel would use towards a destination.
 
 use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use plumb_wire::Instant;
+use plumb_wire::icmp::Family;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-use crate::sys;
+use crate::fib::Routes;
+use crate::netlink::Netlink;
+use crate::{Clock, sys};
 
 /// Why there is no source address for a destination.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +55,7 @@ pub fn source_for(destination: IpAddr, interface: Option<&str>) -> Result<IpAddr
 #[derive(Debug)]
 pub struct Sources {
     interface: Option<(String, u32)>,
+    known: Known,
     v4: Option<OwnedFd>,
     v6: Option<OwnedFd>,
 }
@@ -69,6 +76,7 @@ impl Sources {
         };
         Ok(Self {
             interface,
+            known: Known::default(),
             v4: None,
             v6: None,
         })
@@ -79,6 +87,22 @@ impl Sources {
     /// # Errors
     /// If there is none; the error says why.
     pub fn source_for(&mut self, destination: IpAddr) -> Result<IpAddr, RouteError> {
+        let route = match (&self.interface, destination) {
+            (None, IpAddr::V4(_)) => self.known.route_to(destination),
+            _ => None,
+        };
+        if let Some(source) = route.and_then(|route| self.known.sources.get(&route)) {
+            return Ok(*source);
+        }
+        let source = self.ask(destination)?;
+        if let Some(route) = route {
+            self.known.sources.insert(route, source);
+        }
+        Ok(source)
+    }
+
+    /// Asks the kernel.
+    fn ask(&mut self, destination: IpAddr) -> Result<IpAddr, RouteError> {
         let failed = |error| self.explain(destination, error);
         let (slot, family) = match destination {
             IpAddr::V4(_) => (&self.v4, AddressFamily::INET),
@@ -104,6 +128,7 @@ impl Sources {
         }
     }
 
+    /// Connects a UDP socket, which only looks up the route, and reads the address it got.
     fn local_address(&self, socket: &OwnedFd, destination: IpAddr) -> io::Result<IpAddr> {
         // A connected socket keeps its source address; dissolving the association frees it, and
         // from its interface as well.
@@ -159,7 +184,42 @@ impl Sources {
     }
 }
 
-/// Connects a UDP socket, which only looks up the route, and reads the address it got.
+/// The source addresses of IPv4 routes. The kernel chooses one per route, whatever the destination
+/// behind it; with IPv6 the choice depends on the destination.
+#[derive(Debug, Default)]
+struct Known {
+    asked: u32,
+    read_at: Option<Instant>,
+    routes: Option<Routes>,
+    /// By the length and the bits of the route's prefix.
+    sources: BTreeMap<(u8, u128), IpAddr>,
+}
+
+impl Known {
+    /// Which route leads to a destination. `None` if that cannot be told, or does not pay.
+    fn route_to(&mut self, destination: IpAddr) -> Option<(u8, u128)> {
+        self.asked = self.asked.saturating_add(1);
+        if self.asked < MANY {
+            return None;
+        }
+        let now = Clock::new().now();
+        if self.read_at.is_none_or(|at| now.since(at) >= LIFETIME) {
+            self.read_at = Some(now);
+            self.sources.clear();
+            let netlink = Netlink::open();
+            let routes = netlink.and_then(|netlink| Routes::read(&netlink, Family::V4));
+            self.routes = routes.ok().flatten();
+        }
+        let found = self.routes.as_ref()?.find(destination)?;
+        Some(found.prefix)
+    }
+}
+
+/// Destinations from which on reading the routing tables costs less than asking about each.
+const MANY: u32 = 100;
+/// How long what was read counts.
+const LIFETIME: Duration = Duration::from_secs(1);
+
 fn open(family: AddressFamily) -> io::Result<OwnedFd> {
     let socket = rustix::net::socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     Ok(socket)
@@ -181,7 +241,7 @@ mod tests {
         let lo = IpAddr::from([127, 0, 0, 1]);
         assert_eq!(source_for(lo, None).unwrap(), lo);
         let mut sources = Sources::new(None).unwrap();
-        for _ in 0..3 {
+        for _ in 0..2 * MANY {
             assert_eq!(sources.source_for(lo).unwrap(), lo);
         }
     }

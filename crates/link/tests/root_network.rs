@@ -11,6 +11,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::Command;
 
+use plumb_link::route::{RouteError, Sources, source_for};
 use plumb_link::{
     Batch, Clock, Mode, Observer, Port, ProbePort, ProbePortOptions, Receive, Tun, TunOptions,
     Turn, run,
@@ -518,6 +519,40 @@ fn root_a_flood_leaves_completely() {
             let took = times(COUNT - 1).since(times(0));
             println!("{mode:?}: {COUNT} packets in {took:?}");
         }
+    });
+}
+
+#[test]
+fn root_the_source_address_of_many_destinations_is_that_of_each_alone() {
+    behind_router(|| {
+        ip(&[
+            "addr add 10.0.1.9/32 dev near",
+            "route add 20.0.0.0/8 via 10.0.1.2 src 10.0.1.9",
+            "route add blackhole 20.9.0.0/16",
+        ]);
+        let destinations: [[u8; 4]; 8] = [
+            [20, 1, 2, 3],
+            [20, 9, 1, 1],
+            [30, 1, 1, 1],
+            [10, 0, 1, 2],
+            [10, 0, 1, 1],
+            [10, 0, 1, 9],
+            [10, 0, 1, 255],
+            [127, 0, 0, 5],
+        ];
+        let mut sources = Sources::new(None).unwrap();
+        let plain = |answer: Result<IpAddr, RouteError>| answer.map_err(|e| e.to_string());
+        for round in 0..100 {
+            for destination in destinations.map(IpAddr::from) {
+                let alone = plain(source_for(destination, None));
+                assert_eq!(plain(sources.source_for(destination)), alone, "{round}");
+            }
+        }
+        let chosen = source_for([20, 1, 2, 3].into(), None).unwrap();
+        assert_eq!(chosen, IpAddr::from([10, 0, 1, 9]));
+        ip(&["route del 20.0.0.0/8"]);
+        std::thread::sleep(Duration::from_millis(1000));
+        assert_eq!(sources.source_for([20, 1, 2, 3].into()).unwrap(), SOURCE);
     });
 }
 
