@@ -34,6 +34,7 @@ pub(crate) const LOSSES: &[&str] = &[
     "quoted TTLs (implicit MPLS tunnels show only by the detours of their replies)",
     "IP identifications of replies",
     "signs of NAT",
+    "routers that quote an ICMP sequence number of their own",
     "several UDP probes of a path at once (routers that quote 28 bytes do not say which they mean)",
     "a chosen IPv6 flow label (the kernel's is constant for a flow)",
     "the chosen ICMP identifier or UDP port where another program has it",

@@ -8,6 +8,7 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use plumb_wire::icmp::{self, Family};
+use plumb_wire::icmp_ext::Extensions;
 use plumb_wire::{ipv4, ipv6, protocol};
 
 /// What is known of the IP header of a received packet.
@@ -104,6 +105,22 @@ pub(super) fn error(
     packet[transport_at..payload_at].copy_from_slice(&quoted.header);
     packet[payload_at..].copy_from_slice(quoted.payload);
     Some(seal(packet, outer))
+}
+
+/// Where in what follows a quoted transport header extensions begin, if they prove it themselves.
+///
+/// The kernel passes on the length field only if it says 128 bytes or more, as RFC 4884 demands
+/// and not all routers do.
+pub(super) fn find_extensions(family: Family, payload: &[u8]) -> Option<usize> {
+    let unit = match family {
+        Family::V4 => 4,
+        Family::V6 => 8,
+    };
+    let has_checksum = |at: &usize| payload[*at..].get(2..4).is_some_and(|sum| sum != [0, 0]);
+    (0..payload.len())
+        .step_by(unit)
+        .filter(has_checksum)
+        .find(|at| Extensions::parse(&payload[*at..]).is_ok())
 }
 
 /// Puts the IP header before an ICMP message and the checksum into it. Returns the length.
@@ -263,6 +280,19 @@ mod tests {
             assert_eq!((quote.ttl, quote.ident, quote.len), (0, 0, 60));
             assert_eq!(quote.transport_word(6), Some(77));
         }
+    }
+
+    #[test]
+    fn extensions_behind_a_short_quote_are_found_by_their_checksum() {
+        for (family, len) in [(Family::V4, 0), (Family::V4, 20), (Family::V6, 16)] {
+            let mut payload = vec![0xaa; len];
+            payload.extend(&delivered(128)[..]);
+            assert_eq!(find_extensions(family, &payload), Some(len));
+            payload[len + 9] ^= 1;
+            assert_eq!(find_extensions(family, &payload), None);
+        }
+        assert_eq!(find_extensions(Family::V4, &[0; 500]), None);
+        assert_eq!(find_extensions(Family::V4, &[]), None);
     }
 
     #[test]

@@ -46,6 +46,8 @@ impl Socket {
             sys::bind_to_interface(socket.as_fd(), name)?;
         }
         message::ask_for_details(socket.as_fd(), family)?;
+        // ICMP sockets share identifiers by default, and the first of them gets all replies.
+        sys::set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, &0)?;
         let bind = |port| rustix::net::bind(&socket, &SocketAddr::new(flow.src, port));
         match bind(flow.number) {
             Err(rustix::io::Errno::ADDRINUSE) => bind(0)?,
@@ -105,18 +107,18 @@ impl Socket {
             return None;
         }
         let quoted = self.quoted(flow, peer, bytes, at)?;
-        // Where in the quote the delivered bytes begin: ICMP headers are among them.
-        let delivered_at = ip_header_len(Family::of(flow.src))
-            + match flow.kind {
-                Kind::Icmp => 0,
-                Kind::Udp => udp::HEADER_LEN,
-            };
+        // Where in the quote the transport header ends, and where the delivered bytes begin.
+        let header_end = ip_header_len(Family::of(flow.src)) + TRANSPORT_HEADER_LEN;
+        let delivered_at = header_end - (bytes.len() - quoted.payload.len());
         let complaint = Complaint {
             kind: error.kind,
             code: error.code,
             info: error.info,
             quote_len: match usize::from(error.extensions_at()) {
-                0 => 0,
+                0 => {
+                    let found = rebuild::find_extensions(Family::of(flow.src), quoted.payload);
+                    found.map_or(0, |at| header_end + at)
+                }
                 extensions_at => delivered_at + extensions_at,
             },
         };
