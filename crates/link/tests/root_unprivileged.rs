@@ -148,7 +148,7 @@ fn root_an_identifier_or_port_in_use_is_replaced_and_the_checksum_stays() {
 fn walk(lab: &Lab, port: &mut ProbePort, method: Method) -> Trace {
     let headers = match port.mode() {
         Mode::Unprivileged => Headers::Rebuilt,
-        Mode::Auto | Mode::Raw => Headers::Received,
+        Mode::Auto | Mode::Raw | Mode::Packet => Headers::Received,
     };
     let config = Config {
         headers,
