@@ -138,6 +138,16 @@ fn root_a_killed_lab_leaves_nothing() {
 }
 
 #[test]
+fn root_a_signal_to_a_lab_is_its_commands_to_answer() {
+    require!();
+    let script = "trap 'exit 9' TERM; echo ready; while true; do sleep 0.05; done";
+    let mut running = Running::start(lab_command("plain").args(["sh", "-c", script]));
+    running.wait_until(|stdout, _| stdout.contains("ready"));
+    running.signal("TERM");
+    running.finish(LIMIT).expect(9);
+}
+
+#[test]
 fn root_a_lab_ends_with_its_command_whatever_that_left_running() {
     require!("ip", "setsid");
     let script = "readlink /proc/self/ns/net; sleep 1000 & setsid sleep 1000 & echo ready";
