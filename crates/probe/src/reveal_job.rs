@@ -32,7 +32,7 @@ pub(crate) struct RevealJob {
     src: IpAddr,
     flow: u16,
     options: Arc<TraceOptions>,
-    first_ttl: u8,
+    start_ttl: u8,
     buddy_wait: Duration,
     echoes: EchoTtls,
     pub(crate) probes: u32,
@@ -82,7 +82,7 @@ impl Engine {
                     src: wish.src,
                     flow: wish.flow,
                     options: wish.options,
-                    first_ttl: wish.start_ttl.saturating_sub(LEAD).max(1),
+                    start_ttl: wish.start_ttl,
                     buddy_wait: wish.rtt * 4 + BUDDY_GRACE,
                     echoes: EchoTtls::default(),
                     probes: 0,
@@ -137,17 +137,18 @@ impl Engine {
             self.spawn(common, owner, payer, work);
             return;
         }
+        let gap = job.revelation.buddy_gap();
         let walk = WalkOptions {
-            first_ttl: job.first_ttl,
-            // The hidden part may be longer than what the trace's own limit leaves.
-            max_ttl: options.max_ttl.max(job.first_ttl.saturating_add(32)),
-            attempts: options.attempts,
-            gap_limit: if is_buddy {
-                // It is of use only right behind the ingress.
-                job.revelation.buddy_gap()
+            first_ttl: job.start_ttl.saturating_sub(LEAD).max(1),
+            max_ttl: if is_buddy {
+                // It is of use only right behind the ingress, which may be one router further off.
+                job.start_ttl.saturating_add(gap + 1)
             } else {
-                options.gap_limit
+                // The hidden part may be longer than what the trace's own limit leaves.
+                options.max_ttl.max(job.start_ttl.saturating_add(32))
             },
+            attempts: options.attempts,
+            gap_limit: if is_buddy { gap } else { options.gap_limit },
             wait,
             parallel: options.parallel,
         };

@@ -234,6 +234,14 @@ fn udp_and_tcp_find_the_same_tunnels_as_icmp() {
 }
 
 #[test]
+fn walks_to_buddies_do_not_run_far_past_the_ingress() {
+    let cost = |options| lab("uhp", options)[0].probes_sent;
+    let (one_at_a_time, eight) = (cost(TraceOptions::default()), cost(fast()));
+    assert!(one_at_a_time <= 70, "{one_at_a_time}");
+    assert!(eight <= 120, "{eight}");
+}
+
+#[test]
 fn silent_routers_of_hidden_tunnels_are_told_from_none() {
     let hidden = |name: &str, silent: &str| {
         let toml = labs().iter().find(|l| l.name == name).unwrap().toml;
