@@ -5,8 +5,8 @@ use core::time::Duration;
 use plumb_wire::Instant;
 
 /// How far a sender that was held up may fall behind its grid and still make it up. A machine that
-/// is busy wakes a process late by about this much.
-const TOLERANCE: Duration = Duration::from_millis(5);
+/// is busy wakes a process late by up to about this much.
+const TOLERANCE: Duration = Duration::from_millis(20);
 
 /// Packets that would leave within this time may leave together: at 10 000 packets per second and
 /// below, always a single one.
@@ -176,7 +176,7 @@ mod tests {
         }
 
         #[test]
-        fn a_stall_is_not_made_up(rate in 1..1_000_000u32, stall_ms in 10..100_000u64) {
+        fn a_stall_is_not_made_up(rate in 1..1_000_000u32, stall_ms in 25..100_000u64) {
             let mut pacer = Pacer::new(Some(rate));
             pacer.take(Instant::from_millis(10));
             let end = Instant::from_millis(10 + stall_ms) + Duration::from_secs(1);
@@ -189,7 +189,7 @@ mod tests {
             let took = now.since(Instant::from_millis(10 + stall_ms));
             let slots = took.as_nanos() * u128::from(rate) / 1_000_000_000;
             // One slot, or what the tolerance holds, may be regained.
-            let regained = u128::from(rate) / 200 + 2;
+            let regained = u128::from(rate) / 50 + 2;
             prop_assert!(u128::from(count) <= slots + regained, "{} in {:?}", count, took);
         }
     }
