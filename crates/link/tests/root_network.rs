@@ -194,10 +194,14 @@ fn exchange(port: &mut impl Port, packets: Vec<Vec<u8>>, expected: usize) -> Scr
         ..Script::default()
     };
     let clock = Clock::new();
-    let end = clock.now() + Duration::from_secs(2);
+    let limit = clock.now() + Duration::from_secs(60);
+    let mut all_sent = None;
     run(&mut script, port, &clock, &[], &mut (), |script, now| {
-        let done = script.received.len() >= expected
-            && script.sent.len() + script.failed.len() == script.packets.len();
+        if script.sent.len() + script.failed.len() == script.packets.len() {
+            all_sent.get_or_insert(now);
+        }
+        let done = all_sent.is_some() && script.received.len() >= expected;
+        let end = all_sent.map_or(limit, |at| at + Duration::from_secs(2));
         if done || now >= end {
             Turn::Stop
         } else {
