@@ -32,6 +32,21 @@ const ROOMS: &[Room] = &[
         ..room("plumb-link", &["plumb-wire"])
     },
     room(
+        "plumb-channel",
+        &["plumb-wire", "plumb-record", "plumb-probe"],
+    ),
+    Room {
+        may_be_unsafe: true,
+        ..room("plumb-vm", &["plumb-wire", "plumb-record", "plumb-link"])
+    },
+    Room {
+        may_be_unsafe: true,
+        ..room(
+            "plumb-unikernel",
+            &["plumb-wire", "plumb-record", "plumb-probe", "plumb-channel"],
+        )
+    },
+    room(
         "plumb-cli",
         &[
             "plumb-wire",
@@ -39,11 +54,21 @@ const ROOMS: &[Room] = &[
             "plumb-probe",
             "plumb-sim",
             "plumb-link",
+            "plumb-channel",
+            "plumb-vm",
         ],
     ),
     room(
         "plumb-fuzz",
-        &["plumb-wire", "plumb-record", "plumb-probe", "plumb-sim"],
+        &[
+            "plumb-wire",
+            "plumb-record",
+            "plumb-probe",
+            "plumb-sim",
+            "plumb-channel",
+            "plumb-unikernel",
+            "plumb-vm",
+        ],
     ),
     // Whole-system tests run the binary; benchmarks also measure an engine alone.
     room("plumb-tests", &["plumb-wire", "plumb-record", "plumb-sim"]),

@@ -13,7 +13,14 @@ use serde_json::Value;
 use crate::Report;
 use crate::metadata;
 
-const ENGINES: [&str; 4] = ["plumb-wire", "plumb-record", "plumb-probe", "plumb-sim"];
+const ENGINES: [&str; 6] = [
+    "plumb-wire",
+    "plumb-record",
+    "plumb-probe",
+    "plumb-sim",
+    "plumb-channel",
+    "plumb-unikernel",
+];
 
 pub(crate) fn check() -> Result<Report> {
     let members = metadata::members()?;
