@@ -23,11 +23,14 @@ mod checksum;
 mod engine;
 mod time;
 
+pub mod arp;
+pub mod ethernet;
 pub mod icmp;
 pub mod icmp_ext;
 pub mod ipv4;
 pub mod ipv6;
 pub mod mpls;
+pub mod ndp;
 pub mod packet;
 pub mod pcapng;
 pub mod quote;

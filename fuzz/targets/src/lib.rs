@@ -16,7 +16,7 @@ use plumb_wire::icmp::{Family, Message};
 use plumb_wire::packet::Packet;
 use plumb_wire::pcapng;
 use plumb_wire::quote::Quote;
-use plumb_wire::{icmp_ext, tcp, udp};
+use plumb_wire::{arp, ethernet, icmp_ext, ipv6, ndp, tcp, udp};
 
 /// A function under fuzz.
 pub type Target = fn(&[u8]);
@@ -38,6 +38,11 @@ pub fn packet(data: &[u8]) {
     let _ = Quote::parse(data);
     let _ = tcp::Header::parse(data);
     let _ = udp::Header::parse(data);
+    let _ = ethernet::Header::parse(data);
+    let _ = arp::Packet::parse(data);
+    if let Ok((header, rest)) = ipv6::Header::parse(data) {
+        let _ = ndp::Message::parse(&header, rest);
+    }
     let Ok(packet) = Packet::parse(data) else {
         return;
     };
