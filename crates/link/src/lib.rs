@@ -4,7 +4,7 @@
 //! [`Clock`] for monotonic time, and a [`Port`] that carries whole IP packets. Ports are
 //! [`ProbePort`] (raw, packet or unprivileged ICMP sockets towards the real network) and [`Tun`]
 //! (a TUN device whose other side is the kernel's own stack, which is how the simulated internet
-//! meets real programs).
+//! meets real programs); [`Tap`] carries Ethernet frames instead, for engines that take those.
 //!
 //! Nothing here is asynchronous and nothing starts a thread. This is the only crate of the
 //! probing side with unsafe code; each block says why it is sound.
@@ -14,6 +14,7 @@ mod clock;
 mod error;
 mod fib;
 mod filter;
+mod interface;
 mod message;
 mod netlink;
 mod next_hop;
@@ -26,6 +27,7 @@ mod raw_receiver;
 mod ring;
 mod run;
 mod sys;
+mod tap;
 mod transmit_time;
 mod tun;
 mod unprivileged;
@@ -38,7 +40,9 @@ pub use batch::Batch;
 pub use capability::Capability;
 pub use clock::{Clock, KernelTime};
 pub use error::Error;
+pub use interface::Interface;
 pub use port::{Port, Progress, Then};
 pub use probe_port::{Mode, ProbePort, ProbePortOptions, Receive};
 pub use run::{Observer, Turn, run};
+pub use tap::{Tap, TapOptions, create_bridge, remove_bridge};
 pub use tun::{Tun, TunOptions};

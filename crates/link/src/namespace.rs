@@ -30,9 +30,22 @@ use crate::{Capability, Error, capability, sys};
 /// # Errors
 /// If namespaces are forbidden; [`why_forbidden`] tells by what.
 pub fn enter() -> Result<(), Error> {
+    enter_new(UnshareFlags::NEWNET | UnshareFlags::NEWPID)
+}
+
+/// Moves the calling process into a private network like [`enter`], but its children into no PID
+/// namespace, so that it may have many, one after the other. They must see to it themselves that
+/// they end with this process. Mounts that it makes are its own.
+///
+/// # Errors
+/// If namespaces are forbidden; [`why_forbidden`] tells by what.
+pub fn enter_network() -> Result<(), Error> {
+    enter_new(UnshareFlags::NEWNET | UnshareFlags::NEWNS)
+}
+
+fn enter_new(mut flags: UnshareFlags) -> Result<(), Error> {
     let (user, group) = (getuid().as_raw(), getgid().as_raw());
     let own_user = !capability::has(Capability::SysAdmin);
-    let mut flags = UnshareFlags::NEWNET | UnshareFlags::NEWPID;
     if own_user {
         flags |= UnshareFlags::NEWUSER;
     }

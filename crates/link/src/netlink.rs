@@ -23,15 +23,68 @@ impl Netlink {
 
     /// Brings an interface up, with this MTU if one is given.
     pub(crate) fn set_up(&self, interface: u32, mtu: Option<u32>) -> io::Result<()> {
+        let change = LinkChange {
+            mtu,
+            ..LinkChange::default()
+        };
+        self.change_link(interface, &change)
+    }
+
+    /// Brings an interface up, changed like this.
+    pub(crate) fn change_link(&self, interface: u32, change: &LinkChange) -> io::Result<()> {
         let mut request = Request::new(libc::RTM_NEWLINK, 0);
         let up = libc::IFF_UP.cast_unsigned();
         request.bytes(&[0; 4]); // family, padding, type
         request.bytes(&interface.to_ne_bytes());
         request.bytes(&up.to_ne_bytes());
         request.bytes(&up.to_ne_bytes()); // which flags change
-        if let Some(mtu) = mtu {
+        if let Some(mtu) = change.mtu {
             request.attribute(libc::IFLA_MTU, &mtu.to_ne_bytes());
         }
+        if let Some(len) = change.queue_len {
+            request.attribute(libc::IFLA_TXQLEN, &len.to_ne_bytes());
+        }
+        if let Some(bridge) = change.bridge {
+            request.attribute(libc::IFLA_MASTER, &bridge.to_ne_bytes());
+        }
+        self.change(request)
+    }
+
+    /// Gives an interface no IPv6 address of its own making from now on (RFC 4862 §5.3), link-local
+    /// ones included.
+    pub(crate) fn generate_no_addresses(&self, interface: u32) -> io::Result<()> {
+        let mut request = Request::new(libc::RTM_NEWLINK, 0);
+        request.bytes(&[0; 4]); // family, padding, type
+        request.bytes(&interface.to_ne_bytes());
+        request.bytes(&[0; 8]); // flags, and that none of them changes
+        request.nest(libc::IFLA_AF_SPEC, |request| {
+            request.nest(AF_INET6, |request| {
+                request.attribute(IFLA_INET6_ADDR_GEN_MODE, &[IN6_ADDR_GEN_MODE_NONE]);
+            });
+        });
+        self.change(request)
+    }
+
+    /// Makes a bridge without ports that forwards at once and does not look into group memberships.
+    pub(crate) fn add_bridge(&self, name: &str) -> io::Result<()> {
+        let mut request = Request::new(libc::RTM_NEWLINK, CREATE);
+        request.bytes(&[0; 16]); // family, type, index, flags
+        request.string(libc::IFLA_IFNAME, name);
+        request.nest(libc::IFLA_LINKINFO, |request| {
+            request.string(IFLA_INFO_KIND, "bridge");
+            request.nest(IFLA_INFO_DATA, |request| {
+                request.attribute(IFLA_BR_MCAST_SNOOPING, &[0]);
+            });
+        });
+        self.change(request)
+    }
+
+    /// Removes an interface.
+    pub(crate) fn remove_link(&self, interface: u32) -> io::Result<()> {
+        let mut request = Request::new(libc::RTM_DELLINK, 0);
+        request.bytes(&[0; 4]); // family, padding, type
+        request.bytes(&interface.to_ne_bytes());
+        request.bytes(&[0; 8]); // flags
         self.change(request)
     }
 
@@ -134,6 +187,24 @@ const NLMSG_DONE: u16 = 3;
 const IFA_F_NODAD: u8 = 2;
 const HEADER_LEN: usize = 16;
 
+const AF_INET6: u16 = 10;
+const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
+pub(crate) const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const IFLA_BR_MCAST_SNOOPING: u16 = 23;
+
+/// What becomes of an interface that is brought up.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LinkChange {
+    /// Largest packet in bytes.
+    pub(crate) mtu: Option<u32>,
+    /// Packets that may wait to be sent.
+    pub(crate) queue_len: Option<u32>,
+    /// The bridge that it becomes a port of.
+    pub(crate) bridge: Option<u32>,
+}
+
 /// A message under construction.
 struct Request(Vec<u8>);
 
@@ -157,6 +228,20 @@ impl Request {
         self.0.extend(kind.to_ne_bytes());
         self.0.extend(payload);
         self.0.resize(self.0.len().next_multiple_of(4), 0);
+    }
+
+    /// A string with its terminating zero.
+    fn string(&mut self, kind: u16, text: &str) {
+        self.attribute(kind, &[text.as_bytes(), &[0]].concat());
+    }
+
+    /// An attribute that holds those that `fill` adds.
+    fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
+        let at = self.0.len();
+        self.attribute(kind, &[]);
+        fill(self);
+        let len = u16::try_from(self.0.len() - at).unwrap_or(u16::MAX);
+        self.0[at..at + 2].copy_from_slice(&len.to_ne_bytes());
     }
 
     fn address(&mut self, kind: u16, address: IpAddr) {
@@ -243,6 +328,20 @@ mod tests {
         assert_eq!(bytes[..4], u32::to_ne_bytes(28));
         assert_eq!(bytes[16..18], u16::to_ne_bytes(9));
         assert_eq!(bytes[20..], [1, 2, 3, 4, 5, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_nested_attribute_is_as_long_as_what_it_holds() {
+        let mut request = Request::new(24, 0);
+        request.nest(1, |request| {
+            request.string(2, "abcd");
+            request.attribute(3, &[9]);
+        });
+        let bytes = request.finish();
+        let outer: Vec<_> = attributes(&bytes[HEADER_LEN..]).collect();
+        assert_eq!(outer.len(), 1);
+        let inner: Vec<_> = attributes(outer[0].1).collect();
+        assert_eq!(inner, [(2, &b"abcd\0"[..]), (3, &[9])]);
     }
 
     #[test]

@@ -1,0 +1,296 @@
+//! A TAP device: an Ethernet interface whose wire is a file descriptor.
+
+use core::net::IpAddr;
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+
+use plumb_wire::{Instant, SendError};
+
+use crate::netlink::{LinkChange, Netlink};
+use crate::raw::{Failure, classify};
+use crate::tun::DEVICE;
+use crate::{Batch, Capability, Clock, Error, Interface, Port, Progress, Then, sys};
+
+/// How to create a [`Tap`].
+#[derive(Clone, Debug)]
+pub struct TapOptions {
+    /// Name of the interface; `%d` in it becomes the first free number, and an empty name is the
+    /// kernel's choice.
+    pub name: String,
+    /// Largest packet in bytes, Ethernet header not counted.
+    pub mtu: u32,
+    /// Before each frame there is a virtio-net header (<linux/virtio_net.h>), of 10 bytes unless
+    /// who takes the descriptor over says otherwise. A [`Port`] has none.
+    pub virtio_header: bool,
+    /// Name of the bridge that it becomes a port of.
+    pub bridge: Option<String>,
+    /// Frames that may wait for the reader of the descriptor; more are lost.
+    pub queue_len: u32,
+    /// Addresses of this host on it, with their prefix lengths.
+    pub addresses: Vec<(IpAddr, u8)>,
+}
+
+impl Default for TapOptions {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            mtu: 1500,
+            virtio_header: true,
+            bridge: None,
+            queue_len: 1000,
+            addresses: Vec::new(),
+        }
+    }
+}
+
+/// A TAP device, seen from the wire: frames that the kernel sends over the interface are received
+/// here, and what is sent here arrives at the kernel.
+///
+/// One that [`create`](Self::create) made ceases to exist when the last descriptor of it is closed,
+/// and with it addresses, routes and the place in a bridge. As a [`Port`] it carries whole frames.
+#[derive(Debug)]
+pub struct Tap {
+    file: File,
+    name: String,
+    clock: Clock,
+    buffer: Box<[u8]>,
+}
+
+impl Tap {
+    /// Creates the interface in the current network namespace and brings it up. The kernel speaks
+    /// IPv6 on it only if it gets an IPv6 address: it sends nothing of its own accord, and takes no
+    /// advice from a router behind it.
+    ///
+    /// # Errors
+    /// If /dev/net/tun is missing or cannot be opened, if CAP_NET_ADMIN is missing in the user
+    /// namespace that the network namespace belongs to, if the name is taken, or if there is no
+    /// such bridge.
+    pub fn create(options: &TapOptions) -> Result<Self, Error> {
+        let what = || match options.name.as_str() {
+            "" => "a TAP device".to_owned(),
+            name => format!("the TAP device {name:?}"),
+        };
+        // With a name that is there, the kernel would give out a device that somebody set up.
+        if sys::interface_index(&options.name).is_some() {
+            return Err(Error::system("create", what(), ErrorKind::AlreadyExists));
+        }
+        let tap = Self::attach(&options.name, options.virtio_header)
+            .map_err(|e| or_refused("create", what(), e))?;
+        tap.configure(options)?;
+        Ok(tap)
+    }
+
+    /// Opens a device that exists, as it is, and brings it up if it is down.
+    ///
+    /// # Errors
+    /// If there is none of this name, if it is no TAP device, if it belongs to another user and
+    /// CAP_NET_ADMIN is missing, or if another process has it open.
+    pub fn open(name: &str, virtio_header: bool) -> Result<Self, Error> {
+        let found = Interface::find(name)?.ok_or_else(|| Error::NoInterface(name.to_owned()))?;
+        let what = || format!("the TAP device {name:?}");
+        let tap = Self::attach(name, virtio_header).map_err(|e| or_refused("open", what(), e))?;
+        if !found.is_up {
+            let netlink =
+                Netlink::open().map_err(|e| Error::system("open", "a netlink socket", e))?;
+            netlink
+                .set_up(found.index, None)
+                .map_err(|e| Error::privileged("bring up", what(), Capability::NetAdmin, e))?;
+        }
+        Ok(tap)
+    }
+
+    /// Name of the interface.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the kernel says of the interface.
+    ///
+    /// # Errors
+    /// If it says nothing, or the interface was removed.
+    pub fn interface(&self) -> Result<Interface, Error> {
+        Interface::find(&self.name)?.ok_or_else(|| Error::NoInterface(self.name.clone()))
+    }
+
+    /// The descriptor, for whoever is to be at the wire's end.
+    pub fn into_fd(self) -> OwnedFd {
+        self.file.into()
+    }
+
+    fn attach(name: &str, virtio_header: bool) -> Result<Self, Error> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+            .open(DEVICE)
+            .map_err(|e| Error::system("open", DEVICE, e))?;
+        let mut flags = libc::IFF_TAP | libc::IFF_NO_PI;
+        if virtio_header {
+            flags |= libc::IFF_VNET_HDR;
+        }
+        let name = sys::tun_set_iff(file.as_fd(), name, flags).map_err(|e| Error::System {
+            operation: "attach to",
+            object: name.to_owned(),
+            source: e,
+        })?;
+        Ok(Self {
+            file,
+            name,
+            clock: Clock::new(),
+            buffer: vec![0; 65_536].into_boxed_slice(),
+        })
+    }
+
+    fn configure(&self, options: &TapOptions) -> Result<(), Error> {
+        let failed = |operation: &'static str, e| {
+            Error::privileged(operation, self.name.clone(), Capability::NetAdmin, e)
+        };
+        let netlink = Netlink::open().map_err(|e| Error::system("open", "a netlink socket", e))?;
+        let index = sys::interface_index(&self.name)
+            .ok_or_else(|| Error::NoInterface(self.name.clone()))?;
+        let bridge = match &options.bridge {
+            None => None,
+            Some(name) => {
+                Some(sys::interface_index(name).ok_or_else(|| Error::NoInterface(name.clone()))?)
+            }
+        };
+        quieten(&netlink, index, &self.name, options);
+        let change = LinkChange {
+            mtu: Some(options.mtu),
+            queue_len: Some(options.queue_len),
+            bridge,
+        };
+        netlink
+            .change_link(index, &change)
+            .map_err(|e| failed("bring up", e))?;
+        for (address, prefix_len) in &options.addresses {
+            netlink
+                .add_address(index, *address, *prefix_len)
+                .map_err(|e| failed("add an address to", e))?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes a bridge in the current network namespace, up, without IPv6 of its own. It stays until
+/// [`remove_bridge`] or the end of the namespace.
+///
+/// # Errors
+/// If CAP_NET_ADMIN is missing, the name is taken, or the kernel has no bridges.
+pub fn create_bridge(name: &str) -> Result<(), Error> {
+    let failed = |operation: &'static str, e| {
+        let object = format!("the bridge {name:?}");
+        Error::privileged(operation, object, Capability::NetAdmin, e)
+    };
+    let netlink = Netlink::open().map_err(|e| Error::system("open", "a netlink socket", e))?;
+    netlink.add_bridge(name).map_err(|e| failed("create", e))?;
+    let index = sys::interface_index(name).ok_or_else(|| Error::NoInterface(name.to_owned()))?;
+    quieten(&netlink, index, name, &TapOptions::default());
+    netlink
+        .set_up(index, None)
+        .map_err(|e| failed("bring up", e))
+}
+
+/// Removes a bridge. Its ports stay.
+///
+/// # Errors
+/// If there is none of this name, or CAP_NET_ADMIN is missing.
+pub fn remove_bridge(name: &str) -> Result<(), Error> {
+    let index = sys::interface_index(name).ok_or_else(|| Error::NoInterface(name.to_owned()))?;
+    Netlink::open()
+        .and_then(|netlink| netlink.remove_link(index))
+        .map_err(|e| Error::privileged("remove", name, Capability::NetAdmin, e))
+}
+
+/// Keeps the kernel from speaking, or believing, IPv6 on an interface that has no address of it.
+///
+/// Neither step can always be taken (kernels without IPv6, containers whose /proc/sys cannot be
+/// written), and where both fail, router solicitations and the like are on the wire: a nuisance.
+fn quieten(netlink: &Netlink, index: u32, name: &str, options: &TapOptions) {
+    let _ = netlink.generate_no_addresses(index);
+    if !options
+        .addresses
+        .iter()
+        .any(|(address, _)| address.is_ipv6())
+    {
+        let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1");
+    } else {
+        let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/accept_ra"), "0");
+    }
+}
+
+/// The error of [`Tap::attach`], said of this device and with the capability that was missing.
+fn or_refused(operation: &'static str, what: String, error: Error) -> Error {
+    match error {
+        Error::System {
+            operation: "attach to",
+            source,
+            ..
+        } => Error::privileged(operation, what, Capability::NetAdmin, source),
+        other => other,
+    }
+}
+
+impl AsFd for Tap {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// Carries whole Ethernet frames, without check sequence. The device must have no virtio header.
+impl Port for Tap {
+    fn send(
+        &mut self,
+        batch: &Batch,
+        report: &mut dyn FnMut(usize, Result<Instant, SendError>),
+    ) -> Result<Progress, Error> {
+        for index in 0..batch.len() {
+            let at = self.clock.now();
+            // The device takes a frame whole or not at all.
+            match rustix::io::write(&self.file, batch.packet(index)).map_err(io::Error::from) {
+                Ok(_) => report(index, Ok(at)),
+                Err(error) => match classify(&error) {
+                    Failure::Retry(then) => return Ok(Progress { done: index, then }),
+                    Failure::Packet(reason) => report(index, Err(reason)),
+                },
+            }
+        }
+        Ok(Progress {
+            done: batch.len(),
+            then: Then::Now,
+        })
+    }
+
+    /// A TAP device has no receive times: a frame's is when it is read.
+    fn receive(
+        &mut self,
+        budget: usize,
+        sink: &mut dyn FnMut(Instant, &[u8]),
+    ) -> Result<usize, Error> {
+        for taken in 0..budget {
+            match self.file.read(&mut self.buffer) {
+                Ok(len) => sink(self.clock.now(), &self.buffer[..len]),
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                    return Ok(taken);
+                }
+                Err(e) => return Err(Error::system("read from", self.name.clone(), e)),
+            }
+        }
+        Ok(budget)
+    }
+
+    fn readable(&self) -> BorrowedFd<'_> {
+        self.as_fd()
+    }
+
+    fn writable(&self) -> BorrowedFd<'_> {
+        self.as_fd()
+    }
+
+    /// The kernel counts what it could not put into the device's queue as its own drops.
+    fn dropped(&mut self) -> u64 {
+        0
+    }
+}
