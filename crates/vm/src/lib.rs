@@ -9,3 +9,7 @@ mod runner;
 
 pub use error::{Error, Unavailable};
 pub use runner::{Launch, Runner, RunnerName, Vm};
+
+/// The unikernel's image: an ELF file for x86-64 with PVH and 64-bit Linux entry, built by this
+/// crate's build script. Empty where plumb is built for another processor.
+pub static IMAGE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/image"));

@@ -1,0 +1,63 @@
+//! The end, good or bad.
+
+use core::arch::asm;
+use core::fmt::Write;
+use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use crate::io;
+use crate::serial::Serial;
+
+/// How the machine ended, as seen from outside: QEMU's isa-debug-exit gives `2 * code + 1` as its
+/// exit status. Other monitors only see a reset; there the serial port says what was wrong.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    /// All done: QEMU exits with 33.
+    Done = 0x10,
+    /// A panic or an exception; last words are on the serial port. QEMU exits with 35.
+    Failed = 0x11,
+}
+
+/// Ends the machine.
+pub(crate) fn exit(how: Exit) -> ! {
+    // QEMU's debug exit first: it carries a code. Then the keyboard controller's reset, which
+    // Firecracker and plumb's own monitor know as well.
+    io::write8(0xf4, how as u8);
+    io::write8(0x64, 0xfe);
+    loop {
+        // SAFETY: halts; executed by ring 0 for ring 3, see boot/traps.s.
+        unsafe { asm!("hlt", options(nomem, nostack)) }
+    }
+}
+
+static FAILED: AtomicBool = AtomicBool::new(false);
+
+/// Last words, once: what goes wrong while they are said is not worth more words.
+fn last_words(words: core::fmt::Arguments<'_>) -> ! {
+    if !FAILED.swap(true, Ordering::Relaxed) {
+        let _ = writeln!(Serial, "plumb: {words}");
+    }
+    exit(Exit::Failed)
+}
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    match info.location() {
+        Some(at) => last_words(format_args!(
+            "{} ({}:{})",
+            info.message(),
+            at.file(),
+            at.line()
+        )),
+        None => last_words(format_args!("{}", info.message())),
+    }
+}
+
+/// Called by `boot/traps.s` in place of the instruction that failed.
+#[unsafe(no_mangle)]
+extern "C" fn exception_report(vector: u64, error: u64, rip: u64, rsp: u64, cr2: u64) -> ! {
+    last_words(format_args!(
+        "exception {vector} (error {error:#x}) at {rip:#x}, stack {rsp:#x}, address {cr2:#x}"
+    ))
+}
