@@ -67,6 +67,7 @@ pub(crate) fn trace(job: &TraceJob, key: Key, now: Instant) -> Trace {
         dst_port,
         start: WallTime::default(),
         duration_ns: nanos(now.since(job.started)),
+        rtt_error_ns: None,
         stop_reason: if job.interrupted {
             StopReason::Interrupted
         } else {

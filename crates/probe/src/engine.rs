@@ -57,9 +57,6 @@ pub struct Engine {
     pub(crate) now: Instant,
 }
 
-/// Most attempts per hop: keeps a walk's sequence numbers within its share.
-const MOST_ATTEMPTS: u8 = 15;
-
 /// Echo requests that tunnel discovery sends go this far.
 const ECHO_TTL: u8 = 64;
 
@@ -95,21 +92,9 @@ impl Engine {
         if !self.has_room() {
             return Err(Refused::Full);
         }
-        let (src, dst) = match &job {
-            Job::Trace(trace) => (trace.src, trace.dst),
-            Job::Ping(ping) => (ping.src, ping.dst),
-        };
-        if src.is_ipv4() != dst.is_ipv4() {
-            return Err(Refused::FamilyMismatch);
-        }
-        if dst.is_unspecified() || dst.is_multicast() || dst == IpAddr::from([255; 4]) {
-            return Err(Refused::NotATarget);
-        }
+        job.check()?;
         let key = match job {
-            Job::Trace(trace) => {
-                check(&trace.options)?;
-                self.start_trace(trace)
-            }
+            Job::Trace(trace) => self.start_trace(trace),
             Job::Ping(ping) => self.start_ping(ping),
         };
         Ok(JobId(key.to_bits()))
@@ -395,15 +380,6 @@ impl Engine {
             reveal.probes += 1;
         }
     }
-}
-
-fn check(options: &TraceOptions) -> Result<(), Refused> {
-    let good = (1..=options.max_ttl).contains(&options.first_ttl)
-        && (1..=MOST_ATTEMPTS).contains(&options.attempts)
-        && options.parallel > 0
-        && options.gap_limit > 0
-        && !matches!(options.flow, Some(0 | u16::MAX));
-    good.then_some(()).ok_or(Refused::BadOptions)
 }
 
 /// A probe's name for the driver: task index, low bits of its generation, number.

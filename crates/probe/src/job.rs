@@ -50,6 +50,24 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// Most measurements that may be kept from sending ([`Engine::backlog`](crate::Engine::backlog))
+    /// before another job is started: the packets of a fiftieth of a second. Started jobs are
+    /// finished before others are begun, so that results come early and the probes of a path are
+    /// not stretched over minutes.
+    pub fn most_backlog(&self) -> usize {
+        let most = self.rate.map_or(MOST_BACKLOG, |rate| {
+            (rate / BACKLOG_PER_SECOND).clamp(1, MOST_BACKLOG)
+        });
+        usize::try_from(most).unwrap_or(usize::MAX)
+    }
+}
+
+/// The share of a second's packets that may be waiting before no more jobs are started.
+const BACKLOG_PER_SECOND: u32 = 50;
+/// Most measurements that may be kept from sending, before another job is started.
+const MOST_BACKLOG: u32 = 256;
+
 /// Something to measure.
 #[derive(Clone, Debug)]
 pub enum Job {
@@ -57,6 +75,42 @@ pub enum Job {
     Trace(Trace),
     /// Reachability and round-trip time.
     Ping(Ping),
+}
+
+impl Job {
+    /// Its source address.
+    pub const fn src(&self) -> IpAddr {
+        match self {
+            Self::Trace(trace) => trace.src,
+            Self::Ping(ping) => ping.src,
+        }
+    }
+
+    /// Its destination.
+    pub const fn dst(&self) -> IpAddr {
+        match self {
+            Self::Trace(trace) => trace.dst,
+            Self::Ping(ping) => ping.dst,
+        }
+    }
+
+    /// Says whether it can be done at all.
+    ///
+    /// # Errors
+    /// If it cannot: any [`Refused`] but [`Refused::Full`].
+    pub fn check(&self) -> Result<(), Refused> {
+        let dst = self.dst();
+        if self.src().is_ipv4() != dst.is_ipv4() {
+            return Err(Refused::FamilyMismatch);
+        }
+        if dst.is_unspecified() || dst.is_multicast() || dst == IpAddr::from([255; 4]) {
+            return Err(Refused::NotATarget);
+        }
+        match self {
+            Self::Trace(trace) => trace.options.check(),
+            Self::Ping(_) => Ok(()),
+        }
+    }
 }
 
 /// A path to be traced.
@@ -122,6 +176,20 @@ impl Default for TraceOptions {
         }
     }
 }
+
+impl TraceOptions {
+    fn check(&self) -> Result<(), Refused> {
+        let good = (1..=self.max_ttl).contains(&self.first_ttl)
+            && (1..=MOST_ATTEMPTS).contains(&self.attempts)
+            && self.parallel > 0
+            && self.gap_limit > 0
+            && !matches!(self.flow, Some(0 | u16::MAX));
+        good.then_some(()).ok_or(Refused::BadOptions)
+    }
+}
+
+/// Most attempts per hop: keeps a walk's sequence numbers within its share.
+const MOST_ATTEMPTS: u8 = 15;
 
 /// Whether hidden tunnels are looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

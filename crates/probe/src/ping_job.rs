@@ -103,6 +103,7 @@ impl Engine {
             rtt_mean_ns: summary.mean_ns(),
             rtt_max_ns: any.then_some(summary.max_ns),
             rtt_stddev_ns: summary.stddev_ns(),
+            rtt_error_ns: None,
         };
         let event = Event::Ping {
             job: JobId(key.to_bits()),

@@ -98,4 +98,8 @@ pub struct Ping {
     pub rtt_max_ns: Option<u64>,
     /// Standard deviation of the round-trip times in nanoseconds.
     pub rtt_stddev_ns: Option<u64>,
+    /// Most nanoseconds by which the round-trip times may be too long, because packets had to pass
+    /// a virtual machine monitor; absent where they did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtt_error_ns: Option<u64>,
 }

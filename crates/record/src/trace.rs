@@ -93,6 +93,10 @@ pub struct Trace {
     pub start: WallTime,
     /// Nanoseconds from `start` to the end of the measurement, revelation included.
     pub duration_ns: u64,
+    /// Most nanoseconds by which the round-trip times may be too long, because packets had to pass
+    /// a virtual machine monitor; absent where they did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtt_error_ns: Option<u64>,
     /// Why the trace ended.
     pub stop_reason: StopReason,
     /// Probes sent for this trace: TTL-limited probes, pings and revelation, retries included.
@@ -377,6 +381,7 @@ mod tests {
             dst_port: None,
             start: WallTime(0),
             duration_ns: 5,
+            rtt_error_ns: None,
             stop_reason: StopReason::GapLimit,
             probes_sent: 7,
             first_ttl: 1,

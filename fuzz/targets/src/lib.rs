@@ -5,9 +5,11 @@
 
 #![forbid(unsafe_code)]
 
+mod channel;
 mod engine;
 mod lab;
 
+pub use channel::{guest, host};
 pub use engine::engine;
 pub use lab::lab;
 
@@ -22,8 +24,10 @@ use plumb_wire::{arp, ethernet, icmp_ext, ipv6, ndp, tcp, udp};
 pub type Target = fn(&[u8]);
 
 /// All targets by name; the name is that of the corpus folder and of the libFuzzer binary.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("engine", engine),
+    ("guest", guest),
+    ("host", host),
     ("lab", lab),
     ("packet", packet),
     ("pcapng", pcapng),

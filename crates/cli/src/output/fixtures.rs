@@ -316,6 +316,7 @@ fn trace(hops: Vec<Hop>) -> Trace {
         dst_port: None,
         start: WallTime(1_795_231_111_120_000_000),
         duration_ns: 45_600_000,
+        rtt_error_ns: None,
         stop_reason: StopReason::Completed,
         probes_sent: 31,
         first_ttl: 1,

@@ -208,6 +208,7 @@ mod tests {
             rtt_mean_ns: time,
             rtt_max_ns: time,
             rtt_stddev_ns: time.map(|_| 0),
+            rtt_error_ns: None,
         }
     }
 
