@@ -26,6 +26,7 @@ const ROOMS: &[Room] = &[
     room("plumb-wire", &[]),
     room("plumb-record", &["plumb-wire"]),
     room("plumb-probe", &["plumb-wire", "plumb-record"]),
+    room("plumb-nf", &["plumb-wire"]),
     room("plumb-sim", &["plumb-wire"]),
     Room {
         may_be_unsafe: true,
@@ -52,6 +53,7 @@ const ROOMS: &[Room] = &[
             "plumb-wire",
             "plumb-record",
             "plumb-probe",
+            "plumb-nf",
             "plumb-sim",
             "plumb-link",
             "plumb-channel",
@@ -62,6 +64,7 @@ const ROOMS: &[Room] = &[
         "plumb-fuzz",
         &[
             "plumb-wire",
+            "plumb-nf",
             "plumb-record",
             "plumb-probe",
             "plumb-sim",

@@ -13,10 +13,11 @@ use serde_json::Value;
 use crate::Report;
 use crate::metadata;
 
-const ENGINES: [&str; 6] = [
+const ENGINES: [&str; 7] = [
     "plumb-wire",
     "plumb-record",
     "plumb-probe",
+    "plumb-nf",
     "plumb-sim",
     "plumb-channel",
     "plumb-unikernel",

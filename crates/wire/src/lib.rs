@@ -24,7 +24,9 @@ mod engine;
 mod time;
 
 pub mod arp;
+pub mod capture;
 pub mod ethernet;
+pub mod frame;
 pub mod icmp;
 pub mod icmp_ext;
 pub mod ipv4;
@@ -32,6 +34,7 @@ pub mod ipv6;
 pub mod mpls;
 pub mod ndp;
 pub mod packet;
+pub mod pcap;
 pub mod pcapng;
 pub mod quote;
 pub mod tcp;

@@ -2,7 +2,8 @@
 //!
 //! Written are little-endian sections with nanosecond timestamps and directions. Read is what any
 //! tool writes: both byte orders, every timestamp resolution, several sections and interfaces;
-//! blocks and options of other kinds are skipped.
+//! blocks and options of other kinds are skipped. A packet of which segmentation or its checksum is
+//! left to do says so in a custom option ([`OFFLOAD_TAG`]) that other tools skip.
 //!
 //! A capture is one section ([`emit_section`]), its interfaces ([`Interface::emit`], numbered from
 //! 0 in the order written), then packets ([`Packet::emit`]). [`Reader`] takes it back from a
@@ -14,6 +15,8 @@ mod tests;
 
 pub use reader::{Read, Reader};
 
+use crate::frame::{Offload, VNET_HEADER_LEN};
+
 /// Bytes of a packet that a capture keeps at most; a longer one is cut, as its original length
 /// shows.
 pub const MAX_PACKET_LEN: usize = 262_144;
@@ -23,6 +26,14 @@ pub const MAX_BLOCK_LEN: usize = 1 << 20;
 pub const MAX_INTERFACES: usize = 64;
 /// Bytes that [`emit_section`] writes.
 pub const SECTION_LEN: usize = 28;
+
+/// Private enterprise number of plumb's custom options: that of examples (RFC 5612), as plumb has
+/// none. [`OFFLOAD_TAG`] behind it tells them from other examples.
+pub const ENTERPRISE: u32 = 32473;
+/// What the custom option begins with that holds a packet's `struct virtio_net_hdr`.
+pub const OFFLOAD_TAG: [u8; 4] = *b"vnet";
+/// Bytes of an interface's name that [`Reader`] keeps, which does not allocate.
+pub const MAX_NAME_LEN: usize = 32;
 
 const SECTION_HEADER: u32 = 0x0a0d_0d0a;
 const INTERFACE_DESCRIPTION: u32 = 1;
@@ -39,6 +50,10 @@ const IF_NAME: u16 = 2;
 const IF_TSRESOL: u16 = 9;
 const IF_TSOFFSET: u16 = 14;
 const EPB_FLAGS: u16 = 2;
+/// A custom option with binary data that may be copied.
+const CUSTOM: u16 = 2989;
+/// Enterprise number, tag and header.
+const OFFLOAD_LEN: usize = 4 + OFFLOAD_TAG.len() + VNET_HEADER_LEN;
 
 /// What a packet of an interface begins with, as a number of the tcpdump link-type registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -110,6 +125,8 @@ pub struct Packet<'a> {
     pub data: &'a [u8],
     /// A note for people, the first if there are several.
     pub comment: Option<&'a str>,
+    /// What is left to do before the packet could go onto a real wire.
+    pub offload: Offload,
 }
 
 impl<'a> Packet<'a> {
@@ -120,6 +137,7 @@ impl<'a> Packet<'a> {
             + 20
             + padded(self.captured().len())
             + option_len(4)
+            + self.offload_len()
             + comment
             + OPTION_HEADER_LEN
     }
@@ -139,11 +157,27 @@ impl<'a> Packet<'a> {
         out.word(self.data.len().max(to_usize(self.original_len)));
         out.padded(data);
         out.option(EPB_FLAGS, &[self.direction as u8, 0, 0, 0]);
+        if self.offload_len() > 0 {
+            let mut value = [0; OFFLOAD_LEN];
+            value[..4].copy_from_slice(&ENTERPRISE.to_le_bytes());
+            value[4..8].copy_from_slice(&OFFLOAD_TAG);
+            self.offload.emit(&mut value[8..]);
+            out.option(CUSTOM, &value);
+        }
         if let Some(comment) = self.comment {
             out.option(COMMENT, option_text(comment).as_bytes());
         }
         out.option(END_OF_OPTIONS, &[]);
         out.finish()
+    }
+
+    /// Bytes of the option that says what is left to do; most packets need none.
+    fn offload_len(&self) -> usize {
+        if self.offload == Offload::NONE {
+            0
+        } else {
+            option_len(OFFLOAD_LEN)
+        }
     }
 
     fn captured(&self) -> &'a [u8] {

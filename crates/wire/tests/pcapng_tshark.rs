@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use plumb_wire::frame::Offload;
 use plumb_wire::pcapng::{self, Direction, Interface, LinkType, Packet};
 
 /// An ICMP echo request from 5.0.0.1 to 5.0.0.2, TTL 7, identifier 0x1234, sequence number 1.
@@ -69,6 +70,10 @@ fn capture() -> Vec<u8> {
         original_len: 28,
         data: &ECHO,
         comment: Some("trace 5.0.0.2, hop 7"),
+        offload: Offload {
+            checksum_verified: true,
+            ..Offload::NONE
+        },
     };
     let received = Packet {
         interface: 1,
@@ -77,6 +82,7 @@ fn capture() -> Vec<u8> {
         original_len: 1500,
         data: &ECHO,
         comment: None,
+        offload: Offload::NONE,
     };
 
     let mut capture = vec![0; 1000];

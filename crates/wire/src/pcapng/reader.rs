@@ -1,12 +1,13 @@
 //! Reading captures from a stream.
 
+use crate::frame::Offload;
 use crate::{Malformed, head};
 
 use super::{
-    BLOCK_OVERHEAD, BYTE_ORDER_MAGIC, COMMENT, Direction, END_OF_OPTIONS, ENHANCED_PACKET,
-    EPB_FLAGS, IF_TSOFFSET, IF_TSRESOL, INTERFACE_DESCRIPTION, LinkType, MAX_BLOCK_LEN,
-    MAX_INTERFACES, OPTION_HEADER_LEN, Packet, SECTION_HEADER, SIMPLE_PACKET, option_len, padded,
-    to_usize,
+    BLOCK_OVERHEAD, BYTE_ORDER_MAGIC, COMMENT, CUSTOM, Direction, END_OF_OPTIONS, ENHANCED_PACKET,
+    ENTERPRISE, EPB_FLAGS, IF_NAME, IF_TSOFFSET, IF_TSRESOL, INTERFACE_DESCRIPTION, LinkType,
+    MAX_BLOCK_LEN, MAX_INTERFACES, MAX_NAME_LEN, OFFLOAD_LEN, OFFLOAD_TAG, OPTION_HEADER_LEN,
+    Packet, SECTION_HEADER, SIMPLE_PACKET, option_len, padded, to_usize,
 };
 
 /// What [`Reader::read`] found.
@@ -114,6 +115,14 @@ impl Reader {
         Some(self.section.as_ref()?.interface(interface)?.link_type)
     }
 
+    /// Name of an interface of the present section, its first [`MAX_NAME_LEN`] bytes; empty where
+    /// the capture gives none.
+    pub fn name(&self, interface: u32) -> Option<&str> {
+        let described = self.section.as_ref()?.interface(interface)?;
+        let name = &described.name[..usize::from(described.name_len)];
+        Some(name.utf8_chunks().next().map_or("", |chunk| chunk.valid()))
+    }
+
     /// Byte order, type and length of the block at the start of `input`, if that much is there.
     fn block_header(&self, input: &[u8]) -> Result<Option<(Order, u32, usize)>, Malformed> {
         let order = if is_section(input) {
@@ -186,6 +195,8 @@ struct Described {
     snap_len: usize,
     resolution: u8,
     offset_secs: i64,
+    name: [u8; MAX_NAME_LEN],
+    name_len: u8,
 }
 
 impl Section {
@@ -199,6 +210,8 @@ impl Section {
             snap_len: 0,
             resolution: 0,
             offset_secs: 0,
+            name: [0; MAX_NAME_LEN],
+            name_len: 0,
         };
         Ok(Self {
             order: body.order,
@@ -225,10 +238,17 @@ impl Section {
             // Microseconds unless the options say otherwise.
             resolution: 6,
             offset_secs: 0,
+            name: [0; MAX_NAME_LEN],
+            name_len: 0,
         };
         for (code, value) in body.options(8) {
             match (code, value) {
                 (IF_TSRESOL, [resolution, ..]) => place.resolution = *resolution,
+                (IF_NAME, name) => {
+                    let len = name.len().min(MAX_NAME_LEN);
+                    place.name[..len].copy_from_slice(&name[..len]);
+                    place.name_len = u8::try_from(len).unwrap_or(0);
+                }
                 (IF_TSOFFSET, &[a, b, c, d, e, f, g, h, ..]) => {
                     let bytes = [a, b, c, d, e, f, g, h];
                     place.offset_secs = match body.order {
@@ -259,6 +279,7 @@ impl Section {
             original_len: original.max(captured),
             data,
             comment: None,
+            offload: Offload::NONE,
         };
         for (code, value) in body.options(20 + padded(data.len())) {
             match code {
@@ -268,6 +289,13 @@ impl Section {
                         2 => Direction::Outbound,
                         _ => Direction::Unknown,
                     };
+                }
+                CUSTOM
+                    if value.len() == OFFLOAD_LEN
+                        && body.order.u32(value, 0) == ENTERPRISE
+                        && value[4..8] == OFFLOAD_TAG =>
+                {
+                    packet.offload = Offload::parse(&value[8..])?;
                 }
                 COMMENT if packet.comment.is_none() => {
                     packet.comment = core::str::from_utf8(value).ok();

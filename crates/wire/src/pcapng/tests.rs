@@ -13,6 +13,7 @@ struct Owned {
     more: u32,
     data: Vec<u8>,
     comment: Option<String>,
+    offload: Offload,
 }
 
 impl Owned {
@@ -24,6 +25,7 @@ impl Owned {
             original_len: u32::try_from(self.data.len()).unwrap() + self.more,
             data: &self.data,
             comment: self.comment.as_deref(),
+            offload: self.offload,
         }
     }
 }
@@ -38,8 +40,12 @@ prop_compose! {
         more in 0..2000u32,
         data in proptest::collection::vec(any::<u8>(), 0..90),
         comment: Option<String>,
+        mut vnet: [u8; 10],
+        kind in 0..8u8,
     ) -> Owned {
-        Owned { interface, at_ns, direction, more, data, comment }
+        vnet[1] = kind;
+        let offload = Offload::parse(&vnet).unwrap_or_default();
+        Owned { interface, at_ns, direction, more, data, comment, offload }
     }
 }
 
@@ -144,6 +150,7 @@ fn the_other_byte_order_is_read_with_its_options() {
         original_len: 5,
         data: b"abcde",
         comment: Some("hello"),
+        offload: Offload::NONE,
     };
     assert_eq!(read_all(&bytes), Ok(std::vec![expected]));
 }
@@ -164,6 +171,7 @@ fn a_new_section_forgets_the_interfaces_and_the_byte_order_of_the_old() {
     reader.read(&mut rest).unwrap();
     assert_eq!(reader.link_type(0), Some(LinkType::ETHERNET));
     assert_eq!(reader.link_type(1), None);
+    assert_eq!((reader.name(0), reader.name(1)), (Some(""), None));
 
     bytes.extend(big_section());
     bytes.extend(big_packet(0, b"abc", &[]));
@@ -202,6 +210,7 @@ fn a_block_of_another_kind_is_skipped_without_being_held() {
         more: 0,
         data: std::vec![7; 9],
         comment: None,
+        offload: Offload::NONE,
     };
     let len = 3 * MAX_BLOCK_LEN;
     let mut bytes = capture(&[]);
@@ -330,4 +339,13 @@ proptest! {
             prop_assert!(read.len() <= bytes.len() / BLOCK_OVERHEAD);
         }
     }
+}
+
+#[test]
+fn interfaces_keep_their_names() {
+    let capture = capture(&[]);
+    let mut reader = Reader::new();
+    reader.read(&mut &capture[..]).unwrap();
+    let names = [0, 1, 2, 3].map(|id| reader.name(id));
+    assert_eq!(names, [Some("tun0"), Some(""), Some("a-long-name"), None]);
 }

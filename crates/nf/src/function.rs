@@ -1,0 +1,97 @@
+//! The verbs that every network function has and every driver calls.
+
+use alloc::vec::Vec;
+
+use plumb_wire::Instant;
+use plumb_wire::frame::Port;
+
+use crate::Frame;
+
+/// A network function between two ports: frames and time in, frames out, no I/O of its own.
+///
+/// A driver repeats: hand in what came, take what is in the [`Output`], then wait for a frame or
+/// for [`poll_timeout`](Self::poll_timeout). `now` never goes backwards. A driver calls
+/// [`handle_timeout`](Self::handle_timeout) with every time that was due before it hands in a
+/// later frame.
+pub trait Function {
+    /// Takes frames that arrived at `from`, in their order, and empties `batch`. What stays in
+    /// `batch` is used again by the driver, so a frame that is dropped may be left in it.
+    fn handle_frames(&mut self, from: Port, batch: &mut Vec<Frame>, now: Instant, out: &mut Output);
+
+    /// Does what is due at `now`.
+    fn handle_timeout(&mut self, now: Instant, out: &mut Output);
+
+    /// When [`handle_timeout`](Self::handle_timeout) is wanted, if no frame comes before.
+    fn poll_timeout(&self) -> Option<Instant>;
+
+    /// Frames that it holds back. At the end of input a driver waits until there are none.
+    fn held(&self) -> usize {
+        0
+    }
+
+    /// What it has counted so far, in a fixed order.
+    fn counters(&self) -> Vec<Counter>;
+}
+
+/// A number that a function counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counter {
+    /// What was counted, in words joined by `_`, with the unit last.
+    pub name: &'static str,
+    /// How many since the start.
+    pub value: u64,
+}
+
+/// Where a function puts the frames that leave it, and empty frames to fill.
+#[derive(Debug, Default)]
+pub struct Output {
+    sent: Vec<(Port, Frame)>,
+    spare: Vec<Frame>,
+}
+
+impl Output {
+    /// Spare frames that are kept at most: enough for a few batches.
+    const MOST_SPARE: usize = 256;
+    /// Buffers above this size are given back to the system rather than kept.
+    const MOST_SPARE_LEN: usize = 1 << 17;
+
+    /// Sends a frame out of a port, behind all that was sent before.
+    pub fn send(&mut self, to: Port, frame: Frame) {
+        self.sent.push((to, frame));
+    }
+
+    /// An empty frame.
+    pub fn empty(&mut self) -> Frame {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    /// A copy of a frame.
+    pub fn copy(&mut self, frame: &Frame) -> Frame {
+        let mut copy = self.empty();
+        copy.clone_from(frame);
+        copy
+    }
+
+    /// Takes a frame back that is no longer needed.
+    pub fn recycle(&mut self, mut frame: Frame) {
+        if self.spare.len() < Self::MOST_SPARE && frame.bytes.capacity() <= Self::MOST_SPARE_LEN {
+            frame.clear();
+            self.spare.push(frame);
+        }
+    }
+
+    /// The frames that were sent, in order, with the ports they leave by. What the driver does not
+    /// keep should be given back by [`recycle`](Self::recycle).
+    pub fn sent(&mut self) -> &mut Vec<(Port, Frame)> {
+        &mut self.sent
+    }
+
+    /// Takes back all that was sent, once the driver has written it.
+    pub fn clear(&mut self) {
+        let mut sent = core::mem::take(&mut self.sent);
+        for (_, frame) in sent.drain(..) {
+            self.recycle(frame);
+        }
+        self.sent = sent;
+    }
+}

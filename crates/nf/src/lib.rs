@@ -1,0 +1,24 @@
+//! Network functions: what a stage of a packet pipeline does to the frames that pass it.
+//!
+//! A [`Function`] is a pure state machine between two [`Port`]s. It has no clock, no link and no
+//! randomness of its own: batches of frames and time go in, frames come out, and the same input
+//! gives the same bytes. So one function runs on live links and on files: [`Player`] runs it in
+//! the time that the frames' own stamps say.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod count;
+mod frame;
+mod function;
+mod player;
+
+pub use count::Count;
+pub use frame::Frame;
+pub use function::{Counter, Function, Output};
+pub use player::Player;
+pub use plumb_wire::frame::Port;
