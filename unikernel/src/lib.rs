@@ -13,3 +13,4 @@ extern crate std;
 
 pub mod net;
 pub mod platform;
+pub mod virtio;
