@@ -223,14 +223,15 @@ fn quieten(netlink: &Netlink, index: u32, name: &str, options: &TapOptions) {
 
 /// The error of [`Tap::attach`], said of this device and with the capability that was missing.
 fn or_refused(operation: &'static str, what: String, error: Error) -> Error {
-    match error {
-        Error::System {
-            operation: "attach to",
-            source,
-            ..
-        } => Error::privileged(operation, what, Capability::NetAdmin, source),
-        other => other,
-    }
+    let Error::System {
+        operation: "attach to",
+        source,
+        ..
+    } = error
+    else {
+        return error;
+    };
+    Error::privileged(operation, what, Capability::NetAdmin, source)
 }
 
 impl AsFd for Tap {

@@ -8,6 +8,8 @@
 //! would see it. Nothing is looked up from a script: reply TTLs, quoted TTLs and label TTLs are
 //! what is left after the way there and back.
 //!
+//! A [`Hub`] gives every host on an Ethernet segment a network of its own.
+//!
 //! [`labs()`] are built-in topologies; `docs/topology.md` of the project describes the format.
 //!
 //! [`Engine`]: plumb_wire::Engine
@@ -21,6 +23,7 @@ extern crate std;
 
 mod domain;
 mod flight;
+mod hub;
 mod labs;
 mod limit;
 mod lookup;
@@ -31,6 +34,7 @@ mod router;
 mod routing;
 mod topology;
 
+pub use hub::{Hub, HubStats};
 pub use labs::{Lab, labs};
 pub use network::{Network, Stats};
 pub use topology::{Topology, TopologyError, Vantage};

@@ -5,6 +5,7 @@
 mod files;
 mod forwarding;
 mod ground_truth;
+mod hub;
 mod labs;
 mod prober;
 mod properties;
