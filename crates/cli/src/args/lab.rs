@@ -35,6 +35,10 @@ pub enum LabCommand {
         /// Seed of the lab's random choices (loss, delay, identifiers), to repeat a run.
         #[arg(long, value_name = "NUMBER")]
         seed: Option<u64>,
+        /// Put the lab on a bridge of this name as well, for machines that the command starts:
+        /// each of them finds the lab for itself and may use the address in PLUMB_LAB_ADDRESS.
+        #[arg(long, value_name = "BRIDGE")]
+        bridge: Option<String>,
         /// The command and its arguments [default: $SHELL].
         #[arg(last = true, value_name = "COMMAND")]
         command: Vec<String>,
@@ -52,6 +56,10 @@ const RUN_AFTER_HELP: &str = "\
 The command sees one uplink and nothing else: no other interface, no way to the real network.
 Nothing is left behind when it ends; plumb exits with the command's exit status.
 
+Environment of the command: PLUMB_LAB, PLUMB_LAB_TARGETS, and with --bridge PLUMB_LAB_BRIDGE,
+PLUMB_LAB_ADDRESS (of every machine, with prefix lengths), PLUMB_LAB_GATEWAY.
+
 Examples:
   plumb lab run php
+  plumb lab run php --bridge lab0 -- ./start-machines.sh
   plumb lab run ./my-network.toml --seed 7 -- mtr --report 5.0.9.9";

@@ -9,11 +9,12 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use plumb_link::namespace::{self, Child};
-use plumb_link::{Clock, Error, Tun, TunOptions, Turn};
+use plumb_link::{Clock, Error, Port, Tun, TunOptions, Turn};
 use plumb_sim::{Network, Topology, labs};
-use plumb_wire::Instant;
+use plumb_wire::{Engine, Instant};
 use serde::Serialize;
 
+use super::lab_bridge::LabBridge;
 use crate::args::{Lab, LabCommand};
 use crate::exit::Failure;
 use crate::settings::nearest;
@@ -24,7 +25,12 @@ pub(super) fn run(args: Lab) -> anyhow::Result<ExitCode> {
         LabCommand::Show { lab } => {
             io::stdout().write_all(source(&lab)?.as_bytes())?;
         }
-        LabCommand::Run { lab, seed, command } => return inside(&lab, seed, command),
+        LabCommand::Run {
+            lab,
+            seed,
+            bridge,
+            command,
+        } => return inside(&lab, seed, bridge.as_deref(), command),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -72,11 +78,20 @@ fn source(lab: &str) -> Result<String, Failure> {
     )))
 }
 
+/// The topology of a built-in lab, or of a file.
+pub(super) fn topology(lab: &str) -> Result<Topology, Failure> {
+    Topology::from_toml(&source(lab)?).map_err(|e| Failure::usage(format!("topology {lab}: {e}")))
+}
+
 /// Runs a command in a private network whose uplink is the lab, and ends as the command does.
-fn inside(lab: &str, seed: Option<u64>, command: Vec<String>) -> anyhow::Result<ExitCode> {
-    let topology = Topology::from_toml(&source(lab)?)
-        .map_err(|e| Failure::usage(format!("topology {lab}: {e}")))?;
-    let mut network = Network::new(&topology, seed.unwrap_or_else(any_seed));
+fn inside(
+    lab: &str,
+    seed: Option<u64>,
+    bridge: Option<&str>,
+    command: Vec<String>,
+) -> anyhow::Result<ExitCode> {
+    let topology = topology(lab)?;
+    let seed = seed.unwrap_or_else(any_seed);
     if command.is_empty() && io::stderr().is_terminal() {
         let targets = addresses(&topology).join(" ");
         writeln!(io::stderr(), "{}", topology.summary())?;
@@ -86,7 +101,7 @@ fn inside(lab: &str, seed: Option<u64>, command: Vec<String>) -> anyhow::Result<
         )?;
     }
     namespace::enter().map_err(|e| barred(&e))?;
-    let vantage = network.vantage();
+    let vantage = topology.vantage();
     let options = TunOptions {
         name: "uplink".to_owned(),
         v4: vantage.v4,
@@ -94,40 +109,49 @@ fn inside(lab: &str, seed: Option<u64>, command: Vec<String>) -> anyhow::Result<
         ..TunOptions::default()
     };
     let mut tun = Tun::create(&options).map_err(|e| barred(&e))?;
+    let segment = bridge
+        .map(|name| LabBridge::create(name, topology.clone(), seed))
+        .transpose()
+        .map_err(|e| barred(&e))?;
     let command = if command.is_empty() {
         vec![std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into())]
     } else {
         command.into_iter().map(OsString::from).collect()
     };
-    let environment = [
+    let mut environment = vec![
         ("PLUMB_LAB", OsString::from(lab)),
         ("PLUMB_LAB_TARGETS", addresses(&topology).join(" ").into()),
     ];
+    environment.extend(segment.iter().flat_map(LabBridge::environment));
     let child = Child::spawn(&command, &environment)?;
+    match segment {
+        None => serve(&mut Network::new(&topology, seed), &mut tun, &child),
+        Some(segment) => {
+            let (mut hub, mut port) = segment.with_host(tun)?;
+            serve(&mut hub, &mut port, &child)
+        }
+    }
+}
+
+/// Answers until the command has ended, and tells how it did.
+fn serve(lab: &mut impl Engine, port: &mut impl Port, command: &Child) -> anyhow::Result<ExitCode> {
     let clock = Clock::new();
     let mut status = Ok(None);
     let mut look_again = Instant::ZERO;
-    plumb_link::run(
-        &mut network,
-        &mut tun,
-        &clock,
-        &child.fds(),
-        &mut (),
-        |_, now| {
-            // A system call per packet would be felt.
-            if now < look_again {
-                return Turn::Continue {
-                    wake_at: Some(look_again),
-                };
-            }
-            look_again = now + LOOK_EVERY;
-            status = child.try_wait();
-            match status {
-                Ok(None) => Turn::Continue { wake_at: None },
-                Ok(Some(_)) | Err(_) => Turn::Stop,
-            }
-        },
-    )?;
+    plumb_link::run(lab, port, &clock, &command.fds(), &mut (), |_, now| {
+        // A system call per packet would be felt.
+        if now < look_again {
+            return Turn::Continue {
+                wake_at: Some(look_again),
+            };
+        }
+        look_again = now + LOOK_EVERY;
+        status = command.try_wait();
+        match status {
+            Ok(None) => Turn::Continue { wake_at: None },
+            Ok(Some(_)) | Err(_) => Turn::Stop,
+        }
+    })?;
     Ok(ExitCode::from(status?.unwrap_or(1)))
 }
 
@@ -139,7 +163,7 @@ fn addresses(topology: &Topology) -> Vec<String> {
 }
 
 /// A different lab each time, where chance is part of it.
-fn any_seed() -> u64 {
+pub(super) fn any_seed() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.map_or(1, |since| {
         since.as_secs() ^ u64::from(since.subsec_nanos()) << 32
@@ -147,7 +171,7 @@ fn any_seed() -> u64 {
 }
 
 /// Why there can be no private network here, and the ways out.
-fn barred(error: &Error) -> Failure {
+pub(super) fn barred(error: &Error) -> Failure {
     let forbidden = namespace::why_forbidden();
     let ways: Vec<String> = forbidden
         .iter()

@@ -5,6 +5,7 @@ mod doctor;
 mod dry_run;
 pub(crate) mod interrupt;
 mod lab;
+mod lab_bridge;
 mod man;
 pub(crate) mod network;
 mod ping;

@@ -220,8 +220,16 @@ impl Layers {
 
 const PREFIX: &str = "PLUMB_";
 
-/// Variables that plumb exports to the commands it runs.
-const NOT_SETTINGS: [&str; 2] = ["PLUMB_LAB", "PLUMB_LAB_TARGETS"];
+/// Variables that plumb exports to the commands it runs, and those that say where things are.
+const NOT_SETTINGS: [&str; 7] = [
+    "PLUMB_LAB",
+    "PLUMB_LAB_TARGETS",
+    "PLUMB_LAB_BRIDGE",
+    "PLUMB_LAB_ADDRESS",
+    "PLUMB_LAB_GATEWAY",
+    "PLUMB_STATE",
+    "PLUMB_FIRECRACKER",
+];
 
 /// Options that make sense for one run only.
 const PER_RUN: [&str; 10] = [

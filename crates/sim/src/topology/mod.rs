@@ -32,7 +32,7 @@ pub struct Topology {
     pub(crate) plan: Arc<Plan>,
 }
 
-/// Addresses of the vantage host, from which measurements are made.
+/// Addresses of the vantage host, from which measurements are made, or of its gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Vantage {
     /// IPv4 address and prefix length, if the topology has IPv4.
@@ -69,6 +69,16 @@ impl Topology {
         Vantage {
             v4: i.v4.map(|a| (a, i.v4_len)),
             v6: i.v6.map(|a| (a, i.v6_len)),
+        }
+    }
+
+    /// Addresses of the vantage host's gateway: the other end of its link.
+    pub fn gateway(&self) -> Vantage {
+        let i = &self.plan.nodes[usize::from(self.plan.vantage)].interfaces[0];
+        let far = &self.plan.nodes[usize::from(i.peer)].interfaces[usize::from(i.peer_interface)];
+        Vantage {
+            v4: far.v4.map(|a| (a, far.v4_len)),
+            v6: far.v6.map(|a| (a, far.v6_len)),
         }
     }
 
