@@ -38,3 +38,11 @@ pub enum Error {
         said: String,
     },
 }
+
+impl Error {
+    /// A refusal of the system.
+    pub(crate) fn system(operation: impl Into<String>, source: io::Error) -> Self {
+        let operation = operation.into();
+        Self::System { operation, source }
+    }
+}

@@ -4,9 +4,12 @@
 //! the engine in it, and its serial console. What travels on the stream is not this crate's
 //! business.
 
+mod choice;
+pub mod embedded;
 mod error;
 mod runner;
 
+pub use choice::{Choice, auto, runners};
 pub use error::{Error, Unavailable};
 pub use runner::{Launch, Runner, RunnerName, Vm};
 

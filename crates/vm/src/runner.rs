@@ -1,8 +1,10 @@
 //! What every runner does.
 
 use std::fmt;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+
+use rustix::process::{Signal, WaitId, WaitIdOptions};
 
 use crate::{Error, Unavailable};
 
@@ -81,4 +83,15 @@ pub struct Vm {
     pub process: OwnedFd,
     /// Process identifier of the machine.
     pub pid: u32,
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        // It may have ended already; then it only has to be reaped.
+        let _ = rustix::process::pidfd_send_signal(&self.process, Signal::KILL);
+        let process = WaitId::PidFd(self.process.as_fd());
+        while let Err(rustix::io::Errno::INTR) =
+            rustix::process::waitid(process.clone(), WaitIdOptions::EXITED)
+        {}
+    }
 }

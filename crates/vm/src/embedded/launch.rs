@@ -1,0 +1,171 @@
+//! The parent's side: starting a monitor.
+
+use std::fs::File;
+use std::io::{self, IoSlice, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use kvm_ioctls::Cap;
+use rustix::fs::MemfdFlags;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use rustix::pipe::PipeFlags;
+use rustix::process::{Pid, PidfdFlags};
+
+use super::arguments::{Arguments, NAME};
+use super::monitor;
+use crate::{Error, Launch, Runner, RunnerName, Unavailable, Vm};
+
+/// plumb's own virtual machine monitor.
+#[derive(Clone, Debug)]
+pub struct Embedded {
+    program: PathBuf,
+}
+
+impl Default for Embedded {
+    /// The monitor is this program, started again.
+    fn default() -> Self {
+        Self::with_program("/proc/self/exe")
+    }
+}
+
+impl Embedded {
+    /// The monitor is another program, whose `main` begins as
+    /// [`is_monitor`](super::is_monitor) says.
+    pub fn with_program(program: impl Into<PathBuf>) -> Self {
+        let program = program.into();
+        Self { program }
+    }
+}
+
+impl Runner for Embedded {
+    fn name(&self) -> RunnerName {
+        RunnerName::Embedded
+    }
+
+    fn check(&self) -> Result<String, Unavailable> {
+        let missing = |reason: String, remedy: &str| Unavailable {
+            reason,
+            remedy: (!remedy.is_empty()).then(|| remedy.into()),
+        };
+        let kvm = monitor::kvm().map_err(|error| {
+            let kind = match &error {
+                Error::System { source, .. } => Some(source.kind()),
+                Error::Unavailable(_) | Error::Image(_) | Error::EndedEarly { .. } => None,
+            };
+            let remedy = if kind == Some(io::ErrorKind::NotFound) {
+                "modprobe -a kvm_intel kvm_amd"
+            } else if kind == Some(io::ErrorKind::PermissionDenied) {
+                "sudo chmod g+rw,o+rw /dev/kvm"
+            } else {
+                ""
+            };
+            missing(error.to_string(), remedy)
+        })?;
+        if kvm.get_api_version() != 12 {
+            let version = kvm.get_api_version();
+            return Err(missing(
+                format!("/dev/kvm speaks version {version}, not 12"),
+                "",
+            ));
+        }
+        let needed = [
+            (Cap::Irqchip, "interrupt controllers"),
+            (Cap::UserMemory, "user memory"),
+            (Cap::ExtCpuid, "CPUID"),
+        ];
+        if let Some((_, name)) = needed.iter().find(|(cap, _)| !kvm.check_extension(*cap)) {
+            return Err(missing(format!("/dev/kvm lacks {name}"), ""));
+        }
+        Ok("plumb's own monitor on /dev/kvm".into())
+    }
+
+    fn launch(&self, launch: Launch<'_>) -> Result<Vm, Error> {
+        let (ours, theirs) = UnixStream::pair().map_err(failed("make a channel"))?;
+        ours.set_nonblocking(true)
+            .map_err(failed("make a channel"))?;
+        let (console, output) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
+            .map_err(|error| Error::system("make a pipe", error.into()))?;
+        rustix::io::ioctl_fionbio(&console, true)
+            .map_err(|error| Error::system("make a pipe", error.into()))?;
+        let image = in_memory("plumb image", launch.image)?;
+        let module = match launch.module {
+            [] => None,
+            module => Some(in_memory("plumb boot module", module)?),
+        };
+        let mut files = vec![launch.tap.as_fd(), image.as_fd()];
+        files.extend(module.as_ref().map(AsFd::as_fd));
+        hand_over(&ours, &files)?;
+
+        let arguments = Arguments {
+            memory_mib: launch.memory_mib,
+            mac: launch.mac,
+            merge: launch.merge,
+            module: module.is_some(),
+            parent: is_main_thread().then(std::process::id),
+            command_line: launch.command_line.into(),
+        };
+        let stdout = output.try_clone().map_err(failed("start the monitor"))?;
+        let child = Command::new(&self.program)
+            .arg0(NAME)
+            .args(arguments.to_words())
+            .env_clear()
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(stdout)
+            .stderr(output)
+            .spawn()
+            .map_err(failed("start the monitor"))?;
+        let pid = child.id();
+        // The child is not waited for before this, so its identifier is still its own.
+        let process = i32::try_from(pid)
+            .ok()
+            .and_then(Pid::from_raw)
+            .ok_or(rustix::io::Errno::SRCH)
+            .and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()))
+            .map_err(|error| Error::system("watch the monitor", error.into()))?;
+        Ok(Vm {
+            runner: RunnerName::Embedded,
+            channel: ours,
+            console,
+            process,
+            pid,
+        })
+    }
+}
+
+/// Whether the calling thread lives as long as its process.
+fn is_main_thread() -> bool {
+    rustix::thread::gettid() == rustix::process::getpid()
+}
+
+/// A file that exists in memory only.
+fn in_memory(name: &str, bytes: &[u8]) -> Result<OwnedFd, Error> {
+    let file = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC)
+        .map_err(|error| Error::system("make a file in memory", error.into()))?;
+    let mut file = File::from(file);
+    file.write_all(bytes)
+        .map_err(failed("make a file in memory"))?;
+    Ok(file.into())
+}
+
+/// Puts files into the socket, for the monitor to find when it starts.
+fn hand_over(socket: &UnixStream, files: &[BorrowedFd<'_>]) -> Result<(), Error> {
+    let mut space = [core::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fits = control.push(SendAncillaryMessage::ScmRights(files));
+    debug_assert!(fits, "there is room for three");
+    rustix::net::sendmsg(
+        socket,
+        &[IoSlice::new(&[0])],
+        &mut control,
+        SendFlags::NOSIGNAL,
+    )
+    .map_err(|error| Error::system("hand files to the monitor", error.into()))?;
+    Ok(())
+}
+
+fn failed(operation: &'static str) -> impl Fn(io::Error) -> Error {
+    move |error| Error::system(operation, error)
+}
