@@ -11,6 +11,10 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod apic;
+pub mod boot;
+pub mod clock;
+pub mod command_line;
 pub mod net;
 pub mod platform;
 pub mod virtio;

@@ -79,8 +79,8 @@ idt:
 
 # On a page boundary, by the linker script: alignment asked for here would cost that much of the file.
 .section .tables, "aw", @nobits
-.global page_map
 page_map: .skip 4096
+.global page_pointers
 page_pointers: .skip 4096
 .global page_directories
 page_directories: .skip 4 * 4096
