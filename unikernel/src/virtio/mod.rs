@@ -6,6 +6,7 @@
 //! them blocks, and none needs to be told of interrupts: when a driver is asked and has nothing, it
 //! has asked its device for an interrupt.
 
+mod console;
 mod dma;
 mod mmio;
 mod net;
@@ -15,6 +16,7 @@ mod transport;
 #[cfg(any(test, feature = "fake-device"))]
 pub mod fake;
 
+pub use console::Console;
 pub use mmio::{Memory, Mmio, Registers, register};
 pub use net::{Net, Statistics};
 pub use queue::{Completion, Direction, Queue, Rings, crosses};

@@ -61,7 +61,6 @@ pub struct Net {
     header: usize,
     mac: [u8; 6],
     mtu: usize,
-    interrupts: bool,
     statistics: Statistics,
 }
 
@@ -90,22 +89,12 @@ impl Net {
             mac
         };
         let frame = header + ethernet::HEADER_LEN + mtu;
-        let event_index = device.has(feature::EVENT_IDX);
-        let align = device.ring_align();
-        let mut queue = |direction, index, wanted| {
-            let size = device.queue_size(index, wanted)?;
-            let least = match direction {
-                // A quarter of the buffers may be in the driver's hands.
-                Direction::Receive => (FIRECRACKER_ROOM * 4).div_ceil(usize::from(size) * 3),
-                Direction::Transmit => 0,
-            };
-            let len = frame.max(least).next_multiple_of(BUFFER_STEP);
-            let queue = Queue::new(direction, size, len, align, event_index);
-            device.enable_queue(index, &queue);
-            Ok(queue)
-        };
-        let receive = queue(Direction::Receive, RECEIVE, RECEIVE_BUFFERS)?;
-        let transmit = queue(Direction::Transmit, TRANSMIT, TRANSMIT_BUFFERS)?;
+        // A quarter of the buffers may be in the driver's hands.
+        let room = |size: u16| (FIRECRACKER_ROOM * 4).div_ceil(usize::from(size) * 3);
+        let received = |size| frame.max(room(size)).next_multiple_of(BUFFER_STEP);
+        let receive = device.make_queue(Direction::Receive, RECEIVE, RECEIVE_BUFFERS, received)?;
+        let sent = |_| frame.next_multiple_of(BUFFER_STEP);
+        let transmit = device.make_queue(Direction::Transmit, TRANSMIT, TRANSMIT_BUFFERS, sent)?;
         device.start();
         Ok(Self {
             device,
@@ -114,7 +103,6 @@ impl Net {
             header,
             mac,
             mtu,
-            interrupts: true,
             statistics: Statistics::default(),
         })
     }
@@ -122,7 +110,7 @@ impl Net {
     /// Says whether the device is to interrupt; it is at first. Without, only asking tells whether
     /// something came.
     pub fn set_interrupts(&mut self, on: bool) {
-        self.interrupts = on;
+        self.device.set_interrupts(on);
         if !on {
             self.receive.disarm();
             self.transmit.disarm();
@@ -138,41 +126,6 @@ impl Net {
     pub const fn is_broken(&self) -> bool {
         self.receive.is_broken() || self.transmit.is_broken()
     }
-
-    /// Takes back the buffers of frames that have left.
-    fn reap(&mut self) {
-        while let Some(completion) = self.transmit.take() {
-            self.transmit.release(completion.buffer);
-        }
-    }
-
-    /// A buffer for a frame. If there is none, the device will interrupt when there is.
-    fn free(&mut self) -> Option<u16> {
-        loop {
-            if let Some(buffer) = self.transmit.free() {
-                return Some(buffer);
-            }
-            self.reap();
-            if let Some(buffer) = self.transmit.free() {
-                return Some(buffer);
-            }
-            // The device may not know of any of them yet.
-            self.device.publish(TRANSMIT, &mut self.transmit);
-            if !self.interrupts || self.device.arm(&mut self.transmit) {
-                return None;
-            }
-        }
-    }
-
-    /// Makes a returned buffer the device's again. It learns of it when a quarter of all are back:
-    /// one notification for many frames.
-    fn give_back(&mut self, buffer: u16) {
-        let len = self.receive.buffer_len();
-        self.receive.give(buffer, len);
-        if self.receive.unpublished() >= self.receive.rings().size / 4 {
-            self.device.publish(RECEIVE, &mut self.receive);
-        }
-    }
 }
 
 impl Nic for Net {
@@ -186,7 +139,10 @@ impl Nic for Net {
 
     fn transmit(&mut self, frame: &[u8]) -> bool {
         let fits = frame.len() <= ethernet::HEADER_LEN + self.mtu;
-        let Some(buffer) = fits.then(|| self.free()).flatten() else {
+        let Some(buffer) = fits
+            .then(|| self.device.free(TRANSMIT, &mut self.transmit))
+            .flatten()
+        else {
             self.statistics.refused += 1;
             return false;
         };
@@ -201,7 +157,7 @@ impl Nic for Net {
 
     fn flush(&mut self) {
         self.device.publish(TRANSMIT, &mut self.transmit);
-        self.reap();
+        self.device.reap(&mut self.transmit);
     }
 
     fn receive(&mut self, take: &mut dyn FnMut(&[u8])) -> bool {
@@ -217,12 +173,15 @@ impl Nic for Net {
                 } else {
                     self.statistics.dropped += 1;
                 }
-                self.give_back(completion.buffer);
+                self.device
+                    .give_back(RECEIVE, &mut self.receive, completion.buffer);
                 if whole {
                     return true;
                 }
             }
-            if !self.interrupts || self.device.arm(&mut self.receive) {
+            // Its interrupt, if there was one, is over too.
+            self.device.reap(&mut self.transmit);
+            if self.device.arm(&mut self.receive) {
                 return false;
             }
         }

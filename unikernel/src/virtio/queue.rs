@@ -283,6 +283,13 @@ impl Queue {
         Some(Completion { buffer: id, len })
     }
 
+    /// Frees all buffers that the device has returned, whatever is in them.
+    pub fn reap(&mut self) {
+        while let Some(completion) = self.take() {
+            self.free.push(completion.buffer);
+        }
+    }
+
     /// Asks for an interrupt at the next completion. Returns false if there is one already.
     pub fn arm(&mut self) -> bool {
         if !self.armed {

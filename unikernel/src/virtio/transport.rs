@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use core::fmt;
 
-use super::queue::{Queue, Rings};
+use super::queue::{Direction, Queue, Rings};
 
 /// The kinds of device that plumb drives (virtio 1.2 §5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +128,9 @@ pub trait Transport: fmt::Debug {
 pub struct Device {
     transport: Box<dyn Transport>,
     features: u32,
+    interrupts: bool,
+    /// The interrupt line may be high.
+    interrupted: bool,
 }
 
 impl Device {
@@ -155,6 +158,8 @@ impl Device {
         Ok(Self {
             transport,
             features,
+            interrupts: true,
+            interrupted: false,
         })
     }
 
@@ -168,26 +173,24 @@ impl Device {
         self.transport.is_legacy()
     }
 
-    /// Largest power of two that `queue` can have as its size, `wanted` at most.
+    /// Makes a queue with buffers of `len` bytes, of `wanted` buffers if the device permits so many,
+    /// and tells the device where it is. `len` is given the number of buffers.
     ///
     /// # Errors
-    /// If that is less than two.
-    pub fn queue_size(&mut self, queue: u16, wanted: u16) -> Result<u16, Error> {
-        let most = self.transport.queue_size(queue).min(wanted);
-        match most.checked_ilog2() {
-            Some(log @ 1..) => Ok(1 << log),
-            _ => Err(Error::Queue(queue)),
-        }
-    }
-
-    /// Alignment that the device's ring of a queue needs.
-    pub fn ring_align(&self) -> usize {
-        self.transport.ring_align()
-    }
-
-    /// Tells the device where a queue is.
-    pub fn enable_queue(&mut self, index: u16, queue: &Queue) {
+    /// If the device has no such queue.
+    pub fn make_queue(
+        &mut self,
+        direction: Direction,
+        index: u16,
+        wanted: u16,
+        len: impl FnOnce(u16) -> usize,
+    ) -> Result<Queue, Error> {
+        let size = self.queue_size(index, wanted)?;
+        let align = self.transport.ring_align();
+        let event_index = self.has(feature::EVENT_IDX);
+        let queue = Queue::new(direction, size, len(size), align, event_index);
         self.transport.enable_queue(index, &queue.rings());
+        Ok(queue)
     }
 
     /// Lets the device begin.
@@ -203,9 +206,10 @@ impl Device {
         self.transport.config(offset)
     }
 
-    /// Tells the device to look into a queue.
-    pub fn notify(&mut self, queue: u16) {
-        self.transport.notify(queue);
+    /// Says whether the device is to interrupt; it is at first. Without, only asking tells whether
+    /// something came. Queues that are armed stay so: see [`Queue::disarm`].
+    pub const fn set_interrupts(&mut self, on: bool) {
+        self.interrupts = on;
     }
 
     /// Publishes what was given to a queue, and notifies the device if it wants to be.
@@ -213,6 +217,40 @@ impl Device {
         if queue.publish() {
             self.transport.notify(index);
         }
+    }
+
+    /// A buffer to be sent, if need be one whose content has left. If there is none, the device
+    /// will interrupt when there is.
+    pub fn free(&mut self, index: u16, queue: &mut Queue) -> Option<u16> {
+        loop {
+            if let Some(buffer) = queue.free() {
+                return Some(buffer);
+            }
+            // The device may not know of any of them yet.
+            self.publish(index, queue);
+            self.reap(queue);
+            if let Some(buffer) = queue.free() {
+                return Some(buffer);
+            }
+            if self.arm(queue) {
+                return None;
+            }
+        }
+    }
+
+    /// Makes a buffer that was read the device's again. It learns of it when a quarter of all are
+    /// back: one notification for many.
+    pub fn give_back(&mut self, index: u16, queue: &mut Queue, buffer: u16) {
+        queue.give(buffer, queue.buffer_len());
+        if queue.unpublished() >= queue.rings().size / 4 {
+            self.publish(index, queue);
+        }
+    }
+
+    /// Frees all buffers that the device has sent.
+    pub fn reap(&mut self, queue: &mut Queue) {
+        queue.reap();
+        self.interrupted |= queue.take_interrupted();
     }
 
     /// Makes ready for sleep: the device will interrupt at the queue's next completion. Returns
@@ -223,10 +261,23 @@ impl Device {
     /// lowered here, once for all interrupts since the last sleep, and before the ring is looked
     /// at: what comes later raises it again.
     pub fn arm(&mut self, queue: &mut Queue) -> bool {
-        if queue.take_interrupted() {
+        if !self.interrupts {
+            return true;
+        }
+        self.interrupted |= queue.take_interrupted();
+        if core::mem::take(&mut self.interrupted) {
             self.transport.acknowledge();
         }
         queue.arm()
+    }
+
+    /// Largest power of two that `queue` can have as its size, `wanted` at most.
+    fn queue_size(&mut self, queue: u16, wanted: u16) -> Result<u16, Error> {
+        let most = self.transport.queue_size(queue).min(wanted);
+        match most.checked_ilog2() {
+            Some(log @ 1..) => Ok(1 << log),
+            _ => Err(Error::Queue(queue)),
+        }
     }
 }
 

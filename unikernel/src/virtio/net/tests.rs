@@ -251,6 +251,20 @@ fn the_interrupt_line_is_low_before_a_sleep_and_not_touched_while_there_is_work(
 }
 
 #[test]
+fn an_interrupt_of_the_transmit_queue_does_not_hide_the_next_one() {
+    let (device, mut net) = open(kind(2));
+    assert_eq!(receive(&mut net), None);
+    while net.transmit(&frame(60, 7)) {}
+    assert_eq!(device.drain(TRANSMIT).len(), usize::from(TRANSMIT_BUFFERS));
+    assert!(device.state().interrupt);
+    assert_eq!(receive(&mut net), None);
+    assert!(!device.state().interrupt);
+    let edges = device.state().edges;
+    assert!(device.fill(RECEIVE, &with_header(2, &frame(60, 1))));
+    assert_eq!(device.state().edges, edges + 1);
+}
+
+#[test]
 fn without_interrupts_the_device_is_never_asked_for_one() {
     let (device, mut net) = open(kind(2));
     net.set_interrupts(false);
