@@ -1,11 +1,14 @@
 //! Which runner to take.
 
-use crate::{Runner, RunnerName, Unavailable, embedded};
+use crate::{Qemu, Runner, RunnerName, Unavailable, embedded};
 
 /// All runners, the best first.
 #[must_use]
 pub fn runners() -> Vec<Box<dyn Runner>> {
-    vec![Box::new(embedded::Embedded::default())]
+    vec![
+        Box::new(embedded::Embedded::default()),
+        Box::new(Qemu::default()),
+    ]
 }
 
 /// A runner that works here, and why it was chosen.

@@ -7,10 +7,13 @@
 mod choice;
 pub mod embedded;
 mod error;
+mod process;
+mod qemu;
 mod runner;
 
 pub use choice::{Choice, auto, runners};
 pub use error::{Error, Unavailable};
+pub use qemu::{Accelerator, Machine, Qemu};
 pub use runner::{Launch, Runner, RunnerName, Vm};
 
 /// The unikernel's image: an ELF file for x86-64 with PVH and 64-bit Linux entry, built by this
