@@ -5,7 +5,10 @@ use crate::{Malformed, pcap, pcapng};
 
 /// Takes packets out of a stream that is pcapng or classic pcap.
 #[derive(Clone, Debug, Default)]
-pub struct Reader(Kind);
+pub struct Reader {
+    kind: Kind,
+    for_stage: bool,
+}
 
 #[derive(Clone, Debug, Default)]
 #[expect(
@@ -23,7 +26,18 @@ enum Kind {
 impl Reader {
     /// A reader at the start of a stream.
     pub const fn new() -> Self {
-        Self(Kind::Unknown)
+        Self {
+            kind: Kind::Unknown,
+            for_stage: false,
+        }
+    }
+
+    /// A reader that tells of [`pcapng::Control`] messages too.
+    pub const fn for_stage() -> Self {
+        Self {
+            kind: Kind::Unknown,
+            for_stage: true,
+        }
     }
 
     /// Reads up to the next packet, and moves the start of `input` over all that was consumed.
@@ -31,17 +45,19 @@ impl Reader {
     /// # Errors
     /// If the stream is of neither format, or is damaged.
     pub fn read<'a>(&mut self, input: &mut &'a [u8]) -> Result<Read<'a>, Malformed> {
-        if let Kind::Unknown = self.0 {
+        if let Kind::Unknown = self.kind {
             let Some(first) = input.first_chunk() else {
                 return Ok(Read::NeedBytes(4));
             };
-            self.0 = if pcap::is_magic(*first) {
+            self.kind = if pcap::is_magic(*first) {
                 Kind::Pcap(pcap::Reader::new())
+            } else if self.for_stage {
+                Kind::Pcapng(pcapng::Reader::for_stage())
             } else {
                 Kind::Pcapng(pcapng::Reader::new())
             };
         }
-        match &mut self.0 {
+        match &mut self.kind {
             Kind::Pcapng(reader) => reader.read(input),
             Kind::Pcap(reader) => reader.read(input),
             Kind::Unknown => Ok(Read::NeedBytes(4)),
@@ -53,7 +69,7 @@ impl Reader {
     /// # Errors
     /// If it ends within a packet, or before the first header.
     pub fn finish(&self, rest: &[u8]) -> Result<(), Malformed> {
-        match &self.0 {
+        match &self.kind {
             Kind::Unknown => Err(Malformed {
                 what: "capture",
                 need: 4,
@@ -66,7 +82,7 @@ impl Reader {
 
     /// What packets of an interface begin with.
     pub fn link_type(&self, interface: u32) -> Option<LinkType> {
-        match &self.0 {
+        match &self.kind {
             Kind::Unknown => None,
             Kind::Pcapng(reader) => reader.link_type(interface),
             Kind::Pcap(reader) => reader.link_type(),
@@ -75,7 +91,7 @@ impl Reader {
 
     /// Name of an interface; empty where the capture gives none.
     pub fn name(&self, interface: u32) -> &str {
-        match &self.0 {
+        match &self.kind {
             Kind::Pcapng(reader) => reader.name(interface).unwrap_or_default(),
             Kind::Unknown | Kind::Pcap(_) => "",
         }

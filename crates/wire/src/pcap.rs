@@ -184,6 +184,7 @@ mod tests {
                     }
                     Read::NeedBytes(_) if end == bytes.len() => break,
                     Read::NeedBytes(_) => end = (end + step).min(bytes.len()),
+                    Read::Control(_) => unreachable!("there is none in this format"),
                 }
             }
             prop_assert!(reader.finish(&bytes[at..]).is_ok());

@@ -3,6 +3,10 @@
 use crate::frame::Offload;
 use crate::{Malformed, head};
 
+use super::control::{
+    CUSTOM_NOT_COPIED, Control, LOCAL_BLOCK, MAX_PATH_LEN, RENDEZVOUS_FIXED_LEN, RENDEZVOUS_TAG,
+    Rendezvous, SWITCH_TAG,
+};
 use super::{
     BLOCK_OVERHEAD, BYTE_ORDER_MAGIC, COMMENT, CUSTOM, Direction, END_OF_OPTIONS, ENHANCED_PACKET,
     ENTERPRISE, EPB_FLAGS, IF_NAME, IF_TSOFFSET, IF_TSRESOL, INTERFACE_DESCRIPTION, LinkType,
@@ -18,6 +22,8 @@ pub enum Read<'a> {
     /// No further packet yet: call again with at least this many bytes that follow on what was
     /// consumed, never more than [`MAX_BLOCK_LEN`].
     NeedBytes(usize),
+    /// A message for the next stage; only a reader [`for_stage`](Reader::for_stage) gives it.
+    Control(Control<'a>),
 }
 
 /// Takes packets out of a stream of blocks; holds what the section has said so far.
@@ -26,6 +32,8 @@ pub struct Reader {
     section: Option<Section>,
     /// Bytes that are still to come of a block that nobody needs.
     skip: usize,
+    /// Whoever reads wants to know of more than packets.
+    for_stage: bool,
 }
 
 impl Reader {
@@ -34,6 +42,16 @@ impl Reader {
         Self {
             section: None,
             skip: 0,
+            for_stage: false,
+        }
+    }
+
+    /// A reader at the start of a stream from another stage: it tells of sections and of
+    /// [`Control`] messages too.
+    pub const fn for_stage() -> Self {
+        Self {
+            for_stage: true,
+            ..Self::new()
         }
     }
 
@@ -55,10 +73,13 @@ impl Reader {
                 let known = if is_section(input) { BLOCK_OVERHEAD } else { 8 };
                 return Ok(Read::NeedBytes(known));
             };
-            if !matches!(
+            let is_wanted = matches!(
                 kind,
                 SECTION_HEADER | INTERFACE_DESCRIPTION | SIMPLE_PACKET | ENHANCED_PACKET
-            ) {
+            );
+            let may_be_control =
+                self.for_stage && kind == LOCAL_BLOCK && len == super::switch_len();
+            if !is_wanted && !may_be_control {
                 self.skip = len;
                 continue;
             }
@@ -78,6 +99,17 @@ impl Reader {
             let packet = match (kind, &mut self.section) {
                 (SECTION_HEADER, section) => {
                     *section = Some(Section::parse(&body)?);
+                    if self.for_stage {
+                        *input = &input[len..];
+                        return Ok(Read::Control(Control::Section(rendezvous(&body))));
+                    }
+                    None
+                }
+                (LOCAL_BLOCK, Some(section)) => {
+                    if let Some(token) = switch(section.order, body.bytes) {
+                        *input = &input[len..];
+                        return Ok(Read::Control(Control::Switch(token)));
+                    }
                     None
                 }
                 (INTERFACE_DESCRIPTION, Some(section)) => {
@@ -340,6 +372,30 @@ impl Described {
         let nanos = nanos.saturating_add(offset).max(0);
         u64::try_from(nanos).unwrap_or(u64::MAX)
     }
+}
+
+/// The rendezvous that a section header names.
+fn rendezvous<'a>(body: &Body<'a>) -> Option<Rendezvous<'a>> {
+    let mut values = body.options(16).filter(|(code, value)| {
+        *code == CUSTOM_NOT_COPIED
+            && (RENDEZVOUS_FIXED_LEN..=RENDEZVOUS_FIXED_LEN + MAX_PATH_LEN).contains(&value.len())
+            && is_ours(body.order, value, RENDEZVOUS_TAG)
+    });
+    let (token, path) = values.next()?.1[8..].split_first_chunk()?;
+    Some(Rendezvous { token, path })
+}
+
+/// The token in a block that says that what follows comes by another way.
+fn switch(order: Order, body: &[u8]) -> Option<&[u8; super::TOKEN_LEN]> {
+    if !is_ours(order, body.get(..8)?, SWITCH_TAG) {
+        return None;
+    }
+    body[8..].first_chunk()
+}
+
+/// Whether the first eight bytes are plumb's enterprise number and `tag`.
+fn is_ours(order: Order, value: &[u8], tag: [u8; 4]) -> bool {
+    order.u32(value, 0) == ENTERPRISE && value[4..8] == tag
 }
 
 /// What stands between the two lengths of a block.

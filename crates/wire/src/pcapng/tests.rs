@@ -308,6 +308,7 @@ proptest! {
                         prop_assert_eq!(Some(packet), expected.next().map(Owned::packet));
                     }
                     Read::NeedBytes(need) => break need,
+                    Read::Control(_) => unreachable!("this reader is not a stage's"),
                 }
             };
             prop_assert!(need > input.len() && need <= MAX_BLOCK_LEN);
