@@ -46,5 +46,5 @@ pub use port::{Port, Progress, Then};
 pub use probe_port::{Mode, ProbePort, ProbePortOptions, Receive};
 pub use run::{Observer, Turn, run};
 pub use segment::Segment;
-pub use tap::{Tap, TapOptions, create_bridge, remove_bridge};
+pub use tap::{Handover, Tap, TapOptions, create_bridge, remove_bridge};
 pub use tun::{Tun, TunOptions};

@@ -144,34 +144,88 @@ impl Tap {
     }
 
     fn configure(&self, options: &TapOptions) -> Result<(), Error> {
-        let failed = |operation: &'static str, e| {
-            Error::privileged(operation, self.name.clone(), Capability::NetAdmin, e)
-        };
         let netlink = Netlink::open().map_err(|e| Error::system("open", "a netlink socket", e))?;
-        let index = sys::interface_index(&self.name)
-            .ok_or_else(|| Error::NoInterface(self.name.clone()))?;
-        let bridge = match &options.bridge {
-            None => None,
-            Some(name) => {
-                Some(sys::interface_index(name).ok_or_else(|| Error::NoInterface(name.clone()))?)
-            }
-        };
-        quieten(&netlink, index, &self.name, options);
-        let change = LinkChange {
-            mtu: Some(options.mtu),
-            queue_len: Some(options.queue_len),
+        let no_bridge = |name: &String| Error::NoInterface(name.clone());
+        let bridge = options
+            .bridge
+            .as_ref()
+            .map(|name| sys::interface_index(name).ok_or_else(|| no_bridge(name)))
+            .transpose()?;
+        let now = self.interface()?;
+        let wanted = Interface {
+            mtu: options.mtu,
+            queue_len: options.queue_len,
             bridge,
+            ..now.clone()
         };
-        netlink
-            .change_link(index, &change)
-            .map_err(|e| failed("bring up", e))?;
-        for (address, prefix_len) in &options.addresses {
-            netlink
-                .add_address(index, *address, *prefix_len)
-                .map_err(|e| failed("add an address to", e))?;
-        }
-        Ok(())
+        configure(&netlink, &now, &wanted, &options.addresses)
     }
+}
+
+/// What a device was like, for the case that a program which takes only a name is to have it.
+///
+/// A device that was made here vanishes when its last descriptor is closed, and one descriptor at a
+/// time is all it has. So the descriptor is closed, the program makes the device anew under its
+/// name, and [`restore`](Self::restore) makes it what it was before anything is sent.
+#[derive(Clone, Debug)]
+pub struct Handover {
+    before: Interface,
+    addresses: Vec<(IpAddr, u8)>,
+}
+
+impl Handover {
+    /// Takes note of what the device of this name is like.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn of(name: &str) -> Result<Self, Error> {
+        let before = Interface::find(name)?.ok_or_else(|| Error::NoInterface(name.to_owned()))?;
+        let addresses = before.addresses()?;
+        Ok(Self { before, addresses })
+    }
+
+    /// Gives the device that has the name now MTU, queue length, bridge and addresses of the one
+    /// before, and brings it up. If it is still the one before, nothing happens.
+    ///
+    /// # Errors
+    /// If there is none, or CAP_NET_ADMIN is missing.
+    pub fn restore(&self) -> Result<(), Error> {
+        let name = &self.before.name;
+        let now = Interface::find(name)?.ok_or_else(|| Error::NoInterface(name.clone()))?;
+        if now.index == self.before.index {
+            return Ok(());
+        }
+        let netlink = Netlink::open().map_err(|e| Error::system("open", "a netlink socket", e))?;
+        configure(&netlink, &now, &self.before, &self.addresses)
+    }
+}
+
+/// Makes an interface like `wanted`, with these addresses, and brings it up.
+fn configure(
+    netlink: &Netlink,
+    now: &Interface,
+    wanted: &Interface,
+    addresses: &[(IpAddr, u8)],
+) -> Result<(), Error> {
+    let failed = |operation: &'static str, e| {
+        Error::privileged(operation, now.name.clone(), Capability::NetAdmin, e)
+    };
+    let with_v6 = addresses.iter().any(|(address, _)| address.is_ipv6());
+    quieten(netlink, now.index, &now.name, with_v6);
+    let change = LinkChange {
+        mtu: Some(wanted.mtu),
+        queue_len: Some(wanted.queue_len),
+        bridge: wanted.bridge,
+    };
+    netlink
+        .change_link(now.index, &change)
+        .map_err(|e| failed("bring up", e))?;
+    for (address, prefix_len) in addresses {
+        netlink
+            .add_address(now.index, *address, *prefix_len)
+            .map_err(|e| failed("add an address to", e))?;
+    }
+    Ok(())
 }
 
 /// Makes a bridge in the current network namespace, up, without IPv6 of its own. It stays until
@@ -187,7 +241,7 @@ pub fn create_bridge(name: &str) -> Result<(), Error> {
     let netlink = Netlink::open().map_err(|e| Error::system("open", "a netlink socket", e))?;
     netlink.add_bridge(name).map_err(|e| failed("create", e))?;
     let index = sys::interface_index(name).ok_or_else(|| Error::NoInterface(name.to_owned()))?;
-    quieten(&netlink, index, name, &TapOptions::default());
+    quieten(&netlink, index, name, false);
     netlink
         .set_up(index, None)
         .map_err(|e| failed("bring up", e))
@@ -208,17 +262,14 @@ pub fn remove_bridge(name: &str) -> Result<(), Error> {
 ///
 /// Neither step can always be taken (kernels without IPv6, containers whose /proc/sys cannot be
 /// written), and where both fail, router solicitations and the like are on the wire: a nuisance.
-fn quieten(netlink: &Netlink, index: u32, name: &str, options: &TapOptions) {
+fn quieten(netlink: &Netlink, index: u32, name: &str, with_v6: bool) {
     let _ = netlink.generate_no_addresses(index);
-    if !options
-        .addresses
-        .iter()
-        .any(|(address, _)| address.is_ipv6())
-    {
-        let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1");
+    let (variable, value) = if with_v6 {
+        ("accept_ra", "0")
     } else {
-        let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/accept_ra"), "0");
-    }
+        ("disable_ipv6", "1")
+    };
+    let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/{variable}"), value);
 }
 
 /// The error of [`Tap::attach`], said of this device and with the capability that was missing.

@@ -1,12 +1,13 @@
 //! Which runner to take.
 
-use crate::{Qemu, Runner, RunnerName, Unavailable, embedded};
+use crate::{Firecracker, Qemu, Runner, RunnerName, Unavailable, embedded};
 
 /// All runners, the best first.
 #[must_use]
 pub fn runners() -> Vec<Box<dyn Runner>> {
     vec![
         Box::new(embedded::Embedded::default()),
+        Box::new(Firecracker::default()),
         Box::new(Qemu::default()),
     ]
 }

@@ -7,12 +7,14 @@
 mod choice;
 pub mod embedded;
 mod error;
+mod firecracker;
 mod process;
 mod qemu;
 mod runner;
 
 pub use choice::{Choice, auto, runners};
 pub use error::{Error, Unavailable};
+pub use firecracker::Firecracker;
 pub use qemu::{Accelerator, Machine, Qemu};
 pub use runner::{Launch, Runner, RunnerName, Vm};
 

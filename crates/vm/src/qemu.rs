@@ -144,7 +144,9 @@ impl fmt::Display for Machine {
 impl Accelerator {
     const fn arguments(self) -> [&'static str; 4] {
         match self {
-            Self::Kvm => ["-accel", "kvm", "-cpu", "host"],
+            // What the host knows of its own flaws is of no use to the image, and not every KVM lets it
+            // be told.
+            Self::Kvm => ["-accel", "kvm", "-cpu", "host,-arch-capabilities"],
             // The least buffer for translated code, in MiB: the image is small.
             Self::Tcg => ["-accel", "tcg,tb-size=1", "-cpu", "max"],
         }
@@ -161,7 +163,7 @@ impl fmt::Display for Accelerator {
 }
 
 /// Whether /dev/kvm can be opened.
-fn kvm() -> Result<(), Unavailable> {
+pub(crate) fn kvm() -> Result<(), Unavailable> {
     let opened = OpenOptions::new().read(true).write(true).open("/dev/kvm");
     opened.map(drop).map_err(|e| Unavailable {
         reason: format!("cannot open /dev/kvm: {e}"),
