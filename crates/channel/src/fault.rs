@@ -37,8 +37,6 @@ pub enum Fault {
     },
     /// The other end speaks another version.
     Version(u16),
-    /// More jobs were sent than may wait.
-    InboxOverflow,
     /// Frames are missing at the end.
     Missing {
         /// Frames that the other end says it sent.
@@ -68,7 +66,6 @@ impl fmt::Display for Fault {
                 write!(f, "a record that job {job} cannot have, in its {field}")
             }
             Self::Version(version) => write!(f, "version {version} of the job channel"),
-            Self::InboxOverflow => f.write_str("more jobs than may wait"),
             Self::Missing { said, came } => write!(f, "{said} frames, of which {came} came"),
             Self::Flood { allowed } => write!(f, "more than {allowed} bytes"),
         }

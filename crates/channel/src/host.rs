@@ -275,7 +275,7 @@ impl Host {
     fn say(&mut self, order: &Order) {
         // Orders are far shorter than the longest.
         self.outbox
-            .frame(order.kind().0, MOST_ORDER, |w| order.write(w));
+            .frame(order.kind(), MOST_ORDER, |w| order.write(w));
     }
 
     /// The number of a job's options, which the guest is told if they are new.

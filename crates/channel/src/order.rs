@@ -1,6 +1,7 @@
 //! What the host says.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use plumb_probe::{
@@ -9,6 +10,8 @@ use plumb_probe::{
 use plumb_record::Method;
 
 use crate::codec::{Reader, Writer, count};
+use crate::frame::MOST_ORDER;
+use crate::outbox::Outbox;
 use crate::{Fault, VERSION};
 
 /// The beginning of a session.
@@ -116,18 +119,41 @@ const RESET: u8 = 8;
 const SHUTDOWN: u8 = 9;
 
 impl Order {
-    /// The kind and the name of its frame.
-    pub(crate) const fn kind(&self) -> (u8, &'static str) {
+    /// The name of its frame.
+    pub const fn name(&self) -> &'static str {
         match self {
-            Self::Configure(_) => (CONFIGURE, "Configure"),
-            Self::Options { .. } => (OPTIONS, "Options"),
-            Self::Start { .. } => (START, "Start"),
-            Self::Stop { .. } => (STOP, "Stop"),
-            Self::StopAll => (STOP_ALL, "StopAll"),
-            Self::Finish => (FINISH, "Finish"),
-            Self::Ack { .. } => (ACK, "Ack"),
-            Self::Reset => (RESET, "Reset"),
-            Self::Shutdown => (SHUTDOWN, "Shutdown"),
+            Self::Configure(_) => "Configure",
+            Self::Options { .. } => "Options",
+            Self::Start { .. } => "Start",
+            Self::Stop { .. } => "Stop",
+            Self::StopAll => "StopAll",
+            Self::Finish => "Finish",
+            Self::Ack { .. } => "Ack",
+            Self::Reset => "Reset",
+            Self::Shutdown => "Shutdown",
+        }
+    }
+
+    /// The order as a frame, for who has neither end: whoever takes clients for a machine sends
+    /// [`Reset`](Self::Reset) when one is gone.
+    pub fn frame(&self) -> Vec<u8> {
+        let mut outbox = Outbox::default();
+        outbox.frame(self.kind(), MOST_ORDER, |w| self.write(w));
+        outbox.waiting().to_vec()
+    }
+
+    /// The kind of its frame.
+    pub(crate) const fn kind(&self) -> u8 {
+        match self {
+            Self::Configure(_) => CONFIGURE,
+            Self::Options { .. } => OPTIONS,
+            Self::Start { .. } => START,
+            Self::Stop { .. } => STOP,
+            Self::StopAll => STOP_ALL,
+            Self::Finish => FINISH,
+            Self::Ack { .. } => ACK,
+            Self::Reset => RESET,
+            Self::Shutdown => SHUTDOWN,
         }
     }
 
