@@ -9,6 +9,7 @@
     reason = "no count here comes near the limits of a double"
 )]
 
+mod cgroup;
 mod chain;
 mod child;
 mod machine;

@@ -5,6 +5,7 @@ pub(crate) mod reveal;
 mod single;
 mod speed;
 mod start;
+mod vm;
 
 use std::path::{Path, PathBuf};
 
@@ -31,6 +32,8 @@ pub(crate) enum Measurement {
     Reveal,
     /// Start-up time and size of the binary.
     Start,
+    /// A trace by a process, in a container and in a microVM.
+    Vm,
 }
 
 /// What all measurements need.
@@ -65,6 +68,7 @@ impl Bench {
             Measurement::Single => single::measure(self),
             Measurement::Reveal => reveal::measure(self),
             Measurement::Start => start::measure(self),
+            Measurement::Vm => vm::measure(self),
         }
     }
 

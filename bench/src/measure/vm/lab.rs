@@ -1,0 +1,106 @@
+//! A lab with a bridge, held open while arms run in it.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, bail};
+
+use super::Bench;
+use crate::child::Place;
+
+/// The bridge's name.
+pub(super) const BRIDGE: &str = "lab0";
+/// The target: behind the tunnel of `php`.
+pub(super) const TARGET: &str = "5.0.8.2";
+/// Routers that the tunnel hides.
+pub(super) const HIDDEN: usize = 3;
+
+/// A lab that runs until this is dropped.
+#[derive(Debug)]
+pub(super) struct Lab {
+    process: Child,
+    tcpdump: Option<Child>,
+    /// IPv4 address with prefix length of whoever probes.
+    pub(super) address: String,
+    /// Router of the bridge's network.
+    pub(super) gateway: String,
+    /// What tcpdump writes.
+    pub(super) capture: PathBuf,
+}
+
+impl Lab {
+    /// Starts the lab, and tcpdump on its bridge.
+    pub(super) fn open(bench: &Bench, name: &str) -> anyhow::Result<Self> {
+        let script =
+            "echo \"$PLUMB_LAB_ADDRESS\"; echo \"$PLUMB_LAB_GATEWAY\"; exec sleep infinity";
+        let mut process = Command::new(bench.plumb())
+            .args(["lab", "run", name, "--seed", "1", "--bridge", BRIDGE, "--"])
+            .args(["sh", "-c", script])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let out = process.stdout.take().context("no standard output")?;
+        let mut lines = BufReader::new(out).lines();
+        // Addresses of both versions, separated by spaces or commas: the one without a colon.
+        let mut v4 = || -> anyhow::Result<String> {
+            let line = lines.next().context("the lab ended")??;
+            line.split([' ', ','])
+                .find(|word| word.contains('.'))
+                .map(str::to_owned)
+                .with_context(|| format!("no IPv4 address in {line:?}"))
+        };
+        let (address, gateway) = (v4()?, v4()?);
+        let mut lab = Self {
+            process,
+            tcpdump: None,
+            address,
+            gateway,
+            capture: bench.file("vm.pcap"),
+        };
+        lab.watch()?;
+        Ok(lab)
+    }
+
+    /// The network namespace that the bridge is in.
+    pub(super) fn place(&self) -> Place {
+        Place::in_namespace(format!("/proc/{}/ns/net", self.process.id()).into())
+    }
+
+    /// Lets tcpdump note when packets come by.
+    fn watch(&mut self) -> anyhow::Result<()> {
+        let place = self.place();
+        let capture = self.capture.clone();
+        let child = std::thread::spawn(move || -> anyhow::Result<Child> {
+            place.enter()?;
+            Command::new("tcpdump")
+                .args(["-i", "any", "-n", "-U", "--immediate-mode", "-s", "64"])
+                .args(["--time-stamp-precision", "nano", "-w"])
+                .arg(capture)
+                .arg("arp or icmp")
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped())
+                .spawn()
+                .context("cannot start tcpdump")
+        });
+        let Ok(child) = child.join() else {
+            bail!("the thread broke");
+        };
+        let mut child = child?;
+        let said = child.stderr.take().context("no standard error")?;
+        let mut first = String::new();
+        BufReader::new(said).read_line(&mut first)?;
+        self.tcpdump = Some(child);
+        Ok(())
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for child in self.tcpdump.iter_mut().chain([&mut self.process]) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
