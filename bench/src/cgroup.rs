@@ -137,17 +137,32 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
+        // A container's runtime makes groups of this name for all controllers.
+        let root = Path::new("/sys/fs/cgroup");
+        let mut folders = vec![self.memory.clone(), self.cpu.clone()];
+        if !self.unified {
+            let controllers = fs::read_dir(root).into_iter().flatten().flatten();
+            folders.extend(controllers.map(|entry| entry.path().join(&self.name)));
+        }
         // Processes that have just ended still count for a moment.
         for _ in 0..200 {
-            let gone = [&self.memory, &self.cpu]
-                .into_iter()
-                .all(|folder| !folder.exists() || fs::remove_dir(folder).is_ok());
-            if gone {
+            folders.retain(|folder| folder.exists() && !remove(folder));
+            if folders.is_empty() {
                 break;
             }
             std::thread::sleep(core::time::Duration::from_millis(5));
         }
     }
+}
+
+/// Removes a group and those below it; false if something is still there.
+fn remove(folder: &Path) -> bool {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove(&entry.path());
+        }
+    }
+    fs::remove_dir(folder).is_ok()
 }
 
 /// The folder of this process's own group in the hierarchy of a controller; an empty name stands
