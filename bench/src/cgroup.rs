@@ -81,16 +81,12 @@ impl Cgroup {
         fs::write(self.memory.join(file), bytes.to_string()).context("cannot bound the memory")
     }
 
-    /// Calls `start` with this whole process in the group, so that what it starts is born there,
-    /// and takes the process out again.
-    pub(crate) fn inside<T>(&self, start: impl FnOnce() -> T) -> anyhow::Result<T> {
+    /// Moves this process into the group, so that what it starts is born there, until what is
+    /// returned is dropped. Moving takes milliseconds and keeps the whole system from forking:
+    /// nothing that is timed should happen meanwhile.
+    pub(crate) fn enter(&self) -> anyhow::Result<Inside<'_>> {
         self.adopt(std::process::id())?;
-        let result = start();
-        for folder in &self.home {
-            fs::write(folder.join("cgroup.procs"), std::process::id().to_string())
-                .context("cannot leave the control group")?;
-        }
-        Ok(result)
+        Ok(Inside(self))
     }
 
     /// Moves a process into the group.
@@ -163,6 +159,18 @@ fn remove(folder: &Path) -> bool {
         }
     }
     fs::remove_dir(folder).is_ok()
+}
+
+/// This process's stay in a group.
+#[derive(Debug)]
+pub(crate) struct Inside<'a>(&'a Cgroup);
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        for folder in &self.0.home {
+            let _ = fs::write(folder.join("cgroup.procs"), std::process::id().to_string());
+        }
+    }
 }
 
 /// The folder of this process's own group in the hierarchy of a controller; an empty name stands

@@ -79,7 +79,9 @@ impl Bundle {
         fresh: bool,
     ) -> anyhow::Result<Self> {
         let folder = bench.file(&format!("bundle-{runtime}-{fresh}"));
-        fs::create_dir_all(folder.join("rootfs/proc"))?;
+        for mounted in ["proc", "dev"] {
+            fs::create_dir_all(folder.join("rootfs").join(mounted))?;
+        }
         fs::copy(&bench.plumb, folder.join("rootfs/plumb"))?;
         if !fresh {
             network(lab, runtime)?;
@@ -149,7 +151,10 @@ impl Bundle {
                 "noNewPrivileges": true,
             },
             "root": { "path": self.folder.join("rootfs"), "readonly": true },
-            "mounts": [ { "destination": "/proc", "type": "proc", "source": "proc" } ],
+            "mounts": [
+                { "destination": "/proc", "type": "proc", "source": "proc" },
+                { "destination": "/dev", "type": "tmpfs", "source": "tmpfs" },
+            ],
             "linux": {
                 "cgroupsPath": format!("/{group}/container{instance}"),
                 "namespaces": [

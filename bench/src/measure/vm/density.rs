@@ -100,11 +100,12 @@ fn crowd(lab: &Lab, arm: &Arm, count: usize) -> anyhow::Result<Crowd> {
         .map(str::to_owned)
         .into();
     let place = arm.place.clone().unwrap_or_else(|| lab.place());
+    let inside = group.enter()?;
     let begin = Instant::now();
     let mut children: Vec<Child> = Vec::new();
     for instance in 0..count {
         let command = arm.command_of(&group.name, instance, &arguments);
-        children.push(group.inside(|| run::spawn(&place, &command))??);
+        children.push(run::spawn(&place, &command)?);
     }
     let outputs: Vec<_> = children
         .iter_mut()
@@ -121,7 +122,8 @@ fn crowd(lab: &Lab, arm: &Arm, count: usize) -> anyhow::Result<Crowd> {
         .collect();
     thread::sleep(Duration::from_secs(5) + if arm.merge { MERGING } else { Duration::ZERO });
     let mut memory = Memory::default();
-    let processes = group.processes();
+    let mut processes = group.processes();
+    processes.retain(|pid| *pid != std::process::id());
     for pid in &processes {
         memory.add(*pid);
     }
@@ -132,7 +134,8 @@ fn crowd(lab: &Lab, arm: &Arm, count: usize) -> anyhow::Result<Crowd> {
         right += usize::from(text.lines().any(|line| line.contains(&wanted)));
         child.wait()?;
     }
-    drop(ksm);
+    let charged = group.used().peak_memory;
+    drop((ksm, inside));
     let each = |sum: u64| sum as f64 / count as f64;
     Ok(Crowd {
         arm: arm.name.clone(),
@@ -141,7 +144,7 @@ fn crowd(lab: &Lab, arm: &Arm, count: usize) -> anyhow::Result<Crowd> {
         seconds: begin.elapsed().as_secs_f64(),
         pss: each(memory.pss),
         private: each(memory.private),
-        charged: each(group.used().peak_memory),
+        charged: each(charged),
         processes: each(processes.len() as u64),
     })
 }

@@ -89,9 +89,14 @@ impl Lab {
         };
         let mut child = child?;
         let said = child.stderr.take().context("no standard error")?;
-        let mut first = String::new();
-        BufReader::new(said).read_line(&mut first)?;
+        let mut lines = BufReader::new(said).lines().map_while(Result::ok);
+        let listens = lines.any(|line| line.contains("listening on"));
         self.tcpdump = Some(child);
+        if !listens {
+            bail!("tcpdump does not listen");
+        }
+        // Read on: who cannot say what is left to say ends.
+        std::thread::spawn(move || lines.count());
         Ok(())
     }
 }

@@ -73,8 +73,9 @@ pub(super) fn once(_bench: &Bench, lab: &Lab, arm: &Arm) -> anyhow::Result<Run> 
     let place = arm.place.clone().unwrap_or_else(|| lab.place());
     let command = arm.command(&group.name);
     let seen_before = pcap::times(&lab.capture)?.len();
+    let inside = group.enter()?;
     let begin = now_ns();
-    let mut child = group.inside(|| spawn(&place, &command))??;
+    let mut child = spawn(&place, &command)?;
     let mut stderr = child.stderr.take().context("no standard error")?;
     let said = thread::spawn(move || {
         let mut said = Vec::new();
@@ -90,6 +91,8 @@ pub(super) fn once(_bench: &Bench, lab: &Lab, arm: &Arm) -> anyhow::Result<Run> 
     }
     let status = child.wait()?;
     let end = now_ns();
+    let used = group.used();
+    drop(inside);
     let said = said.join().unwrap_or_default();
     let Some(record) = record else {
         bail!(
@@ -111,7 +114,6 @@ pub(super) fn once(_bench: &Bench, lab: &Lab, arm: &Arm) -> anyhow::Result<Run> 
         thread::sleep(core::time::Duration::from_millis(5));
     }
     let first = first.context("tcpdump saw no packet")?;
-    let used = group.used();
     let ms = |from: u64, to: u64| to.saturating_sub(from) as f64 / 1e6;
     Ok(Run {
         arm: arm.name.clone(),
