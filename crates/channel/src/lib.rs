@@ -31,6 +31,7 @@ mod guest;
 mod host;
 mod order;
 mod outbox;
+mod relay;
 mod report;
 mod sound;
 
@@ -39,6 +40,7 @@ pub use frame::{Frames, MOST_ORDER, MOST_REPORT};
 pub use guest::Guest;
 pub use host::{Host, Limits, News};
 pub use order::{Configure, Options, Order};
+pub use relay::Relay;
 pub use report::{Ready, Refusal};
 
 /// Version of what is said here; both ends must have the same.

@@ -116,7 +116,7 @@ const STOP_ALL: u8 = 5;
 const FINISH: u8 = 6;
 const ACK: u8 = 7;
 const RESET: u8 = 8;
-const SHUTDOWN: u8 = 9;
+pub(crate) const SHUTDOWN: u8 = 9;
 
 impl Order {
     /// The name of its frame.

@@ -21,11 +21,7 @@ impl Outbox {
         most: usize,
         write: impl FnOnce(&mut Writer<'_>),
     ) -> bool {
-        // What has left takes room only until it is worth the copy.
-        if self.sent > self.bytes.len() / 2 {
-            self.bytes.drain(..self.sent);
-            self.sent = 0;
-        }
+        self.compact();
         let at = self.bytes.len();
         let mut writer = Writer(&mut self.bytes);
         writer.u32(0);
@@ -38,6 +34,20 @@ impl Outbox {
         }
         self.bytes[at..at + LENGTH].copy_from_slice(&count(len).to_le_bytes());
         true
+    }
+
+    /// Adds a frame that is whole, its length field included.
+    pub(crate) fn whole(&mut self, frame: &[u8]) {
+        self.compact();
+        self.bytes.extend_from_slice(frame);
+    }
+
+    /// What has left takes room only until it is worth the copy.
+    fn compact(&mut self) {
+        if self.sent > self.bytes.len() / 2 {
+            self.bytes.drain(..self.sent);
+            self.sent = 0;
+        }
     }
 
     /// What has not left.

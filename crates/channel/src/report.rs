@@ -117,15 +117,15 @@ pub(crate) enum Report<'a> {
 }
 
 const READY: u8 = 1;
-const REFUSED: u8 = 2;
+pub(crate) const REFUSED: u8 = 2;
 const HOP: u8 = 3;
-const TRACE: u8 = 4;
+pub(crate) const TRACE: u8 = 4;
 const PING_REPLY: u8 = 5;
-const PING: u8 = 6;
+pub(crate) const PING: u8 = 6;
 const TAKEN: u8 = 7;
 const STATS: u8 = 8;
 const PACKET: u8 = 9;
-const TEXT: u8 = 10;
+pub(crate) const TEXT: u8 = 10;
 const FINISHED: u8 = 11;
 
 /// Most addresses of a guest.
