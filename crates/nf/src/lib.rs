@@ -15,10 +15,16 @@ extern crate std;
 mod count;
 mod frame;
 mod function;
+mod offload;
 mod player;
+mod random;
+
+pub mod impair;
 
 pub use count::Count;
 pub use frame::Frame;
 pub use function::{Counter, Function, Output};
+pub use offload::{complete_checksum, segment};
 pub use player::Player;
 pub use plumb_wire::frame::Port;
+pub use random::Probability;
