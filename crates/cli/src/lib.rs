@@ -15,6 +15,7 @@ pub mod targets;
 
 mod live;
 mod names;
+mod stage;
 
 use std::ffi::OsString;
 use std::io::Write;

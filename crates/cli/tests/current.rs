@@ -74,6 +74,8 @@ fn every_command_has_examples_in_its_help() {
         vec!["ping", "--help"],
         vec!["lab", "--help"],
         vec!["lab", "run", "--help"],
+        vec!["impair", "--help"],
+        vec!["count", "--help"],
         vec!["doctor", "--help"],
         vec!["config", "show", "--help"],
         vec!["schema", "--help"],

@@ -4,7 +4,9 @@
 //! in. Help, man pages and completions come from these types.
 
 mod config;
+mod count;
 mod doctor;
+mod impair;
 mod lab;
 mod ping;
 mod schema;
@@ -17,12 +19,14 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 pub use config::{Config, ConfigCommand};
+pub use count::Count;
 pub use doctor::Doctor;
+pub use impair::{DistributionName, Impair, Way};
 pub use lab::{Lab, LabCommand};
 pub use ping::{Ping, PingFormat};
 pub use schema::{Schema, SchemaName};
 pub use trace::{Format, MethodName, ModeName, ProgressWhen, RevealWhen, Trace};
-pub use value::{Rate, Seconds};
+pub use value::{BitRate, LossModel, Percent, Rate, Seconds};
 
 /// The command line of `plumb`.
 #[derive(Debug, Parser)]
@@ -53,6 +57,10 @@ pub enum Command {
     Ping(Box<Ping>),
     /// Run a command inside a simulated internet.
     Lab(Lab),
+    /// Make a bad link of packets that pass: delay, loss, duplicates, corruption, a rate.
+    Impair(Box<Impair>),
+    /// Count the packets that pass.
+    Count(Count),
     /// Check what plumb needs on this machine and say how to fix what is missing.
     Doctor(Doctor),
     /// Show the settings and where each came from.

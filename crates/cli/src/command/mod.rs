@@ -1,8 +1,10 @@
 //! The commands, one module each.
 
 mod config;
+mod count;
 mod doctor;
 mod dry_run;
+mod impair;
 pub(crate) mod interrupt;
 mod lab;
 mod lab_bridge;
@@ -28,6 +30,8 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Trace(args) => trace::run(*args).map(ExitCode::from),
         Command::Ping(args) => ping::run(*args).map(ExitCode::from),
         Command::Lab(args) => lab::run(args),
+        Command::Impair(args) => impair::run(&args).map(ExitCode::from),
+        Command::Count(args) => count::run(&args).map(ExitCode::from),
         Command::Doctor(args) => doctor::run(args).map(ExitCode::from),
         Command::Config(args) => config::run(args).map(ExitCode::from),
         Command::Schema(args) => schema::run(args).map(ExitCode::from),

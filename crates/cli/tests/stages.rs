@@ -1,0 +1,153 @@
+//! Stages between files, as users run them.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::process::Output;
+
+use assert_cmd::Command;
+use plumb_wire::capture::Reader;
+use plumb_wire::pcapng::{Interface, LinkType, Packet, Read, SECTION_LEN, emit_section};
+
+fn plumb(arguments: &[&str], input: &[u8]) -> Output {
+    Command::cargo_bin("plumb")
+        .unwrap()
+        .args(arguments)
+        .write_stdin(input)
+        .output()
+        .unwrap()
+}
+
+/// What a stage wrote to standard output, if it ended well.
+fn through(arguments: &[&str], input: &[u8]) -> Vec<u8> {
+    let output = plumb(arguments, input);
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {complaint}");
+    output.stdout
+}
+
+/// A capture of `count` frames of 100 bytes, one a millisecond from 2023 on.
+fn capture(count: u32) -> Vec<u8> {
+    let interface = Interface {
+        link_type: LinkType::ETHERNET,
+        name: "eth0",
+    };
+    let mut out = vec![0; SECTION_LEN + interface.block_len()];
+    let at = emit_section(&mut out);
+    interface.emit(&mut out[at..]);
+    for i in 0..count {
+        let mut data = vec![0; 100];
+        data[12..14].copy_from_slice(&[0x86, 0xdd]);
+        data[20..24].copy_from_slice(&i.to_be_bytes());
+        let packet = Packet {
+            at_ns: 1_700_000_000_000_000_000 + u64::from(i) * 1_000_000,
+            data: &data,
+            ..Packet::default()
+        };
+        let at = out.len();
+        out.resize(at + packet.block_len(), 0);
+        packet.emit(&mut out[at..]);
+    }
+    out
+}
+
+/// Stamps and bytes of all packets.
+fn packets(mut bytes: &[u8]) -> Vec<(u64, Vec<u8>)> {
+    let mut reader = Reader::new();
+    let mut found = Vec::new();
+    while let Read::Packet(packet) = reader.read(&mut bytes).unwrap() {
+        found.push((packet.at_ns, packet.data.to_vec()));
+    }
+    reader.finish(bytes).unwrap();
+    found
+}
+
+#[test]
+fn count_passes_everything_and_tells_how_much() {
+    let input = capture(2000);
+    let output = plumb(&["count", "--json"], &input);
+    assert_eq!(packets(&output.stdout), packets(&input));
+    let counts = String::from_utf8(output.stderr).unwrap();
+    for count in [
+        r#""left_frames":2000"#,
+        r#""left_bytes":200000"#,
+        r#""left_ipv6_frames":2000"#,
+        r#""right_frames":0"#,
+    ] {
+        assert!(counts.contains(count), "{counts}");
+    }
+}
+
+#[test]
+fn a_delay_is_in_the_stamps() {
+    let input = capture(100);
+    let late = packets(&through(&["impair", "--delay", "20ms"], &input));
+    let expected: Vec<_> = packets(&input)
+        .into_iter()
+        .map(|(at, data)| (at + 20_000_000, data))
+        .collect();
+    assert_eq!(late, expected);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_and_another_seed_others() {
+    let input = capture(5000);
+    let bad = |seed| {
+        let arguments = [
+            "impair",
+            "--delay=20ms",
+            "--jitter=5ms",
+            "--distribution=normal",
+            "--loss=1%",
+            "--duplicate=1%",
+            "--corrupt=1%",
+            "--rate=2Mbit",
+            "--seed",
+            seed,
+        ];
+        through(&arguments, &input)
+    };
+    let first = bad("7");
+    assert_eq!(first, bad("7"));
+    assert_ne!(first, bad("8"));
+}
+
+#[test]
+fn stages_in_a_row_take_what_the_one_before_gave() {
+    let input = capture(300);
+    let late = through(&["impair", "--delay=1s"], &input);
+    let later = through(&["impair", "--delay=1s", "--direction=right"], &late);
+    assert_eq!(later, through(&["impair", "--delay=2s"], &input));
+    // Nothing in there goes left.
+    assert_eq!(
+        through(&["impair", "--delay=9s", "--direction=left"], &late),
+        late
+    );
+}
+
+#[test]
+fn classic_captures_are_read() {
+    let mut classic = Vec::new();
+    for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 262_144, 1, 5, 7, 14, 14] {
+        classic.extend(word.to_le_bytes());
+    }
+    classic.extend([9; 14]);
+    let out = packets(&through(&["count"], &classic));
+    assert_eq!(out, [(5_000_007_000, vec![9; 14])]);
+}
+
+#[test]
+fn what_is_no_capture_is_refused_in_one_line() {
+    for (input, complaint) in [
+        (&b"GET / HTTP/1.1\r\n\r\n"[..], "expected is pcapng or pcap"),
+        (b"", "is empty"),
+        (&capture(3)[..300], "behind packet 1; it was cut off"),
+    ] {
+        let output = plumb(&["impair"], input);
+        assert_eq!(output.status.code(), Some(2));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.contains(complaint), "{said}");
+    }
+    let output = plumb(&["impair", "--reorder", "5%"], &capture(3));
+    assert_eq!(output.status.code(), Some(2));
+}
