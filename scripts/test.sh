@@ -9,7 +9,9 @@ use_rust || { say "Rust $(rust_wanted) or later is missing: run scripts/setup.sh
 all=(fmt typos direction unused licences no-std clippy doc doctests readme tests)
 
 fmt() {
-    cargo fmt --all --check && cargo fmt --manifest-path fuzz/search/Cargo.toml --check
+    cargo fmt --all --check &&
+        cargo fmt --manifest-path fuzz/search/Cargo.toml --check &&
+        cargo fmt --manifest-path unikernel/image/Cargo.toml --check
 }
 typos() {
     type -P typos >/dev/null || { left_out "typos is not installed"; return; }
@@ -19,7 +21,10 @@ direction() { cargo xtask direction; }
 unused() { cargo xtask unused; }
 licences() { cargo xtask licences; }
 no-std() { cargo xtask no-std; }
-clippy() { cargo clippy --locked --workspace --all-targets -- -D warnings; }
+clippy() {
+    cargo clippy --locked --workspace --all-targets -- -D warnings &&
+        cargo clippy --locked --manifest-path unikernel/image/Cargo.toml --target-dir target/unikernel/clippy -- -D warnings
+}
 doc() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps; }
 doctests() { cargo test --locked --workspace --doc; }
 readme() {

@@ -8,6 +8,7 @@
 )]
 
 mod direction;
+mod image;
 mod licences;
 mod metadata;
 mod no_std;
@@ -16,8 +17,6 @@ mod unused;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
-
 const USAGE: &str = "\
 usage: cargo xtask CHECK
 
@@ -25,27 +24,30 @@ usage: cargo xtask CHECK
   unused      every dependency that a manifest names is used
   licences    every dependency comes from crates.io under a licence that deny.toml allows
   no-std      the engines build without the standard library
-  readme      every command of README.md runs";
+  readme      every command of README.md runs
+  image       builds the unikernel's image and says what it consists of
+              [--symbols] with names and lines, for debuggers  [--output FILE]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let check: fn() -> Result<Report> =
-        match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-            ["direction"] => direction::check,
-            ["unused"] => unused::check,
-            ["licences"] => licences::check,
-            ["no-std"] => no_std::check,
-            ["readme"] => readme::check,
-            ["help" | "-h" | "--help"] => {
-                println!("{USAGE}");
-                return ExitCode::SUCCESS;
-            }
-            _ => {
-                eprintln!("{USAGE}");
-                return ExitCode::from(2);
-            }
-        };
-    match check() {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let report = match arguments[..] {
+        ["direction"] => direction::check(),
+        ["unused"] => unused::check(),
+        ["licences"] => licences::check(),
+        ["no-std"] => no_std::check(),
+        ["readme"] => readme::check(),
+        ["image", ref rest @ ..] => image::run(rest),
+        ["help" | "-h" | "--help"] => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match report {
         Ok(report) => {
             for fault in &report.faults {
                 eprintln!("{fault}");

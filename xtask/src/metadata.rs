@@ -65,7 +65,15 @@ pub(crate) fn members() -> Result<Vec<Package>> {
     packages(&["--no-deps"])
 }
 
-/// All packages that a build on this platform, tests included, consists of.
+/// The unikernel's image, which is a workspace of its own.
+const IMAGE: [&str; 2] = ["--manifest-path", "unikernel/image/Cargo.toml"];
+
+/// The package of the unikernel's image.
+pub(crate) fn image() -> Result<Vec<Package>> {
+    packages(&[IMAGE[0], IMAGE[1], "--no-deps"])
+}
+
+/// All packages that a build on this platform, tests and the image included, consists of.
 pub(crate) fn all() -> Result<Vec<Package>> {
     let rustc = Command::new("rustc")
         .arg("-vV")
@@ -74,7 +82,15 @@ pub(crate) fn all() -> Result<Vec<Package>> {
     let version = String::from_utf8(rustc.stdout)?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: "));
     let host = host.context("rustc -vV names no host")?;
-    packages(&["--filter-platform", host])
+    let mut all = packages(&["--filter-platform", host])?;
+    for package in packages(&[IMAGE[0], IMAGE[1], "--filter-platform", host])? {
+        let same =
+            |other: &Package| (&other.name, &other.version) == (&package.name, &package.version);
+        if !all.iter().any(same) {
+            all.push(package);
+        }
+    }
+    Ok(all)
 }
 
 fn packages(arguments: &[&str]) -> Result<Vec<Package>> {

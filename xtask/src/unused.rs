@@ -8,7 +8,8 @@ use crate::Report;
 use crate::metadata::{self, Kind};
 
 pub(crate) fn check() -> Result<Report> {
-    let members = metadata::members()?;
+    let mut members = metadata::members()?;
+    members.extend(metadata::image()?);
     let (mut count, mut faults) = (0, Vec::new());
     for package in &members {
         let (source, tests) = sources(&package.folder)?;

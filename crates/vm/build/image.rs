@@ -8,25 +8,6 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Files and folders, from the root of the repository, that end up in the image.
-pub(crate) const SOURCES: [&str; 15] = [
-    "Cargo.toml",
-    "crates/channel/Cargo.toml",
-    "crates/channel/src",
-    "crates/probe/Cargo.toml",
-    "crates/probe/src",
-    "crates/record/Cargo.toml",
-    "crates/record/src",
-    "crates/wire/Cargo.toml",
-    "crates/wire/src",
-    "unikernel/Cargo.toml",
-    "unikernel/src",
-    "unikernel/image/Cargo.lock",
-    "unikernel/image/Cargo.toml",
-    "unikernel/image/image.ld",
-    "unikernel/image/src",
-];
-
 /// Builds the image below `target`, a folder for cargo, and returns its file. With `symbols` it is
 /// another file, for debuggers: the same code, with names and lines.
 ///
@@ -90,9 +71,14 @@ pub(crate) fn build(root: &Path, target: &Path, symbols: bool) -> Result<PathBuf
         .output()
         .map_err(|error| format!("{} does not start: {error}", cargo.display()))?;
     if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let remedy = if said.contains("--locked") {
+            "\nrun: cargo update --workspace --manifest-path unikernel/image/Cargo.toml"
+        } else {
+            ""
+        };
         return Err(format!(
-            "the unikernel's image cannot be built for {platform}:\n{}",
-            String::from_utf8_lossy(&output.stderr)
+            "the unikernel's image cannot be built for {platform}:\n{said}{remedy}"
         ));
     }
     let folder = target.join(if symbols { "symbols" } else { "stripped" });

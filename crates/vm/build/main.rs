@@ -6,6 +6,25 @@ use std::path::{Path, PathBuf};
 
 mod image;
 
+/// Files and folders, from the root of the repository, that end up in the image.
+const SOURCES: [&str; 15] = [
+    "Cargo.toml",
+    "crates/channel/Cargo.toml",
+    "crates/channel/src",
+    "crates/probe/Cargo.toml",
+    "crates/probe/src",
+    "crates/record/Cargo.toml",
+    "crates/record/src",
+    "crates/wire/Cargo.toml",
+    "crates/wire/src",
+    "unikernel/Cargo.toml",
+    "unikernel/src",
+    "unikernel/image/Cargo.lock",
+    "unikernel/image/Cargo.toml",
+    "unikernel/image/image.ld",
+    "unikernel/image/src",
+];
+
 fn main() {
     if let Err(error) = run() {
         for line in error.lines() {
@@ -22,7 +41,7 @@ fn run() -> Result<(), String> {
     let root = here.ancestors().nth(2).ok_or("this crate has moved")?;
 
     println!("cargo::rerun-if-changed=build");
-    for source in image::SOURCES {
+    for source in SOURCES {
         println!("cargo::rerun-if-changed={}", root.join(source).display());
     }
     let copy = out.join("image");

@@ -8,6 +8,7 @@ mod choice;
 pub mod embedded;
 mod error;
 mod firecracker;
+pub mod image;
 mod process;
 mod qemu;
 mod runner;

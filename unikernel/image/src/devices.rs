@@ -1,0 +1,56 @@
+//! The machine's devices, as the command line names them.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use plumb_unikernel::boot::Region;
+use plumb_unikernel::command_line;
+use plumb_unikernel::virtio::{self, DeviceKind, Mmio, Transport};
+
+use crate::memory::{self, Kind};
+
+/// The devices that the image drives, of each kind the first.
+#[derive(Default)]
+pub(crate) struct Devices {
+    pub(crate) net: Option<Box<dyn Transport>>,
+    pub(crate) console: Option<Box<dyn Transport>>,
+    /// Inputs of the I/O APIC that they interrupt with.
+    pub(crate) inputs: Vec<u32>,
+}
+
+impl Devices {
+    /// Looks at what the command line names, until there is one of each kind.
+    pub(crate) fn find(line: &[u8]) -> Self {
+        let mut found = Self::default();
+        for device in command_line::mmio_devices(line) {
+            if found.net.is_some() && found.console.is_some() {
+                break;
+            }
+            let registers = Region::sized(device.base, device.size.max(0x200));
+            let mapped = registers.is_some_and(|registers| memory::map(registers, Kind::Device));
+            let Some(base) = usize::try_from(device.base).ok().filter(|_| mapped) else {
+                continue;
+            };
+            // SAFETY: mapped. Whoever made the machine says that a device is there; nobody else in
+            // here looks at it.
+            let registers = unsafe { virtio::Memory::new(base) };
+            let Some((kind, transport)) = Mmio::probe(registers) else {
+                continue;
+            };
+            found.take(kind, Box::new(transport), device.interrupt);
+        }
+        found
+    }
+
+    fn take(&mut self, kind: DeviceKind, transport: Box<dyn Transport>, input: u32) {
+        let slot = match kind {
+            DeviceKind::Net => &mut self.net,
+            DeviceKind::Console => &mut self.console,
+            DeviceKind::Vsock | DeviceKind::Other(_) => return,
+        };
+        if slot.is_none() {
+            *slot = Some(transport);
+            self.inputs.push(input);
+        }
+    }
+}
