@@ -73,6 +73,8 @@ fn every_command_has_examples_in_its_help() {
         vec!["trace", "--help"],
         vec!["ping", "--help"],
         vec!["lab", "--help"],
+        vec!["if", "--help"],
+        vec!["exec", "--help"],
         vec!["lab", "run", "--help"],
         vec!["impair", "--help"],
         vec!["count", "--help"],

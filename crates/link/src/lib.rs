@@ -36,6 +36,7 @@ mod unprivileged;
 pub mod capability;
 pub mod namespace;
 pub mod route;
+pub mod stage;
 
 pub use batch::Batch;
 pub use capability::Capability;

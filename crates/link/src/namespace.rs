@@ -5,6 +5,7 @@
 //! this process dies, however it dies, the kernel kills everything in that PID namespace, and with
 //! the last process go the network namespace and its devices: there is nothing to clean up.
 
+use core::cell::Cell;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -108,6 +109,8 @@ pub fn why_forbidden() -> Vec<(&'static str, &'static str)> {
 pub struct Child {
     process: OwnedFd,
     signals: OwnedFd,
+    /// SIGUSR1 is for this process, and has come.
+    keeps_user_signal: Cell<Option<bool>>,
 }
 
 impl Child {
@@ -141,12 +144,32 @@ impl Child {
             unsafe { libc::signal(signal, libc::SIG_IGN) };
         }
         let process = pidfd_open(pid, PidfdFlags::empty()).map_err(|e| failed(e.into()))?;
-        Ok(Self { process, signals })
+        Ok(Self {
+            process,
+            signals,
+            keeps_user_signal: Cell::new(None),
+        })
     }
 
     /// What becomes readable when the command has ended, and when a signal waits to be passed on.
     pub fn fds(&self) -> [BorrowedFd<'_>; 2] {
         [self.process.as_fd(), self.signals.as_fd()]
+    }
+
+    /// Says whether SIGUSR1 has come since the last call. From the first call on, it is not passed
+    /// on to the command.
+    pub fn take_user_signal(&self) -> bool {
+        self.keeps_user_signal.replace(Some(false)) == Some(true)
+    }
+
+    /// Tells the command that its terminal, or what stands for it, has hung up (SIGHUP).
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
+    fn signal(&self, signal: Signal) {
+        // It may have ended by now.
+        let _ = pidfd_send_signal(&self.process, signal);
     }
 
     /// Passes waiting signals on to the command and tells how it ended: its exit status, or 128
@@ -156,9 +179,10 @@ impl Child {
     /// If the process cannot be waited for.
     pub fn try_wait(&self) -> Result<Option<u8>, Error> {
         while let Some(signal) = sys::next_signal(self.signals.as_fd()) {
-            if let Some(signal) = Signal::from_named_raw(signal) {
-                // It may have ended by now.
-                let _ = pidfd_send_signal(&self.process, signal);
+            if signal == libc::SIGUSR1 && self.keeps_user_signal.get().is_some() {
+                self.keeps_user_signal.set(Some(true));
+            } else if let Some(signal) = Signal::from_named_raw(signal) {
+                self.signal(signal);
             }
         }
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;

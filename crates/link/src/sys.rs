@@ -34,6 +34,8 @@ pub(crate) unsafe trait Plain {}
 // SAFETY: integers have no padding and no invalid values.
 unsafe impl Plain for c_int {}
 // SAFETY: as above.
+unsafe impl Plain for [c_int; 4] {}
+// SAFETY: as above.
 unsafe impl Plain for u8 {}
 // SAFETY: four 32-bit integers.
 unsafe impl Plain for libc::tpacket_req {}
@@ -376,6 +378,71 @@ pub(crate) fn tun_set_iff(fd: BorrowedFd<'_>, name: &str, flags: c_int) -> io::R
     let name = request.ifr_name.iter().take_while(|c| **c != 0);
     let name: Vec<u8> = name.map(|c| c.cast_unsigned()).collect();
     String::from_utf8(name).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+/// Says what may be left to do with the frames that a TAP device gives: checksums, segmentation of
+/// TCP, and of UDP too if `udp`.
+pub(crate) fn tun_set_offload(fd: BorrowedFd<'_>, udp: bool) -> io::Result<()> {
+    // <linux/if_tun.h>: TUN_F_CSUM, TSO4, TSO6, TSO_ECN; USO4, USO6.
+    let features: libc::c_ulong = if udp { 0x6f } else { 0x0f };
+    // SAFETY: the argument is a number.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETOFFLOAD, features) })
+}
+
+/// Opens a packet socket on an interface that receives what comes in over it, whoever it is for,
+/// and not what this machine sends; with a virtio-net header before each frame, both ways.
+pub(crate) fn packet_socket(interface: u32) -> io::Result<OwnedFd> {
+    const PACKET_IGNORE_OUTGOING: c_int = 23;
+    const ETH_P_ALL: u16 = 3;
+    const ONE: c_int = 1;
+    // Nothing is received before the socket is bound.
+    let socket = socket(libc::AF_PACKET, libc::SOCK_RAW, 0)?;
+    let fd = std::os::fd::AsFd::as_fd(&socket);
+    set_option(fd, libc::SOL_PACKET, libc::PACKET_VNET_HDR, &ONE)?;
+    set_option(fd, libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, &ONE)?;
+    // `struct packet_mreq`: interface, type and length of an address, address.
+    let promiscuous = [interface.cast_signed(), libc::PACKET_MR_PROMISC, 0, 0];
+    set_option(
+        fd,
+        libc::SOL_PACKET,
+        libc::PACKET_ADD_MEMBERSHIP,
+        &promiscuous,
+    )?;
+    // What the kernel may keep while nobody reads.
+    let _ = set_option(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, &(4 << 20));
+    bind_packet(fd, ETH_P_ALL, interface)?;
+    Ok(socket)
+}
+
+/// Reads a frame of up to `most` bytes, and the header before it, with one call. The frame takes the
+/// place of what was in `frame`.
+pub(crate) fn read_frame(
+    fd: BorrowedFd<'_>,
+    header: &mut [u8],
+    frame: &mut Vec<u8>,
+    most: usize,
+) -> io::Result<()> {
+    frame.clear();
+    frame.reserve(most);
+    let vectors = [
+        libc::iovec {
+            iov_base: header.as_mut_ptr().cast::<c_void>(),
+            iov_len: header.len(),
+        },
+        libc::iovec {
+            iov_base: frame.as_mut_ptr().cast::<c_void>(),
+            iov_len: most,
+        },
+    ];
+    // SAFETY: the kernel writes into a live slice and into room that was reserved above, and not
+    // behind their ends.
+    let len = unsafe { libc::readv(fd.as_raw_fd(), vectors.as_ptr(), 2) };
+    let Ok(len) = usize::try_from(len) else {
+        return Err(io::Error::last_os_error());
+    };
+    // SAFETY: so many bytes were written behind the header, and they are `most` at most.
+    unsafe { frame.set_len(len.saturating_sub(header.len()).min(most)) };
+    Ok(())
 }
 
 /// A request about the interface `name`, all else zero.

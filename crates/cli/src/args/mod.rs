@@ -6,8 +6,11 @@
 mod config;
 mod count;
 mod doctor;
+mod exec;
 mod impair;
+mod interface;
 mod lab;
+mod link;
 mod ping;
 mod schema;
 mod trace;
@@ -21,8 +24,11 @@ use clap_complete::Shell;
 pub use config::{Config, ConfigCommand};
 pub use count::Count;
 pub use doctor::Doctor;
+pub use exec::Exec;
 pub use impair::{DistributionName, Impair, Way};
+pub use interface::{If, Side};
 pub use lab::{Lab, LabCommand};
+pub use link::{Addressed, LinkArgs, PathPair};
 pub use ping::{Ping, PingFormat};
 pub use schema::{Schema, SchemaName};
 pub use trace::{Format, MethodName, ModeName, ProgressWhen, RevealWhen, Trace};
@@ -57,6 +63,10 @@ pub enum Command {
     Ping(Box<Ping>),
     /// Run a command inside a simulated internet.
     Lab(Lab),
+    /// Join an interface to a packet pipeline.
+    If(Box<If>),
+    /// Run a command whose only network is a packet pipeline.
+    Exec(Box<Exec>),
     /// Make a bad link of packets that pass: delay, loss, duplicates, corruption, a rate.
     Impair(Box<Impair>),
     /// Count the packets that pass.

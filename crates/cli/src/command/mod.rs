@@ -4,7 +4,9 @@ mod config;
 mod count;
 mod doctor;
 mod dry_run;
+mod exec;
 mod impair;
+mod interface;
 pub(crate) mod interrupt;
 mod lab;
 mod lab_bridge;
@@ -30,6 +32,8 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Trace(args) => trace::run(*args).map(ExitCode::from),
         Command::Ping(args) => ping::run(*args).map(ExitCode::from),
         Command::Lab(args) => lab::run(args),
+        Command::If(args) => interface::run(*args),
+        Command::Exec(args) => exec::run(*args),
         Command::Impair(args) => impair::run(&args).map(ExitCode::from),
         Command::Count(args) => count::run(&args).map(ExitCode::from),
         Command::Doctor(args) => doctor::run(args).map(ExitCode::from),

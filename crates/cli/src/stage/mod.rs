@@ -2,6 +2,10 @@
 
 mod capture;
 mod counters;
+mod links;
+mod live;
 mod play;
 
+pub(crate) use links::{Streams, side};
+pub(crate) use live::{Guest, Live, Pass, run as run_live};
 pub(crate) use play::{Played, play};

@@ -1,0 +1,531 @@
+//! A function between two live links.
+
+use core::time::Duration;
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+
+use plumb_link::Clock;
+use plumb_link::namespace::Child;
+use plumb_link::stage::{Link, LinkError, LinkFrame, Needs, Received, Sent, wait};
+use plumb_nf::{Counter, Frame, Function, Output, Port};
+use plumb_wire::Instant;
+use plumb_wire::pcapng::Direction;
+use signal_hook::consts::SIGUSR1;
+use signal_hook::low_level::pipe;
+
+use crate::args::LinkArgs;
+use crate::command::interrupt::Interrupts;
+use crate::exit::Failure;
+
+/// Frames that are taken in at once.
+const BATCH_FRAMES: usize = 32;
+/// Bytes that are taken in at once: more would not stay in a core's cache until they are sent.
+const BATCH_BYTES: usize = 128 * 1024;
+/// Longest that a frame waits for others to be written with.
+const FLUSH_AFTER: Duration = Duration::from_micros(100);
+/// Frames that a function may have sent back where they came from, and that wait there.
+const MOST_WAITING: usize = 4096;
+/// How long a command may run on behind the end of the pipeline before it is told.
+const HANG_UP_AFTER: Duration = Duration::from_secs(1);
+/// How often the command and signals are looked after while packets flow.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+/// What a stage does besides passing packets.
+#[derive(Debug)]
+pub(crate) struct Live {
+    /// The name of the stage, as its verb.
+    pub(crate) name: &'static str,
+    /// Frames that a link does not take at once are dropped.
+    pub(crate) drop: bool,
+    /// The counters are printed at the end.
+    pub(crate) stats: bool,
+}
+
+impl Live {
+    pub(crate) fn new(name: &'static str, args: &LinkArgs) -> Self {
+        Self {
+            name,
+            drop: args.drop,
+            stats: args.stats,
+        }
+    }
+}
+
+/// A command whose network one of the links is.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    pub(crate) child: Child,
+    /// It is not told when the pipeline has ended.
+    pub(crate) keep: bool,
+}
+
+/// Why a stage has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// All that came in is passed on.
+    Input,
+    /// Nobody wants more.
+    Closed,
+    /// Somebody has asked.
+    Interrupted,
+    /// The command has ended, like this.
+    Command(u8),
+}
+
+/// The exit status of a stage whose reader is gone: what a shell says of one that SIGPIPE ended.
+const CLOSED_STATUS: u8 = 141;
+
+/// A link with what waits to be sent over it.
+struct Side<'a> {
+    link: &'a mut dyn Link,
+    waiting: VecDeque<Frame>,
+    ended: bool,
+    closed: bool,
+    dropped: u64,
+    /// Since when something is not flushed.
+    unflushed: Option<Instant>,
+}
+
+struct Run<'a, F> {
+    sides: [Side<'a>; 2],
+    function: F,
+    out: Output,
+    batch: Vec<Frame>,
+    scratch: LinkFrame,
+    clock: Clock,
+    live: &'a Live,
+}
+
+/// Runs a function between two links until the pipeline or the command ends; returns the exit
+/// status.
+pub(crate) fn run<F: Function>(
+    function: F,
+    left: &mut dyn Link,
+    right: &mut dyn Link,
+    live: &Live,
+    guest: Option<&Guest>,
+) -> anyhow::Result<u8> {
+    let side = |link| Side {
+        link,
+        waiting: VecDeque::new(),
+        ended: false,
+        closed: false,
+        dropped: 0,
+        unflushed: None,
+    };
+    let mut run = Run {
+        sides: [side(left), side(right)],
+        function,
+        out: Output::default(),
+        batch: Vec::new(),
+        scratch: LinkFrame::default(),
+        clock: Clock::new(),
+        live,
+    };
+    let ended = run.until_ended(guest);
+    if live.stats {
+        run.report()?;
+    }
+    match ended {
+        Ok(Ending::Input) => Ok(0),
+        Ok(Ending::Closed) => Ok(CLOSED_STATUS),
+        Ok(Ending::Interrupted) => Ok(130),
+        Ok(Ending::Command(status)) => Ok(status),
+        Err(error @ LinkError::System(_)) => Err(error.into()),
+        Err(error) => Err(Failure::usage(error.to_string()).into()),
+    }
+}
+
+impl<F: Function> Run<'_, F> {
+    fn until_ended(&mut self, guest: Option<&Guest>) -> Result<Ending, LinkError> {
+        let signal = |e: io::Error| {
+            LinkError::System(plumb_link::Error::System {
+                operation: "take over",
+                object: "signals".to_owned(),
+                source: e,
+            })
+        };
+        // A command's signals come with the command.
+        let mut asked = match guest {
+            Some(_) => None,
+            None => Some(Asked::watch().map_err(signal)?),
+        };
+        if let Some(guest) = guest {
+            guest.child.take_user_signal();
+        }
+        let mut look_at = Instant::ZERO;
+        let mut pipeline_ended: Option<(Ending, Instant)> = None;
+        let mut told = false;
+        loop {
+            let now = self.clock.now();
+            let moved = self.pass(now)?;
+            self.flush(now, !moved)?;
+
+            if pipeline_ended.is_none()
+                && let Some(ending) = self.ending()
+            {
+                match guest {
+                    Some(_) => pipeline_ended = Some((ending, now)),
+                    None => return Ok(ending),
+                }
+            }
+            if now >= look_at || !moved {
+                look_at = now + LOOK_EVERY;
+                if let Some(asked) = &mut asked {
+                    if asked.wants_counters() {
+                        let _ = self.report();
+                    }
+                    if asked.wants_end() {
+                        self.flush(now, true)?;
+                        return Ok(Ending::Interrupted);
+                    }
+                }
+                if let Some(guest) = guest {
+                    if let Some(status) = guest.child.try_wait()? {
+                        // What it has sent last is still on its way.
+                        while self.pass(self.clock.now())? {}
+                        self.drain()?;
+                        return Ok(match pipeline_ended {
+                            Some((Ending::Closed, _)) if told && status == HUNG_UP => {
+                                Ending::Closed
+                            }
+                            Some(_) if told && status == HUNG_UP => Ending::Command(0),
+                            _ => Ending::Command(status),
+                        });
+                    }
+                    if guest.child.take_user_signal() {
+                        let _ = self.report();
+                    }
+                    if let Some((_, at)) = pipeline_ended
+                        && !guest.keep
+                        && !told
+                        && now.since(at) >= HANG_UP_AFTER
+                    {
+                        guest.child.hang_up();
+                        told = true;
+                    }
+                }
+            }
+            if !moved {
+                let mut until = self.function.poll_timeout();
+                if let Some((_, at)) = pipeline_ended.filter(|_| !told) {
+                    let due = at + HANG_UP_AFTER;
+                    until = Some(until.map_or(due, |u| u.min(due)));
+                }
+                self.sleep(until, asked.as_ref(), guest)?;
+            }
+        }
+    }
+
+    /// Passes on one batch in each direction, and does what is due. Says whether there was anything.
+    fn pass(&mut self, now: Instant) -> Result<bool, LinkError> {
+        let mut moved = false;
+        if self.function.poll_timeout().is_some_and(|due| due <= now) {
+            self.function.handle_timeout(now, &mut self.out);
+            self.dispatch()?;
+            moved = true;
+        }
+        for port in [Port::Left, Port::Right] {
+            self.sides[index(port)].link.look_after()?;
+            moved |= self.send_waiting(port)?;
+        }
+        for from in [Port::Left, Port::Right] {
+            if !self.may_receive(from) {
+                continue;
+            }
+            self.receive(from, now)?;
+            if self.batch.is_empty() {
+                continue;
+            }
+            moved = true;
+            self.function
+                .handle_frames(from, &mut self.batch, now, &mut self.out);
+            for frame in self.batch.drain(..) {
+                self.out.recycle(frame);
+            }
+            self.dispatch()?;
+        }
+        Ok(moved)
+    }
+
+    /// Fills the batch.
+    fn receive(&mut self, from: Port, now: Instant) -> Result<(), LinkError> {
+        let offset = self.clock.wall_ns(Instant::ZERO);
+        let mut bytes = 0;
+        while self.batch.len() < BATCH_FRAMES && bytes < BATCH_BYTES {
+            let side = &mut self.sides[index(from)];
+            let mut frame = self.out.empty();
+            // The buffers go round: link, function, link.
+            core::mem::swap(&mut self.scratch.bytes, &mut frame.bytes);
+            match side.link.receive(&mut self.scratch)? {
+                Received::Frame => {}
+                Received::Nothing => {
+                    self.out.recycle(frame);
+                    break;
+                }
+                Received::End => {
+                    side.ended = true;
+                    self.out.recycle(frame);
+                    break;
+                }
+            }
+            core::mem::swap(&mut self.scratch.bytes, &mut frame.bytes);
+            core::mem::swap(&mut self.scratch.comment, &mut frame.comment);
+            let stamp = self.scratch.meta.at_ns;
+            frame.at = match stamp.checked_sub(offset) {
+                Some(at) if stamp != 0 => Instant::from_nanos(at),
+                _ => now,
+            };
+            frame.offload = self.scratch.meta.offload;
+            frame.original_len = self.scratch.original_len;
+            bytes += frame.bytes.len();
+            self.batch.push(frame);
+        }
+        Ok(())
+    }
+
+    /// Sends what the function has put out.
+    fn dispatch(&mut self) -> Result<(), LinkError> {
+        let mut sent = core::mem::take(self.out.sent());
+        for (port, frame) in sent.drain(..) {
+            let side = &mut self.sides[index(port)];
+            if side.waiting.len() >= MOST_WAITING {
+                side.dropped += 1;
+                self.out.recycle(frame);
+            } else {
+                side.waiting.push_back(frame);
+            }
+        }
+        *self.out.sent() = sent;
+        for port in [Port::Left, Port::Right] {
+            self.send_waiting(port)?;
+        }
+        Ok(())
+    }
+
+    /// Sends what waits, as far as the link takes it. Says whether it took anything.
+    fn send_waiting(&mut self, port: Port) -> Result<bool, LinkError> {
+        let mut moved = false;
+        let offset = self.clock.wall_ns(Instant::ZERO);
+        while let Some(mut frame) = self.sides[index(port)].waiting.pop_front() {
+            let side = &mut self.sides[index(port)];
+            if !side.link.takes_offload() && !frame.offload.is_complete() {
+                self.finish_offload(port, frame);
+                continue;
+            }
+            self.scratch.meta.at_ns = frame.at.as_nanos().saturating_add(offset);
+            self.scratch.meta.direction = Direction::Outbound;
+            self.scratch.meta.mark = 0;
+            self.scratch.meta.offload = frame.offload;
+            self.scratch.original_len = frame.original_len;
+            core::mem::swap(&mut self.scratch.bytes, &mut frame.bytes);
+            core::mem::swap(&mut self.scratch.comment, &mut frame.comment);
+            let sent = side.link.send(&self.scratch);
+            core::mem::swap(&mut self.scratch.bytes, &mut frame.bytes);
+            core::mem::swap(&mut self.scratch.comment, &mut frame.comment);
+            match sent? {
+                Sent::Taken => {
+                    moved = true;
+                    if side.unflushed.is_none() {
+                        side.unflushed = Some(self.clock.now());
+                    }
+                }
+                Sent::Full if self.live.drop => side.dropped += 1,
+                Sent::Full => {
+                    side.waiting.push_front(frame);
+                    return Ok(moved);
+                }
+                Sent::NoWay | Sent::Refused => {}
+                Sent::Closed => side.closed = true,
+            }
+            self.out.recycle(frame);
+        }
+        Ok(moved)
+    }
+
+    /// Cuts a frame and completes its checksums, and puts the pieces where it was.
+    fn finish_offload(&mut self, port: Port, mut frame: Frame) {
+        let mut pieces = Vec::new();
+        if frame.offload.gso.is_some() {
+            plumb_nf::segment(frame, &mut self.out, &mut pieces);
+        } else if plumb_nf::complete_checksum(&mut frame) {
+            pieces.push(frame);
+        } else {
+            self.out.recycle(frame);
+        }
+        let side = &mut self.sides[index(port)];
+        if pieces.is_empty() {
+            side.dropped += 1;
+        }
+        for piece in pieces.into_iter().rev() {
+            side.waiting.push_front(piece);
+        }
+    }
+
+    /// Lets the neighbours have what was sent: all of it where nothing more comes at once, else what
+    /// has waited long enough.
+    fn flush(&mut self, now: Instant, idle: bool) -> Result<(), LinkError> {
+        for side in &mut self.sides {
+            let due = side
+                .unflushed
+                .is_some_and(|since| now.since(since) >= FLUSH_AFTER);
+            if idle || due {
+                side.link.flush()?;
+                side.unflushed = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the input of a side is wanted: not while what it leads to has to wait.
+    fn may_receive(&self, from: Port) -> bool {
+        let (this, other) = (
+            &self.sides[index(from)],
+            &self.sides[index(from.opposite())],
+        );
+        !this.ended && other.waiting.is_empty() && this.waiting.len() < MOST_WAITING / 2
+    }
+
+    fn ending(&self) -> Option<Ending> {
+        let [left, right] = &self.sides;
+        if right.closed || right.link.is_closed() {
+            return Some(Ending::Closed);
+        }
+        let done = left.ended
+            && self.function.held() == 0
+            && right.waiting.is_empty()
+            && right.link.is_flushed();
+        done.then_some(Ending::Input)
+    }
+
+    /// Waits until everything that was sent is out, or cannot get out any more.
+    fn drain(&mut self) -> Result<(), LinkError> {
+        for _ in 0..50 {
+            self.flush(self.clock.now(), true)?;
+            if self.sides.iter().all(|side| side.link.is_flushed()) {
+                break;
+            }
+            let until = self.clock.now() + Duration::from_millis(20);
+            self.sleep(Some(until), None, None)?;
+        }
+        Ok(())
+    }
+
+    fn sleep(
+        &mut self,
+        until: Option<Instant>,
+        asked: Option<&Asked>,
+        guest: Option<&Guest>,
+    ) -> Result<(), LinkError> {
+        let limit = until.map(|until| until.since(self.clock.now()));
+        let needs = [Port::Left, Port::Right].map(|port| Needs {
+            receive: self.may_receive(port),
+            send: !self.sides[index(port)].waiting.is_empty(),
+        });
+        let mut others: Vec<BorrowedFd<'_>> = Vec::with_capacity(2);
+        if let Some(asked) = asked {
+            others.extend(asked.fds());
+        }
+        if let Some(guest) = guest {
+            others.extend(guest.child.fds());
+        }
+        let [left, right] = &mut self.sides;
+        wait(left.link, right.link, needs, &others, limit)?;
+        Ok(())
+    }
+
+    /// Prints what has passed.
+    fn report(&self) -> io::Result<()> {
+        let name = self.live.name;
+        let mut out = io::stderr().lock();
+        for (port, side) in [Port::Left, Port::Right].into_iter().zip(&self.sides) {
+            let c = side.link.counters();
+            writeln!(
+                out,
+                "{name}: {}: received {} frames {} bytes, sent {} frames {} bytes, dropped {} (no \
+                 room {}, no way {}, refused {}) [{}]",
+                port.name(),
+                c.received_frames,
+                c.received_bytes,
+                c.sent_frames,
+                c.sent_bytes,
+                side.dropped + c.no_way_frames + c.refused_frames,
+                side.dropped,
+                c.no_way_frames,
+                c.refused_frames,
+                side.link.describe(),
+            )?;
+        }
+        for Counter { name: what, value } in self.function.counters() {
+            writeln!(out, "{name}: {value} {}", what.replace('_', " "))?;
+        }
+        Ok(())
+    }
+}
+
+/// The status of a command that SIGHUP ended.
+const HUNG_UP: u8 = 129;
+
+const fn index(port: Port) -> usize {
+    match port {
+        Port::Left => 0,
+        Port::Right => 1,
+    }
+}
+
+/// Signals to a stage.
+struct Asked {
+    interrupts: Interrupts,
+    interrupts_fd: std::os::fd::OwnedFd,
+    counters: UnixStream,
+}
+
+impl Asked {
+    fn watch() -> io::Result<Self> {
+        let (counters, far) = UnixStream::pair()?;
+        counters.set_nonblocking(true)?;
+        pipe::register(SIGUSR1, far)?;
+        let interrupts = Interrupts::watch()?;
+        Ok(Self {
+            interrupts_fd: interrupts.fd()?.as_fd().try_clone_to_owned()?,
+            interrupts,
+            counters,
+        })
+    }
+
+    fn wants_counters(&mut self) -> bool {
+        matches!(self.counters.read(&mut [0; 16]), Ok(1..))
+    }
+
+    fn wants_end(&mut self) -> bool {
+        self.interrupts.count() > 0
+    }
+
+    fn fds(&self) -> [BorrowedFd<'_>; 2] {
+        [self.interrupts_fd.as_fd(), self.counters.as_fd()]
+    }
+}
+
+/// A function that passes everything on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Pass;
+
+impl Function for Pass {
+    fn handle_frames(&mut self, from: Port, batch: &mut Vec<Frame>, _: Instant, out: &mut Output) {
+        for frame in batch.drain(..) {
+            out.send(from.opposite(), frame);
+        }
+    }
+
+    fn handle_timeout(&mut self, _: Instant, _: &mut Output) {}
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        None
+    }
+
+    fn counters(&self) -> Vec<Counter> {
+        Vec::new()
+    }
+}

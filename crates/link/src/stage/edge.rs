@@ -1,0 +1,196 @@
+//! A network device as a link: the kernel's network stack is behind it.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::io::IoSlice;
+use std::os::fd::{AsFd, OwnedFd};
+
+use plumb_wire::frame::{Offload, VNET_HEADER_LEN};
+use plumb_wire::pcapng::Direction;
+use rustix::event::PollFlags;
+use rustix::io::Errno;
+
+use super::wait::{Event, Needs, Tag, Waiting};
+use super::{Counters, Link, LinkError, LinkFrame, Meta, Received, Sent};
+use crate::netlink::Netlink;
+use crate::{Capability, Clock, Error, Interface, Tap, TapOptions, sys};
+
+/// Longest frame that a device gives: what IP allows behind an Ethernet header with tags.
+const MAX_LEN: usize = 65_536 + 64;
+
+/// A device whose frames come and go with what is left to do with them, so that large ones stay
+/// whole.
+#[derive(Debug)]
+pub struct Edge {
+    fd: OwnedFd,
+    name: String,
+    clock: Clock,
+    counters: Counters,
+}
+
+impl Edge {
+    /// Creates a TAP device, which exists as long as this does.
+    ///
+    /// # Errors
+    /// As [`Tap::create`].
+    pub fn create(options: &TapOptions) -> Result<Self, Error> {
+        let options = TapOptions {
+            virtio_header: true,
+            ..options.clone()
+        };
+        Self::of_tap(Tap::create(&options)?)
+    }
+
+    /// Opens a device that exists: a TAP device as its wire, any other by a packet socket, so that
+    /// what comes in over it is received here, and what is sent here goes out.
+    ///
+    /// # Errors
+    /// If there is no such device, or CAP_NET_RAW is missing.
+    pub fn open(name: &str) -> Result<Self, Error> {
+        let interface =
+            Interface::find(name)?.ok_or_else(|| Error::NoInterface(name.to_owned()))?;
+        if interface.kind == "tun" {
+            return Self::of_tap(Tap::open(name, true)?);
+        }
+        let socket = sys::packet_socket(interface.index).map_err(|e| {
+            let object = format!("a packet socket on {name:?}");
+            Error::privileged("open", object, Capability::NetRaw, e)
+        })?;
+        Ok(Self::new(socket, name.to_owned()))
+    }
+
+    /// Sends all that has no other route over the device, to this neighbour.
+    ///
+    /// # Errors
+    /// If no address of the device makes the neighbour reachable, or CAP_NET_ADMIN is missing.
+    pub fn add_default_route(&self, gateway: IpAddr) -> Result<(), Error> {
+        let index = sys::interface_index(&self.name)
+            .ok_or_else(|| Error::NoInterface(self.name.clone()))?;
+        let everything = match gateway {
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        Netlink::open()
+            .and_then(|netlink| netlink.add_route(index, everything, 0, Some(gateway)))
+            .map_err(|e| {
+                let object = format!("a default route by {gateway}");
+                Error::privileged("add", object, Capability::NetAdmin, e)
+            })
+    }
+
+    /// Name of the interface.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn of_tap(tap: Tap) -> Result<Self, Error> {
+        let name = tap.name().to_owned();
+        let fd = tap.into_fd();
+        // Kernels before 6.2 segment UDP themselves.
+        sys::tun_set_offload(fd.as_fd(), true)
+            .or_else(|_| sys::tun_set_offload(fd.as_fd(), false))
+            .map_err(|e| Error::system("set the offload of", name.clone(), e))?;
+        Ok(Self::new(fd, name))
+    }
+
+    fn new(fd: OwnedFd, name: String) -> Self {
+        Self {
+            fd,
+            name,
+            clock: Clock::new(),
+            counters: Counters::default(),
+        }
+    }
+}
+
+impl Link for Edge {
+    fn receive(&mut self, frame: &mut LinkFrame) -> Result<Received, LinkError> {
+        loop {
+            let mut header = [0; VNET_HEADER_LEN];
+            let read = sys::read_frame(self.fd.as_fd(), &mut header, &mut frame.bytes, MAX_LEN);
+            match read.map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO)) {
+                Ok(()) => {}
+                Err(Errno::AGAIN | Errno::INTR) => return Ok(Received::Nothing),
+                // The interface went down; it may come up again.
+                Err(Errno::NETDOWN) => return Ok(Received::Nothing),
+                Err(e) => {
+                    return Err(Error::system("read from", self.name.clone(), e).into());
+                }
+            }
+            let Ok(offload) = Offload::parse(&header) else {
+                self.counters.refused_frames += 1;
+                continue;
+            };
+            frame.meta = Meta {
+                at_ns: self.clock.wall_ns(self.clock.now()),
+                direction: Direction::Unknown,
+                mark: 0,
+                offload,
+            };
+            frame.original_len = 0;
+            frame.comment.clear();
+            self.counters.receive(frame);
+            return Ok(Received::Frame);
+        }
+    }
+
+    fn send(&mut self, frame: &LinkFrame) -> Result<Sent, LinkError> {
+        let mut header = [0; VNET_HEADER_LEN];
+        frame.meta.offload.emit(&mut header);
+        // A device takes a frame whole or not at all.
+        let wrote = rustix::io::writev(
+            &self.fd,
+            &[IoSlice::new(&header), IoSlice::new(&frame.bytes)],
+        );
+        match wrote {
+            Ok(_) => {
+                self.counters.send(frame);
+                Ok(Sent::Taken)
+            }
+            Err(Errno::AGAIN | Errno::INTR) => Ok(Sent::Full),
+            Err(Errno::BADFD | Errno::NODEV | Errno::NXIO) => Ok(Sent::Closed),
+            // Too short, too long, left work that makes no sense, the interface is down: it is this
+            // frame's fault, or passes.
+            Err(_) => {
+                self.counters.refused_frames += 1;
+                Ok(Sent::Refused)
+            }
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), LinkError> {
+        Ok(())
+    }
+
+    fn takes_offload(&self) -> bool {
+        true
+    }
+
+    fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    fn describe(&self) -> String {
+        self.name.clone()
+    }
+
+    fn prepare(&mut self, _: Needs) -> Result<bool, LinkError> {
+        Ok(false)
+    }
+
+    fn watch<'a>(&'a self, needs: Needs, waiting: &mut Waiting<'a>) {
+        let mut flags = PollFlags::empty();
+        flags.set(PollFlags::IN, needs.receive);
+        flags.set(PollFlags::OUT, needs.send);
+        if !flags.is_empty() {
+            waiting.add(Tag::Device, self.fd.as_fd(), flags);
+        }
+    }
+
+    fn attend(&mut self, _: Event) -> Result<(), LinkError> {
+        Ok(())
+    }
+
+    fn look_after(&mut self) -> Result<(), LinkError> {
+        Ok(())
+    }
+}

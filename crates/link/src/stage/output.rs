@@ -1,0 +1,169 @@
+//! Packets into a stream of bytes.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use plumb_wire::pcapng::{
+    Direction, Interface, LinkType, MAX_PACKET_LEN, Packet, Rendezvous, SECTION_LEN, TOKEN_LEN,
+    emit_section, emit_switch, switch_len,
+};
+
+use super::pipe::{Identity, Moved, Opening, Pipe};
+use super::{LinkError, LinkFrame};
+
+/// Bytes that are collected for a call; more at once is slower, as it does not fit a core's cache.
+const WRITE_LEN: usize = 64 * 1024;
+
+/// The end of a pipe where packets go in.
+#[derive(Debug)]
+pub(super) struct Output {
+    end: End,
+    name: &'static str,
+    buffer: Vec<u8>,
+    /// Bytes of the buffer that are written.
+    written: usize,
+    closed: bool,
+}
+
+#[derive(Debug)]
+enum End {
+    Open(Pipe),
+    /// Nobody reads the named pipe yet.
+    Opening(Opening),
+}
+
+impl Output {
+    /// A stream whose interface has this name. It must be begun.
+    pub(super) fn new(pipe: Pipe, name: &'static str) -> Self {
+        Self::with(End::Open(pipe), name)
+    }
+
+    /// The same into a named pipe as soon as somebody reads it.
+    pub(super) fn opening(opening: Opening, name: &'static str) -> Self {
+        Self::with(End::Opening(opening), name)
+    }
+
+    fn with(end: End, name: &'static str) -> Self {
+        Self {
+            end,
+            name,
+            buffer: Vec::with_capacity(2 * WRITE_LEN),
+            written: 0,
+            closed: false,
+        }
+    }
+
+    pub(super) fn identity(&self) -> Option<Identity> {
+        match &self.end {
+            End::Open(pipe) => pipe.identity(),
+            End::Opening(_) => None,
+        }
+    }
+
+    /// Begins a section, whose writer may be met.
+    pub(super) fn begin(&mut self, rendezvous: Option<Rendezvous<'_>>) {
+        let interface = Interface {
+            link_type: LinkType::ETHERNET,
+            name: self.name,
+        };
+        match rendezvous {
+            None => self.append(SECTION_LEN, emit_section),
+            Some(met) => self.append(met.section_len(), |into| met.emit_section(into)),
+        }
+        self.append(interface.block_len(), |into| interface.emit(into));
+    }
+
+    /// Says that what follows goes by the ring that was agreed on.
+    pub(super) fn switch(&mut self, token: &[u8; TOKEN_LEN]) {
+        self.append(switch_len(), |into| emit_switch(token, into));
+    }
+
+    /// Adds a frame, if there is room for it, and says whether there was.
+    pub(super) fn push(&mut self, frame: &LinkFrame) -> Result<bool, LinkError> {
+        if self.backlog() >= WRITE_LEN {
+            self.drain()?;
+            if self.backlog() >= WRITE_LEN {
+                return Ok(false);
+            }
+        }
+        self.force(frame);
+        Ok(true)
+    }
+
+    /// Adds a frame, room or not.
+    pub(super) fn force(&mut self, frame: &LinkFrame) {
+        let data = &frame.bytes[..frame.bytes.len().min(MAX_PACKET_LEN)];
+        let packet = Packet {
+            interface: 0,
+            at_ns: frame.meta.at_ns,
+            // Whatever it was where it came from, here it goes out.
+            direction: Direction::Outbound,
+            original_len: frame.original_len,
+            data,
+            comment: (!frame.comment.is_empty()).then_some(&frame.comment),
+            offload: frame.meta.offload,
+        };
+        self.append(packet.block_len(), |into| packet.emit(into));
+    }
+
+    /// Writes what is there, as far as that goes without waiting.
+    pub(super) fn drain(&mut self) -> Result<(), LinkError> {
+        let failed = |e| LinkError::io("write", "packets", e);
+        if let End::Opening(opening) = &self.end {
+            match opening.try_open().map_err(failed)? {
+                Some(pipe) => self.end = End::Open(pipe),
+                None => return Ok(()),
+            }
+        }
+        let End::Open(pipe) = &self.end else {
+            return Ok(());
+        };
+        while self.written < self.buffer.len() && !self.closed {
+            let bytes = &self.buffer[self.written..];
+            match pipe
+                .write(&bytes[..bytes.len().min(WRITE_LEN)])
+                .map_err(failed)?
+            {
+                Moved::Bytes(len) => self.written += len,
+                Moved::Wait => break,
+                Moved::End => self.closed = true,
+            }
+        }
+        if self.written == self.buffer.len() {
+            self.buffer.clear();
+            self.written = 0;
+        } else if self.written >= WRITE_LEN {
+            self.buffer.drain(..self.written);
+            self.written = 0;
+        }
+        Ok(())
+    }
+
+    /// Bytes that are not yet written.
+    pub(super) fn backlog(&self) -> usize {
+        self.buffer.len() - self.written
+    }
+
+    /// Nobody reads any more.
+    pub(super) const fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    pub(super) const fn close(&mut self) {
+        self.closed = true;
+    }
+
+    /// The descriptor, once it is open.
+    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.end {
+            End::Open(pipe) => Some(pipe.as_fd()),
+            End::Opening(_) => None,
+        }
+    }
+
+    fn append(&mut self, len: usize, emit: impl FnOnce(&mut [u8]) -> usize) {
+        let at = self.buffer.len();
+        self.buffer.resize(at + len, 0);
+        let written = emit(&mut self.buffer[at..]);
+        self.buffer.truncate(at + written);
+    }
+}

@@ -1,0 +1,209 @@
+//! Reading and writing descriptors that other processes share, without ever waiting.
+//!
+//! O_NONBLOCK belongs to what is open, not to the descriptor: to set it on standard input or output
+//! would set it for the shell and everybody who inherited the same. So each call asks for itself
+//! not to wait, where the kernel knows how to; where it does not, a call is made only after poll(2)
+//! said that it will not wait.
+
+use core::cell::Cell;
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, fstat};
+use rustix::io::{Errno, ReadWriteFlags};
+use rustix::net::{RecvFlags, SendFlags};
+
+/// Bytes that a pipe with room takes without waiting (PIPE_BUF).
+const ATOMIC_LEN: usize = 4096;
+
+/// A descriptor with packets.
+#[derive(Debug)]
+pub(crate) struct Pipe {
+    fd: OwnedFd,
+    kind: Kind,
+    /// The kernel does not know calls on this kind of descriptor that do not wait.
+    must_poll: Cell<bool>,
+    /// A named pipe of which the other end has been open.
+    met: Cell<bool>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Fifo,
+    Socket,
+    /// Never waits for anybody: a file, or a device such as /dev/null or a terminal.
+    Other,
+}
+
+/// What became of reading or writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moved {
+    /// So many bytes.
+    Bytes(usize),
+    /// None, for now.
+    Wait,
+    /// There is nobody at the other end.
+    End,
+}
+
+/// Tells one pipe from another on this machine, now: what stat(2) says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+}
+
+impl Pipe {
+    /// Takes over a descriptor that is open.
+    pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
+        let file_type = FileType::from_raw_mode(fstat(&fd)?.st_mode);
+        let kind = if file_type == FileType::Fifo {
+            Kind::Fifo
+        } else if file_type == FileType::Socket {
+            Kind::Socket
+        } else {
+            Kind::Other
+        };
+        Ok(Self {
+            fd,
+            kind,
+            must_poll: Cell::new(false),
+            met: Cell::new(true),
+        })
+    }
+
+    /// Opens a path for reading. A named pipe that nobody writes to yet is not at its end.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(libc::O_NONBLOCK);
+        let pipe = Self::new(options.open(path)?.into())?;
+        pipe.met.set(pipe.kind != Kind::Fifo);
+        Ok(pipe)
+    }
+
+    /// Which pipe it is; nothing if it is none.
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        let stat = fstat(&self.fd).ok()?;
+        (self.kind == Kind::Fifo).then_some(Identity {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+        })
+    }
+
+    pub(crate) fn read(&self, into: &mut [u8]) -> io::Result<Moved> {
+        let result = match self.kind {
+            Kind::Other => rustix::io::read(&self.fd, into),
+            Kind::Socket => {
+                rustix::net::recv(&self.fd, into, RecvFlags::DONTWAIT).map(|(len, _)| len)
+            }
+            Kind::Fifo if self.must_poll.get() => match self.ready(PollFlags::IN)? {
+                true => rustix::io::read(&self.fd, into),
+                false => Err(Errno::AGAIN),
+            },
+            Kind::Fifo => self.or_poll(rustix::io::preadv2(
+                &self.fd,
+                &mut [IoSliceMut::new(into)],
+                CURRENT,
+                ReadWriteFlags::NOWAIT,
+            )),
+        };
+        match result {
+            Ok(0) if self.meets()? => Ok(Moved::End),
+            Ok(0) | Err(Errno::AGAIN | Errno::INTR) => Ok(Moved::Wait),
+            Err(Errno::CONNRESET) => Ok(Moved::End),
+            Ok(len) => {
+                self.met.set(true);
+                Ok(Moved::Bytes(len))
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<Moved> {
+        let result = match self.kind {
+            Kind::Other => rustix::io::write(&self.fd, bytes),
+            Kind::Socket => {
+                let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+                rustix::net::send(&self.fd, bytes, flags)
+            }
+            Kind::Fifo if self.must_poll.get() => match self.ready(PollFlags::OUT)? {
+                true => rustix::io::write(&self.fd, &bytes[..bytes.len().min(ATOMIC_LEN)]),
+                false => Err(Errno::AGAIN),
+            },
+            Kind::Fifo => self.or_poll(rustix::io::pwritev2(
+                &self.fd,
+                &[IoSlice::new(bytes)],
+                CURRENT,
+                ReadWriteFlags::NOWAIT,
+            )),
+        };
+        match result {
+            Ok(len) => Ok(Moved::Bytes(len)),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(Moved::Wait),
+            Err(Errno::PIPE | Errno::CONNRESET) => Ok(Moved::End),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn or_poll(&self, result: rustix::io::Result<usize>) -> rustix::io::Result<usize> {
+        // Pipes take the flag since Linux 6.4, and preadv2 is missing in some sandboxes.
+        if matches!(result, Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL)) {
+            self.must_poll.set(true);
+            return Err(Errno::INTR);
+        }
+        result
+    }
+
+    /// Whether a named pipe that reads as empty has had a writer.
+    fn meets(&self) -> io::Result<bool> {
+        if !self.met.get() && self.ready(PollFlags::HUP)? {
+            self.met.set(true);
+        }
+        Ok(self.met.get())
+    }
+
+    fn ready(&self, wanted: PollFlags) -> io::Result<bool> {
+        let mut fds = [PollFd::new(&self.fd, wanted)];
+        poll(&mut fds, Some(&Timespec::default()))?;
+        Ok(fds[0]
+            .revents()
+            .intersects(wanted | PollFlags::HUP | PollFlags::ERR))
+    }
+}
+
+/// The offset with which preadv2(2) reads where the last call ended.
+const CURRENT: u64 = u64::MAX;
+
+impl AsFd for Pipe {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// A named pipe to be written, which can be opened only when somebody reads it.
+#[derive(Debug)]
+pub(crate) struct Opening(PathBuf);
+
+impl Opening {
+    pub(crate) fn new(path: &Path) -> io::Result<Self> {
+        if std::fs::metadata(path)?.is_dir() {
+            return Err(ErrorKind::IsADirectory.into());
+        }
+        Ok(Self(path.to_owned()))
+    }
+
+    /// Opens it, if that does not wait.
+    pub(crate) fn try_open(&self) -> io::Result<Option<Pipe>> {
+        let mut options = OpenOptions::new();
+        options.write(true).custom_flags(libc::O_NONBLOCK);
+        match options.open(&self.0) {
+            Ok(file) => Pipe::new(File::into(file)).map(Some),
+            Err(e) if e.raw_os_error() == Some(libc::ENXIO) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+}

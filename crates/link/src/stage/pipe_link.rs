@@ -1,0 +1,526 @@
+//! The pipe to a neighbour, and the rings that it turns into.
+
+use core::time::Duration;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use plumb_wire::frame::Port;
+use plumb_wire::pcapng::{Rendezvous, TOKEN_LEN};
+use rustix::event::PollFlags;
+
+use super::input::{Input, Next};
+use super::output::Output;
+use super::pipe::{Opening, Pipe};
+use super::rendezvous::{Host, Joined, Visit};
+use super::ring::{Corrupt, MAX_FRAME_LEN};
+use super::wait::{Event, Needs, Tag, Waiting};
+use super::{Counters, Link, LinkError, LinkFrame, Received, Sent};
+
+/// Between two tries to open a named pipe that nobody reads yet.
+const OPEN_EVERY: Duration = Duration::from_millis(5);
+
+/// Where the frames of a side come from and go to.
+#[derive(Debug, Default)]
+pub struct Ends {
+    /// What is read.
+    pub input: Option<OwnedFd>,
+    /// What is written.
+    pub output: Option<OwnedFd>,
+    /// A named pipe that is read, in place of `input`.
+    pub input_path: Option<PathBuf>,
+    /// A named pipe or a file that is written, in place of `output`.
+    pub output_path: Option<PathBuf>,
+}
+
+/// How a [`PipeLink`] behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct PipeOptions {
+    /// Which side of the stage it is.
+    pub port: Port,
+    /// It may become a ring. Never where both ends are given, as then there is a way back.
+    pub upgrade: bool,
+    /// What is left to do with a frame may be left to whoever reads the pipe.
+    pub keep_offload: bool,
+}
+
+/// Takes standard input away from the rest of this process and from its children, for [`Ends`];
+/// they find /dev/null in its place.
+///
+/// # Errors
+/// If it is closed.
+pub fn take_standard_input() -> io::Result<OwnedFd> {
+    let taken = io::stdin().as_fd().try_clone_to_owned()?;
+    rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+    Ok(taken)
+}
+
+/// Takes standard output away from the rest of this process and from its children, for [`Ends`];
+/// what they print goes to standard error.
+///
+/// # Errors
+/// If it is closed.
+pub fn take_standard_output() -> io::Result<OwnedFd> {
+    let taken = io::stdout().as_fd().try_clone_to_owned()?;
+    rustix::stdio::dup2_stdout(io::stderr())?;
+    Ok(taken)
+}
+
+/// A link to the neighbour of a pipeline.
+#[derive(Debug)]
+pub struct PipeLink {
+    options: PipeOptions,
+    input: Option<Input>,
+    output: Option<Output>,
+    meeting: Meeting,
+    joined: Option<Joined>,
+    /// Frames of the pipe's direction travel in the ring.
+    switched: bool,
+    /// The neighbour is gone, or has written what cannot be.
+    parted: bool,
+    /// Frames have travelled in a ring.
+    upgraded: bool,
+    counters: Counters,
+    /// Frames in the buffer of the pipe, or in the ring, that nobody was told of.
+    unflushed: bool,
+}
+
+/// How far the stages at the two ends of the pipe have come to know each other.
+#[derive(Debug)]
+enum Meeting {
+    /// They will not.
+    Never,
+    /// The header of a section may come that says where.
+    MayBe {
+        /// Sections have come that did not.
+        in_vain: bool,
+    },
+    /// We wait for the reader's call.
+    Hosting(Host),
+    /// We have called the writer.
+    Visiting(Visit, [u8; TOKEN_LEN]),
+    /// They have, with this token.
+    Done([u8; TOKEN_LEN]),
+}
+
+impl PipeLink {
+    /// Opens the ends, and begins the stream that is written.
+    ///
+    /// # Errors
+    /// If a path cannot be opened, or a descriptor is closed.
+    pub fn open(ends: Ends, options: PipeOptions) -> Result<Self, LinkError> {
+        let failed = |path: &PathBuf| {
+            let name = path.display().to_string();
+            move |e| LinkError::io("open", &name, e)
+        };
+        let pipe = |fd| Pipe::new(fd).map_err(|e| LinkError::io("use", "the pipe", e));
+        let input = match (&ends.input_path, ends.input) {
+            (Some(path), _) => Some(Input::new(Pipe::open(path).map_err(failed(path))?)),
+            (None, Some(fd)) => Some(Input::new(pipe(fd)?)),
+            (None, None) => None,
+        };
+        let name = options.port.name();
+        let output = match (&ends.output_path, ends.output) {
+            (Some(path), _) => Some(Output::opening(
+                Opening::new(path).map_err(failed(path))?,
+                name,
+            )),
+            (None, Some(fd)) => Some(Output::new(pipe(fd)?, name)),
+            (None, None) => None,
+        };
+        let meeting = match (&input, &output) {
+            (Some(_), None) if options.upgrade => Meeting::MayBe { in_vain: false },
+            _ => Meeting::Never,
+        };
+        let mut link = Self {
+            options,
+            input,
+            output,
+            meeting,
+            joined: None,
+            switched: false,
+            parted: false,
+            upgraded: false,
+            counters: Counters::default(),
+            unflushed: true,
+        };
+        link.begin();
+        Ok(link)
+    }
+
+    /// Says whether what comes in ended within a packet.
+    pub fn is_cut(&self) -> bool {
+        self.input.as_ref().is_some_and(Input::is_cut)
+    }
+
+    /// Begins a section, and offers to be met if that may lead to anything.
+    fn begin(&mut self) {
+        let Some(output) = &mut self.output else {
+            return;
+        };
+        if self.options.upgrade && self.input.is_none() {
+            // Without a place to meet, packets travel in the pipe.
+            let host = output.identity().and_then(|pipe| Host::open(pipe).ok());
+            self.meeting = host.map_or(Meeting::Never, Meeting::Hosting);
+        }
+        let rendezvous = if let Meeting::Hosting(host) = &self.meeting {
+            Some(Rendezvous {
+                token: host.token(),
+                path: host.path(),
+            })
+        } else {
+            None
+        };
+        output.begin(rendezvous);
+        self.unflushed = true;
+    }
+
+    /// Whether frames that come are in the ring.
+    fn receives_from_ring(&self) -> bool {
+        // What comes in through the pipe of the reader is the pipe's direction; for the writer, the
+        // ring is the only way back.
+        self.joined.is_some() && (self.input.is_none() || self.switched)
+    }
+
+    /// Whether frames that leave go into the ring.
+    fn sends_to_ring(&self) -> bool {
+        self.joined.is_some() && (self.output.is_none() || self.switched)
+    }
+
+    /// Says that the ring cannot be used any more, whether the neighbour is gone or is lying.
+    fn check<T>(&mut self, result: Result<T, Corrupt>) -> Option<T> {
+        if result.is_err() {
+            self.parted = true;
+        }
+        result.ok()
+    }
+
+    /// Goes back to the pipe. What the neighbour has not taken out of the ring goes there.
+    fn part(&mut self) {
+        let joined = self.joined.take();
+        self.parted = false;
+        let was_switched = core::mem::take(&mut self.switched);
+        if self.output.is_some() {
+            if !was_switched {
+                // The pipe goes on; it has lost its way back.
+                self.meeting = Meeting::Never;
+                return;
+            }
+            self.begin();
+            if let (Some(mut joined), Some(output)) = (joined, &mut self.output) {
+                let mut frame = LinkFrame::default();
+                while let Ok(Some(meta)) = joined.producer.take_back(&mut frame.bytes) {
+                    frame.meta = meta;
+                    output.force(&frame);
+                }
+            }
+        } else {
+            self.meeting = Meeting::MayBe { in_vain: true };
+        }
+    }
+
+    /// Calls whoever wrote the header of the section.
+    fn section(&mut self, met: Option<([u8; TOKEN_LEN], Vec<u8>)>) {
+        if matches!(self.meeting, Meeting::Never) {
+            return;
+        }
+        // A way back that led to the writer of an earlier section.
+        self.joined = None;
+        self.parted = false;
+        let pipe = self.input.as_ref().and_then(Input::identity);
+        let visit = met.and_then(|(token, path)| {
+            let visit = Visit::begin(&path, &token, pipe).ok()?;
+            Some(Meeting::Visiting(visit, token))
+        });
+        self.meeting = visit.unwrap_or(Meeting::MayBe { in_vain: true });
+    }
+
+    /// Sees how far the meeting has come.
+    fn meet(&mut self) {
+        match &mut self.meeting {
+            Meeting::Hosting(host) => {
+                let Ok(Some(joined)) = host.attend() else {
+                    return;
+                };
+                let token = *host.token();
+                if joined.both_ways
+                    && let Some(output) = &mut self.output
+                {
+                    output.switch(&token);
+                    self.switched = true;
+                    self.unflushed = true;
+                }
+                self.upgraded |= joined.both_ways;
+                self.joined = Some(joined);
+                self.meeting = Meeting::Done(token);
+            }
+            Meeting::Visiting(visit, token) => match visit.attend() {
+                Ok(None) => {}
+                Ok(Some(joined)) => {
+                    self.meeting = Meeting::Done(*token);
+                    self.upgraded |= joined.both_ways;
+                    self.joined = Some(joined);
+                }
+                Err(_) => self.meeting = Meeting::MayBe { in_vain: true },
+            },
+            Meeting::Never | Meeting::MayBe { .. } | Meeting::Done(_) => {}
+        }
+    }
+}
+
+impl Link for PipeLink {
+    fn receive(&mut self, frame: &mut LinkFrame) -> Result<Received, LinkError> {
+        while self.receives_from_ring() {
+            let Some(joined) = &mut self.joined else {
+                break;
+            };
+            // Looked at before the ring: what was written before the end is seen.
+            let ended = self.parted || joined.consumer.is_closed();
+            let mut wake = false;
+            let popped = joined.consumer.pop(&mut frame.bytes, &mut wake);
+            if wake {
+                joined.wake_peer();
+            }
+            match popped {
+                Ok(Some(meta)) => {
+                    frame.meta = meta;
+                    frame.original_len = 0;
+                    frame.comment.clear();
+                    self.counters.receive(frame);
+                    return Ok(Received::Frame);
+                }
+                Ok(None) if !ended => return Ok(Received::Nothing),
+                Ok(None) | Err(Corrupt) => self.part(),
+            }
+        }
+        let Some(input) = &mut self.input else {
+            return Ok(Received::Nothing);
+        };
+        match input.next(frame)? {
+            Next::Frame => {
+                if let Meeting::MayBe { in_vain } = &mut self.meeting {
+                    *in_vain = true;
+                }
+                self.counters.receive(frame);
+                Ok(Received::Frame)
+            }
+            Next::Wait => Ok(Received::Nothing),
+            Next::End => Ok(Received::End),
+            Next::Section(met) => {
+                self.section(met);
+                self.receive(frame)
+            }
+            Next::Switch(token) => {
+                self.meet();
+                match (&self.meeting, &self.joined) {
+                    (Meeting::Done(agreed), Some(joined))
+                        if *agreed == token && joined.both_ways =>
+                    {
+                        self.switched = true;
+                        self.receive(frame)
+                    }
+                    _ => Err(LinkError::Switch),
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, frame: &LinkFrame) -> Result<Sent, LinkError> {
+        if frame.bytes.len() > MAX_FRAME_LEN {
+            self.counters.refused_frames += 1;
+            return Ok(Sent::Refused);
+        }
+        if self.sends_to_ring()
+            && let Some(joined) = &mut self.joined
+        {
+            if self.parted {
+                // Whatever is in the ring comes out of it first, by `receive`.
+                return Ok(Sent::Full);
+            }
+            let mut wake = false;
+            let pushed = joined.producer.push(&frame.meta, &frame.bytes, &mut wake);
+            if wake {
+                joined.wake_peer();
+            }
+            return Ok(match self.check(pushed) {
+                Some(true) => {
+                    self.unflushed = true;
+                    self.counters.send(frame);
+                    Sent::Taken
+                }
+                Some(false) | None => Sent::Full,
+            });
+        }
+        let Some(output) = &mut self.output else {
+            return Ok(match self.meeting {
+                Meeting::MayBe { in_vain: false } | Meeting::Visiting(..) => Sent::Full,
+                Meeting::Never | Meeting::MayBe { .. } | Meeting::Hosting(_) | Meeting::Done(_) => {
+                    self.counters.no_way_frames += 1;
+                    Sent::NoWay
+                }
+            });
+        };
+        let taken = output.push(frame)?;
+        if output.is_closed() {
+            return Ok(Sent::Closed);
+        }
+        if taken {
+            self.unflushed = true;
+            self.counters.send(frame);
+        }
+        Ok(if taken { Sent::Taken } else { Sent::Full })
+    }
+
+    fn flush(&mut self) -> Result<(), LinkError> {
+        if let Some(joined) = &mut self.joined {
+            let published = joined.producer.publish();
+            if published | joined.consumer.release() {
+                joined.wake_peer();
+            }
+        }
+        if let Some(output) = &mut self.output
+            && self.unflushed
+        {
+            output.drain()?;
+            self.unflushed = output.backlog() > 0;
+        }
+        Ok(())
+    }
+
+    fn is_flushed(&self) -> bool {
+        self.output
+            .as_ref()
+            .is_none_or(|output| output.backlog() == 0 || output.is_closed())
+    }
+
+    fn is_closed(&self) -> bool {
+        self.output.as_ref().is_some_and(Output::is_closed)
+    }
+
+    fn takes_offload(&self) -> bool {
+        self.options.keep_offload || self.sends_to_ring()
+    }
+
+    fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    fn describe(&self) -> String {
+        match &self.joined {
+            Some(joined) if !joined.both_ways => "pipe, and a ring back".to_owned(),
+            Some(_) => "ring".to_owned(),
+            None if self.upgraded => "pipe, after a ring".to_owned(),
+            None => "pipe".to_owned(),
+        }
+    }
+
+    fn prepare(&mut self, needs: Needs) -> Result<bool, LinkError> {
+        self.look_after()?;
+        self.flush()?;
+        let mut busy = false;
+        let (from_ring, to_ring) = (self.receives_from_ring(), self.sends_to_ring());
+        let mut sound = Ok(());
+        if let Some(joined) = &mut self.joined {
+            if needs.receive && from_ring {
+                match joined.consumer.wait_for_frames() {
+                    Ok(there) => busy |= there || self.parted,
+                    Err(corrupt) => sound = Err(corrupt),
+                }
+            }
+            if needs.send && to_ring {
+                match joined.producer.wait_for_room() {
+                    Ok(room) => busy |= room,
+                    Err(corrupt) => sound = Err(corrupt),
+                }
+            }
+        }
+        if self.check(sound).is_none() {
+            busy = true;
+        }
+        Ok(busy)
+    }
+
+    fn watch<'a>(&'a self, needs: Needs, waiting: &mut Waiting<'a>) {
+        if let Some(input) = &self.input
+            && needs.receive
+            && !self.receives_from_ring()
+        {
+            waiting.add(Tag::Input, input.as_fd(), PollFlags::IN);
+        }
+        if let Some(output) = &self.output
+            && !self.sends_to_ring()
+            && !output.is_closed()
+        {
+            match output.fd() {
+                Some(fd) => {
+                    // Without a wish to write, it still tells that nobody reads any more.
+                    let wish = if output.backlog() > 0 {
+                        PollFlags::OUT
+                    } else {
+                        PollFlags::empty()
+                    };
+                    waiting.add(Tag::Output, fd, wish);
+                }
+                None => waiting.at_most(OPEN_EVERY),
+            }
+        }
+        if let Some(joined) = &self.joined {
+            waiting.add(Tag::Ring, joined.wakes_me.as_fd(), PollFlags::IN);
+            if !self.parted {
+                waiting.add(Tag::Connection, joined.connection.as_fd(), PollFlags::IN);
+            }
+        }
+        match &self.meeting {
+            Meeting::Hosting(host) => {
+                for fd in host.fds() {
+                    waiting.add(Tag::Meeting, fd, PollFlags::IN);
+                }
+            }
+            Meeting::Visiting(visit, _) => waiting.add(Tag::Meeting, visit.fd(), PollFlags::IN),
+            Meeting::Never | Meeting::MayBe { .. } | Meeting::Done(_) => {}
+        }
+    }
+
+    fn attend(&mut self, event: Event) -> Result<(), LinkError> {
+        match event.tag {
+            Tag::Ring => {
+                if let Some(joined) = &self.joined {
+                    joined.awake();
+                    joined.consumer.awake();
+                }
+            }
+            Tag::Connection => {
+                self.parted |= self.joined.as_ref().is_some_and(Joined::is_alone);
+            }
+            Tag::Output => {
+                if let Some(output) = &mut self.output {
+                    output.drain()?;
+                    if event.flags.intersects(PollFlags::ERR | PollFlags::NVAL) {
+                        output.close();
+                    }
+                }
+            }
+            Tag::Meeting => self.meet(),
+            Tag::Input | Tag::Device => {}
+        }
+        Ok(())
+    }
+
+    fn look_after(&mut self) -> Result<(), LinkError> {
+        if matches!(self.meeting, Meeting::Hosting(_) | Meeting::Visiting(..)) {
+            self.meet();
+        }
+        Ok(())
+    }
+}
+
+impl Drop for PipeLink {
+    fn drop(&mut self) {
+        if let Some(joined) = &mut self.joined {
+            joined.producer.close();
+            joined.consumer.release();
+            joined.wake_peer();
+        }
+    }
+}

@@ -1,0 +1,497 @@
+//! A ring of frames in memory that two processes share, one writing and one reading.
+//!
+//! All that stands in the memory may have been put there by somebody hostile: indices are checked
+//! against what this side knows, and a slot's header is copied once before it is believed. No
+//! reference to the shared bytes is ever made, as the other side may change them at any time.
+
+use core::ptr::{NonNull, copy_nonoverlapping};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+
+use plumb_wire::frame::{Offload, VNET_HEADER_LEN};
+use plumb_wire::pcapng::Direction;
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
+
+use super::Meta;
+
+/// Bytes of the slots of one direction. More would not fit into the cache of a core, and cost a
+/// third of the throughput.
+pub(crate) const RING_LEN: usize = 1 << 20;
+/// Longest frame that a slot holds.
+pub(crate) const MAX_FRAME_LEN: usize = RING_LEN / 4;
+
+/// Bytes of the shared memory: a page of indices, then the slots of both directions.
+const MEMORY_LEN: usize = CONTROL_LEN + 2 * RING_LEN;
+const CONTROL_LEN: usize = 4096;
+/// Offset of the indices of the second direction.
+const SECOND_CONTROL: usize = 2048;
+
+// Offsets of the indices of a direction, each on a cache line of its own: written by the producer,
+// by the consumer, by whoever sleeps.
+const TAIL: usize = 0;
+const CLOSED: usize = 8;
+const HEAD: usize = 64;
+const READER_SLEEPS: usize = 128;
+const WRITER_WAITS: usize = 192;
+
+/// Length of a slot's header, and what slots are aligned to.
+const SLOT_HEADER_LEN: usize = 32;
+/// The rest of the ring up to its end is not used.
+const PAD: u8 = 1;
+
+/// Frames that are written before the other side is told.
+const PUBLISH_FRAMES: u32 = 32;
+/// Bytes that are written before the other side is told, or read before their space is given back.
+const PUBLISH_BYTES: u64 = 64 * 1024;
+
+/// What stands in the memory is impossible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Corrupt;
+
+/// Which of the two directions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// As the pipe flows: from the side that made the memory.
+    Forward,
+    /// Against the pipe.
+    Reverse,
+}
+
+/// The memory of both directions, mapped.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    base: NonNull<u8>,
+}
+
+impl Memory {
+    /// Makes memory whose size nobody can change, and maps it.
+    pub(crate) fn create() -> io::Result<(Rc<Self>, OwnedFd)> {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let fd = rustix::fs::memfd_create("plumb-ring", flags)?;
+        ftruncate(&fd, u64::try_from(MEMORY_LEN).unwrap_or(0))?;
+        fcntl_add_seals(&fd, seals())?;
+        Ok((Rc::new(Self::map(fd.as_fd())?), fd))
+    }
+
+    /// Maps memory that somebody else made, if its size is right and stays so: reading behind the
+    /// end of a file that was made shorter ends a process.
+    pub(crate) fn open(fd: BorrowedFd<'_>) -> io::Result<Rc<Self>> {
+        let stat = fstat(fd)?;
+        let sealed = fcntl_get_seals(fd)?.contains(seals());
+        if !sealed || usize::try_from(stat.st_size) != Ok(MEMORY_LEN) {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        Ok(Rc::new(Self::map(fd)?))
+    }
+
+    fn map(fd: BorrowedFd<'_>) -> io::Result<Self> {
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
+        let base = unsafe {
+            mmap(
+                core::ptr::null_mut(),
+                MEMORY_LEN,
+                protection,
+                MapFlags::SHARED,
+                fd,
+                0,
+            )
+        }?;
+        let memory = Self {
+            base: NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?,
+        };
+        // A forked child would be a second writer.
+        // SAFETY: the advice concerns children only.
+        unsafe { madvise(base, MEMORY_LEN, Advice::LinuxDontFork) }?;
+        Ok(memory)
+    }
+
+    fn at(&self, offset: usize, len: usize) -> *mut u8 {
+        assert!(offset.checked_add(len).is_some_and(|end| end <= MEMORY_LEN));
+        // SAFETY: the mapping has `MEMORY_LEN` bytes.
+        unsafe { self.base.as_ptr().add(offset) }
+    }
+
+    fn word(&self, offset: usize) -> &AtomicU32 {
+        assert!(offset.is_multiple_of(4));
+        // SAFETY: within the mapping, which lives as long as `self`; aligned, as the mapping is to
+        // pages; only ever accessed atomically by this process.
+        unsafe { AtomicU32::from_ptr(self.at(offset, 4).cast()) }
+    }
+
+    fn double_word(&self, offset: usize) -> &AtomicU64 {
+        assert!(offset.is_multiple_of(8));
+        // SAFETY: as for `word`.
+        unsafe { AtomicU64::from_ptr(self.at(offset, 8).cast()) }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: this mapping was made by `map`, and nothing refers to it any more.
+        let _ = unsafe { munmap(self.base.as_ptr().cast(), MEMORY_LEN) };
+    }
+}
+
+fn seals() -> SealFlags {
+    SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL
+}
+
+/// Where a direction is in the memory.
+#[derive(Clone, Debug)]
+struct Place {
+    memory: Rc<Memory>,
+    control: usize,
+    slots: usize,
+}
+
+impl Place {
+    fn new(memory: &Rc<Memory>, way: Way) -> Self {
+        let (control, slots) = match way {
+            Way::Forward => (0, CONTROL_LEN),
+            Way::Reverse => (SECOND_CONTROL, CONTROL_LEN + RING_LEN),
+        };
+        Self {
+            memory: Rc::clone(memory),
+            control,
+            slots,
+        }
+    }
+
+    fn tail(&self) -> &AtomicU64 {
+        self.memory.double_word(self.control + TAIL)
+    }
+
+    fn head(&self) -> &AtomicU64 {
+        self.memory.double_word(self.control + HEAD)
+    }
+
+    fn flag(&self, offset: usize) -> &AtomicU32 {
+        self.memory.word(self.control + offset)
+    }
+
+    /// The `len` bytes at an index, which must not reach over the end of the ring.
+    fn slot(&self, index: u64, len: usize) -> *mut u8 {
+        let offset = offset_of(index);
+        assert!(offset + len <= RING_LEN);
+        self.memory.at(self.slots + offset, len)
+    }
+
+    /// Reads the slot at `head`, of which `available` bytes may be read, into `bytes`. Returns what
+    /// it holds, nothing for a pad, and the length of the slot.
+    fn read(
+        &self,
+        head: u64,
+        available: u64,
+        bytes: &mut Vec<u8>,
+    ) -> Result<(Option<Meta>, u64), Corrupt> {
+        let room = usize::try_from(available)
+            .map_err(|_| Corrupt)?
+            .min(RING_LEN - offset_of(head));
+        if room < SLOT_HEADER_LEN {
+            return Err(Corrupt);
+        }
+        let mut header = [0; SLOT_HEADER_LEN];
+        // SAFETY: `slot` checks the bounds of the source; the regions cannot overlap. What is read
+        // may be torn if the other side writes meanwhile, but any bytes are a value.
+        unsafe {
+            copy_nonoverlapping(
+                self.slot(head, SLOT_HEADER_LEN),
+                header.as_mut_ptr(),
+                SLOT_HEADER_LEN,
+            );
+        }
+        let len = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
+        let len = usize::try_from(len).map_err(|_| Corrupt)?;
+        if header[4] & PAD != 0 {
+            // A pad reaches to the end of the ring.
+            let to_end = RING_LEN - offset_of(head);
+            if room != to_end {
+                return Err(Corrupt);
+            }
+            return Ok((None, to_u64(to_end)));
+        }
+        if len > MAX_FRAME_LEN || slot_len(len) > room {
+            return Err(Corrupt);
+        }
+        bytes.clear();
+        bytes.reserve(len);
+        // SAFETY: `slot` checks the bounds of the source, `reserve` made room for as much; both are
+        // plain bytes, and the vector's own memory is not shared. All `len` bytes are written
+        // before the length says so.
+        unsafe {
+            let frame = self.slot(head, SLOT_HEADER_LEN + len).add(SLOT_HEADER_LEN);
+            copy_nonoverlapping(frame, bytes.as_mut_ptr(), len);
+            bytes.set_len(len);
+        }
+        let meta = parse_header(&header).ok_or(Corrupt)?;
+        Ok((Some(meta), to_u64(slot_len(len))))
+    }
+}
+
+/// The end that writes.
+#[derive(Debug)]
+pub(crate) struct Producer {
+    place: Place,
+    /// Where the next slot begins.
+    tail: u64,
+    /// What the other side knows of it.
+    published: u64,
+    frames: u32,
+    /// The last head that was read.
+    head: u64,
+}
+
+impl Producer {
+    /// The end of a ring that is empty.
+    pub(crate) fn new(memory: &Rc<Memory>, way: Way) -> Self {
+        Self {
+            place: Place::new(memory, way),
+            tail: 0,
+            published: 0,
+            frames: 0,
+            head: 0,
+        }
+    }
+
+    /// Writes a frame, if there is room, and says whether there was. The other side learns of it by
+    /// [`publish`](Self::publish) only, except after some 32 frames.
+    pub(crate) fn push(
+        &mut self,
+        meta: &Meta,
+        frame: &[u8],
+        wake: &mut bool,
+    ) -> Result<bool, Corrupt> {
+        let need = slot_len(frame.len());
+        let to_end = RING_LEN - offset_of(self.tail);
+        let pad = if need > to_end { to_end } else { 0 };
+        if frame.len() > MAX_FRAME_LEN {
+            return Err(Corrupt);
+        }
+        if self.free() < to_u64(need + pad) {
+            self.refresh()?;
+            if self.free() < to_u64(need + pad) {
+                *wake |= self.publish();
+                return Ok(false);
+            }
+        }
+        if pad > 0 {
+            let mut header = [0; SLOT_HEADER_LEN];
+            header[4] = PAD;
+            self.write(&header, &[]);
+            self.tail += to_u64(pad);
+        }
+        self.write(&emit_header(meta, frame.len()), frame);
+        self.tail += to_u64(need);
+        self.frames += 1;
+        if self.frames >= PUBLISH_FRAMES || self.tail - self.published >= PUBLISH_BYTES {
+            *wake |= self.publish();
+        }
+        Ok(true)
+    }
+
+    /// Lets the other side see what was written. Says whether it sleeps and has to be woken.
+    pub(crate) fn publish(&mut self) -> bool {
+        if self.published == self.tail {
+            return false;
+        }
+        self.place.tail().store(self.tail, Ordering::Release);
+        self.published = self.tail;
+        self.frames = 0;
+        // Ordered after the store above, as the sleeper's look at the tail is after its flag.
+        fence(Ordering::SeqCst);
+        let sleeps = self.place.flag(READER_SLEEPS);
+        sleeps.load(Ordering::Relaxed) != 0 && sleeps.swap(0, Ordering::Relaxed) != 0
+    }
+
+    /// Says that nothing more will come, after all that was written.
+    pub(crate) fn close(&mut self) {
+        self.publish();
+        self.place.flag(CLOSED).store(1, Ordering::Release);
+    }
+
+    /// Asks to be woken when a good part of the ring is free. Says whether it is already.
+    pub(crate) fn wait_for_room(&mut self) -> Result<bool, Corrupt> {
+        self.place.flag(WRITER_WAITS).store(1, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        self.refresh()?;
+        Ok(self.free() >= to_u64(RING_LEN / 4))
+    }
+
+    /// Takes back the oldest frame that the other side has not read. Only for when it is gone.
+    pub(crate) fn take_back(&mut self, bytes: &mut Vec<u8>) -> Result<Option<Meta>, Corrupt> {
+        self.refresh()?;
+        while self.head != self.tail {
+            let available = self.tail - self.head;
+            let (meta, len) = self.place.read(self.head, available, bytes)?;
+            self.head += len;
+            self.place.head().store(self.head, Ordering::Release);
+            if meta.is_some() {
+                return Ok(meta);
+            }
+        }
+        Ok(None)
+    }
+
+    fn free(&self) -> u64 {
+        to_u64(RING_LEN) - (self.tail - self.head)
+    }
+
+    fn refresh(&mut self) -> Result<(), Corrupt> {
+        let head = self.place.head().load(Ordering::Acquire);
+        // It moves from where it was towards what was written, by whole slots.
+        if head < self.head || head > self.tail || !is_aligned(head) {
+            return Err(Corrupt);
+        }
+        self.head = head;
+        Ok(())
+    }
+
+    fn write(&self, header: &[u8; SLOT_HEADER_LEN], frame: &[u8]) {
+        let slot = self.place.slot(self.tail, SLOT_HEADER_LEN + frame.len());
+        // SAFETY: `slot` checks the bounds of the target; the sources are ours alone.
+        unsafe {
+            copy_nonoverlapping(header.as_ptr(), slot, SLOT_HEADER_LEN);
+            copy_nonoverlapping(frame.as_ptr(), slot.add(SLOT_HEADER_LEN), frame.len());
+        }
+    }
+}
+
+/// The end that reads.
+#[derive(Debug)]
+pub(crate) struct Consumer {
+    place: Place,
+    /// Where the next slot begins.
+    head: u64,
+    /// What the other side knows of it.
+    released: u64,
+    /// The last tail that was read.
+    tail: u64,
+}
+
+impl Consumer {
+    /// The end of a ring that is empty.
+    pub(crate) fn new(memory: &Rc<Memory>, way: Way) -> Self {
+        Self {
+            place: Place::new(memory, way),
+            head: 0,
+            released: 0,
+            tail: 0,
+        }
+    }
+
+    /// Copies the next frame into `bytes`, if there is one.
+    pub(crate) fn pop(
+        &mut self,
+        bytes: &mut Vec<u8>,
+        wake: &mut bool,
+    ) -> Result<Option<Meta>, Corrupt> {
+        loop {
+            if self.head == self.tail {
+                self.refresh()?;
+                if self.head == self.tail {
+                    *wake |= self.release();
+                    return Ok(None);
+                }
+            }
+            let (meta, len) = self.place.read(self.head, self.tail - self.head, bytes)?;
+            self.head += len;
+            if self.head - self.released >= PUBLISH_BYTES {
+                *wake |= self.release();
+            }
+            if meta.is_some() {
+                return Ok(meta);
+            }
+        }
+    }
+
+    /// Gives the space of what was read back. Says whether the other side waits for that.
+    pub(crate) fn release(&mut self) -> bool {
+        if self.released != self.head {
+            self.place.head().store(self.head, Ordering::Release);
+            self.released = self.head;
+        }
+        fence(Ordering::SeqCst);
+        let waits = self.place.flag(WRITER_WAITS);
+        if waits.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        // To wake it for every slot would cost more than the slot.
+        let tail = self.place.tail().load(Ordering::Acquire);
+        let used = tail.wrapping_sub(self.head);
+        used <= to_u64(RING_LEN / 2) && waits.swap(0, Ordering::Relaxed) != 0
+    }
+
+    /// Asks to be woken when a frame comes. Says whether one is there already.
+    pub(crate) fn wait_for_frames(&mut self) -> Result<bool, Corrupt> {
+        self.place.flag(READER_SLEEPS).store(1, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        self.refresh()?;
+        Ok(self.head != self.tail || self.is_closed())
+    }
+
+    /// Takes the wish to be woken back.
+    pub(crate) fn awake(&self) {
+        self.place.flag(READER_SLEEPS).store(0, Ordering::Relaxed);
+    }
+
+    /// Nothing will come after what is there.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.place.flag(CLOSED).load(Ordering::Acquire) != 0
+    }
+
+    fn refresh(&mut self) -> Result<(), Corrupt> {
+        let tail = self.place.tail().load(Ordering::Acquire);
+        if tail < self.tail || tail - self.head > to_u64(RING_LEN) || !is_aligned(tail) {
+            return Err(Corrupt);
+        }
+        self.tail = tail;
+        Ok(())
+    }
+}
+
+fn emit_header(meta: &Meta, len: usize) -> [u8; SLOT_HEADER_LEN] {
+    let mut header = [0; SLOT_HEADER_LEN];
+    let len = u32::try_from(len).unwrap_or(u32::MAX);
+    header[..4].copy_from_slice(&len.to_le_bytes());
+    header[6] = meta.direction as u8;
+    header[8..12].copy_from_slice(&meta.mark.to_le_bytes());
+    meta.offload.emit(&mut header[12..12 + VNET_HEADER_LEN]);
+    header[24..].copy_from_slice(&meta.at_ns.to_le_bytes());
+    header
+}
+
+fn parse_header(header: &[u8; SLOT_HEADER_LEN]) -> Option<Meta> {
+    let [.., a, b, c, d, e, f, g, h] = *header;
+    Some(Meta {
+        at_ns: u64::from_le_bytes([a, b, c, d, e, f, g, h]),
+        direction: match header[6] {
+            1 => Direction::Inbound,
+            2 => Direction::Outbound,
+            _ => Direction::Unknown,
+        },
+        mark: u32::from_le_bytes([header[8], header[9], header[10], header[11]]),
+        offload: Offload::parse(&header[12..]).ok()?,
+    })
+}
+
+/// Bytes of a slot with a frame of `len` bytes.
+const fn slot_len(len: usize) -> usize {
+    (SLOT_HEADER_LEN + len).next_multiple_of(SLOT_HEADER_LEN)
+}
+
+const fn is_aligned(index: u64) -> bool {
+    index.is_multiple_of(to_u64(SLOT_HEADER_LEN))
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "less than RING_LEN")]
+const fn offset_of(index: u64) -> usize {
+    (index % to_u64(RING_LEN)) as usize
+}
+
+const fn to_u64(len: usize) -> u64 {
+    len as u64
+}

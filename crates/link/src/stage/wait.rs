@@ -1,0 +1,114 @@
+//! Sleeping until a link has something to do.
+
+use core::time::Duration;
+use std::os::fd::BorrowedFd;
+
+use plumb_wire::frame::Port;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use super::{Link, LinkError};
+
+/// What a link is waited for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// A frame that comes.
+    pub receive: bool,
+    /// Room for a frame.
+    pub send: bool,
+}
+
+/// Which descriptor of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tag {
+    Input,
+    Output,
+    Ring,
+    Connection,
+    Meeting,
+    Device,
+}
+
+/// A descriptor of a link has something to say.
+#[derive(Clone, Copy, Debug)]
+pub struct Event {
+    pub(crate) tag: Tag,
+    pub(crate) flags: PollFlags,
+}
+
+/// The descriptors of two links.
+#[derive(Debug)]
+pub struct Waiting<'a> {
+    port: Port,
+    fds: Vec<PollFd<'a>>,
+    tags: Vec<(Port, Tag)>,
+    limit: Option<Duration>,
+}
+
+impl<'a> Waiting<'a> {
+    pub(crate) fn add(&mut self, tag: Tag, fd: BorrowedFd<'a>, flags: PollFlags) {
+        self.fds.push(PollFd::from_borrowed_fd(fd, flags));
+        self.tags.push((self.port, tag));
+    }
+
+    /// Sleeps no longer than this.
+    pub(crate) fn at_most(&mut self, limit: Duration) {
+        self.limit = Some(self.limit.map_or(limit, |l| l.min(limit)));
+    }
+}
+
+/// Sleeps until a link has what is needed of it, one of `others` becomes readable, or the time is
+/// over; `None` is for ever. Says which of `others` is readable, as a mask.
+///
+/// # Errors
+/// If a link cannot go on.
+pub fn wait(
+    left: &mut dyn Link,
+    right: &mut dyn Link,
+    needs: [Needs; 2],
+    others: &[BorrowedFd<'_>],
+    limit: Option<Duration>,
+) -> Result<u32, LinkError> {
+    // Both have to be prepared: what one has to do must not keep the other from being told.
+    let busy = left.prepare(needs[0])? | right.prepare(needs[1])?;
+    let limit = if busy { Some(Duration::ZERO) } else { limit };
+    let mut waiting = Waiting {
+        port: Port::Left,
+        fds: Vec::with_capacity(16),
+        tags: Vec::with_capacity(16),
+        limit,
+    };
+    left.watch(needs[0], &mut waiting);
+    waiting.port = Port::Right;
+    right.watch(needs[1], &mut waiting);
+    let Waiting {
+        mut fds,
+        tags,
+        limit,
+        ..
+    } = waiting;
+    fds.extend(
+        others
+            .iter()
+            .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)),
+    );
+    let limit = limit.and_then(|l| Timespec::try_from(l).ok());
+    match poll(&mut fds, limit.as_ref()) {
+        Ok(_) | Err(Errno::INTR) => {}
+        Err(e) => return Err(LinkError::io("wait for", "packets", e.into())),
+    }
+    let ready = |fd: &PollFd<'_>| Some(fd.revents()).filter(|flags| !flags.is_empty());
+    let events: Vec<_> = fds.iter().map(ready).collect();
+    drop(fds);
+    for ((port, tag), flags) in tags.iter().zip(&events) {
+        if let Some(flags) = *flags {
+            let event = Event { tag: *tag, flags };
+            match port {
+                Port::Left => left.attend(event)?,
+                Port::Right => right.attend(event)?,
+            }
+        }
+    }
+    let mask = |(bit, flags): (usize, &Option<PollFlags>)| u32::from(flags.is_some()) << bit;
+    Ok(events[tags.len()..].iter().enumerate().map(mask).sum())
+}
