@@ -2,6 +2,8 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use plumb_wire::{SendError, ethernet};
+
 /// An address with the length of its network's prefix, as in `10.0.0.2/24`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prefix<A> {
@@ -25,7 +27,22 @@ pub struct Config {
     pub gateway_v6: Option<Ipv6Addr>,
 }
 
+/// Who on the link a packet is given to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// The neighbour with this address: the destination, or the gateway.
+    Neighbor(IpAddr),
+    /// Everyone who listens to this MAC address.
+    Group([u8; 6]),
+}
+
 impl Prefix<Ipv4Addr> {
+    /// The address of all on the link; `None` where there are two at most (RFC 3021).
+    pub fn broadcast(&self) -> Option<Ipv4Addr> {
+        let host = u32::MAX.checked_shr(self.len.into())?;
+        (host > 1).then(|| Ipv4Addr::from_bits(self.address.to_bits() | host))
+    }
+
     /// Says whether `other` has the same prefix.
     pub fn contains(&self, other: Ipv4Addr) -> bool {
         let differ = self.address.to_bits() ^ other.to_bits();
@@ -42,17 +59,44 @@ impl Prefix<Ipv6Addr> {
 }
 
 impl Config {
-    /// The neighbour that a packet to `dst` goes to: `dst` itself on the link, else the gateway;
-    /// `None` if there is neither. Groups and broadcasts have no neighbour to ask for.
-    pub fn next_hop(&self, dst: IpAddr) -> Option<IpAddr> {
-        match dst {
-            IpAddr::V4(dst) if self.v4?.contains(dst) => Some(dst.into()),
-            IpAddr::V4(_) => self.gateway_v4.map(IpAddr::V4),
-            IpAddr::V6(dst) if dst.is_unicast_link_local() || self.v6?.contains(dst) => {
-                Some(dst.into())
+    /// Where a packet to `dst` goes.
+    ///
+    /// # Errors
+    /// As an operating system would refuse it: where there is no gateway, the own address, which
+    /// nobody else answers for, and broadcasts, which nobody is to be bothered with.
+    pub fn route(&self, dst: IpAddr) -> Result<Route, SendError> {
+        let gateway = match dst {
+            IpAddr::V4(dst) => {
+                let own = self.v4.ok_or(SendError::NoRoute)?;
+                if dst.is_broadcast() || own.broadcast() == Some(dst) {
+                    return Err(SendError::Forbidden);
+                }
+                if dst.is_multicast() {
+                    return Ok(Route::Group(ethernet::multicast_v4(dst)));
+                }
+                if dst == own.address || dst.is_unspecified() {
+                    return Err(SendError::NoRoute);
+                }
+                if own.contains(dst) {
+                    return Ok(Route::Neighbor(dst.into()));
+                }
+                self.gateway_v4.map(IpAddr::V4)
             }
-            IpAddr::V6(_) => self.gateway_v6.map(IpAddr::V6),
-        }
+            IpAddr::V6(dst) => {
+                let own = self.v6.ok_or(SendError::NoRoute)?;
+                if dst.is_multicast() {
+                    return Ok(Route::Group(ethernet::multicast_v6(dst)));
+                }
+                if dst == own.address || dst.is_unspecified() {
+                    return Err(SendError::NoRoute);
+                }
+                if dst.is_unicast_link_local() || own.contains(dst) {
+                    return Ok(Route::Neighbor(dst.into()));
+                }
+                self.gateway_v6.map(IpAddr::V6)
+            }
+        };
+        gateway.map(Route::Neighbor).ok_or(SendError::NoRoute)
     }
 }
 
@@ -77,16 +121,38 @@ mod tests {
 
     #[test]
     fn what_is_off_the_link_goes_to_the_gateway() {
-        for (dst, hop) in [
-            ("10.0.0.255", Some("10.0.0.255")),
-            ("10.0.1.0", Some("10.0.0.1")),
-            ("5.0.0.1", Some("10.0.0.1")),
-            ("fd00::ffff:0:0:1", Some("fd00::ffff:0:0:1")),
-            ("fd00:0:0:1::1", Some("fe80::1")),
-            ("fe80::9", Some("fe80::9")),
+        for (dst, neighbor) in [
+            ("10.0.0.254", "10.0.0.254"),
+            ("10.0.1.0", "10.0.0.1"),
+            ("5.0.0.1", "10.0.0.1"),
+            ("fd00::ffff:0:0:1", "fd00::ffff:0:0:1"),
+            ("fd00:0:0:1::1", "fe80::1"),
+            ("fe80::9", "fe80::9"),
         ] {
-            let hop = hop.map(|hop| hop.parse().unwrap());
-            assert_eq!(config().next_hop(dst.parse().unwrap()), hop, "{dst}");
+            let route = config().route(dst.parse().unwrap());
+            let neighbor = neighbor.parse().unwrap();
+            assert_eq!(route, Ok(Route::Neighbor(neighbor)), "{dst}");
+        }
+        let group = config().route("224.0.0.5".parse().unwrap());
+        assert_eq!(group, Ok(Route::Group([1, 0, 0x5e, 0, 0, 5])));
+    }
+
+    #[test]
+    fn what_nobody_answers_for_is_refused_at_once() {
+        for (dst, error) in [
+            ("10.0.0.255", SendError::Forbidden),
+            ("255.255.255.255", SendError::Forbidden),
+            ("10.0.0.2", SendError::NoRoute),
+            ("0.0.0.0", SendError::NoRoute),
+            ("fd00::2", SendError::NoRoute),
+            ("::", SendError::NoRoute),
+        ] {
+            assert_eq!(config().route(dst.parse().unwrap()), Err(error), "{dst}");
+        }
+        for (len, broadcast) in [(0, true), (30, true), (31, false), (32, false)] {
+            let address = Ipv4Addr::new(10, 0, 0, 2);
+            let prefix = Prefix { address, len };
+            assert_eq!(prefix.broadcast().is_some(), broadcast, "/{len}");
         }
     }
 
@@ -109,7 +175,9 @@ mod tests {
             v6: None,
             ..config()
         };
-        assert_eq!(none.next_hop(Ipv4Addr::new(10, 0, 0, 1).into()), None);
-        assert_eq!(none.next_hop("2a00::1".parse().unwrap()), None);
+        for dst in ["10.0.0.1", "2a00::1", "fe80::1"] {
+            let route = none.route(dst.parse().unwrap());
+            assert_eq!(route, Err(SendError::NoRoute));
+        }
     }
 }
