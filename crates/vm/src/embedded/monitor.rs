@@ -78,8 +78,6 @@ fn run() -> Result<Infallible, Error> {
     let vm = kvm
         .create_vm()
         .map_err(|e| refused("create a machine", e))?;
-    vm.create_irq_chip()
-        .map_err(|e| refused("create interrupt controllers", e))?;
     let file = std::fs::File::from(
         image
             .file
@@ -109,6 +107,8 @@ fn run() -> Result<Infallible, Error> {
     // SAFETY: the mapping belongs to `memory`, which lives as long as the process.
     unsafe { vm.set_user_memory_region(region) }
         .map_err(|e| refused("give memory to the machine", e))?;
+    vm.create_irq_chip()
+        .map_err(|e| refused("create interrupt controllers", e))?;
     let mut processor = processor(&kvm, &vm, entry)?;
     drop(kvm);
     let machine = Machine::new(vm, memory, tap, arguments.mac)?;
