@@ -5,10 +5,12 @@
 //! business.
 
 mod choice;
+#[cfg_attr(not(target_arch = "x86_64"), path = "embedded_elsewhere.rs")]
 pub mod embedded;
 mod error;
 mod firecracker;
 pub mod image;
+mod placed;
 mod process;
 mod qemu;
 mod runner;
@@ -16,9 +18,6 @@ mod runner;
 pub use choice::{Choice, auto, runners};
 pub use error::{Error, Unavailable};
 pub use firecracker::Firecracker;
+pub use placed::IMAGE;
 pub use qemu::{Accelerator, Machine, Qemu};
 pub use runner::{Launch, Runner, RunnerName, Vm};
-
-/// The unikernel's image: an ELF file for x86-64 with PVH and 64-bit Linux entry, built by this
-/// crate's build script. Empty where plumb is built for another processor.
-pub static IMAGE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/image"));

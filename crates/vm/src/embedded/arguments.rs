@@ -16,6 +16,8 @@ pub(super) struct Arguments {
     pub(super) mac: [u8; 6],
     /// Whether pages may be merged (KSM).
     pub(super) merge: bool,
+    /// Whether another image than the one that plumb has is to be booted.
+    pub(super) image: bool,
     /// Whether there is a boot module.
     pub(super) module: bool,
     /// The process whose death is to end the monitor at once. Only set where the thread that
@@ -36,6 +38,7 @@ impl Arguments {
             format!("mac={a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"),
         ];
         words.extend(self.merge.then(|| "merge".into()));
+        words.extend(self.image.then(|| "image".into()));
         words.extend(self.module.then(|| "module".into()));
         words.extend(self.parent.map(|parent| format!("parent={parent}")));
         words.push("--".into());
@@ -50,6 +53,7 @@ impl Arguments {
             memory_mib: 0,
             mac: [0; 6],
             merge: false,
+            image: false,
             module: false,
             parent: None,
             command_line: String::new(),
@@ -61,6 +65,7 @@ impl Arguments {
                 Some(("parent", number)) => read.parent = Some(number.parse().ok()?),
                 Some(("mac", mac)) => read.mac = parse_mac(mac)?,
                 None if word == "merge" => read.merge = true,
+                None if word == "image" => read.image = true,
                 None if word == "module" => read.module = true,
                 None if word == "--" => break,
                 _ => return None,
@@ -90,6 +95,7 @@ mod tests {
             memory_mib: 8,
             mac: [2, 0xff, 0, 1, 2, 3],
             merge: true,
+            image: true,
             module: false,
             parent: Some(17),
             command_line: "ip=10.0.0.2/24 gw=10.0.0.1 --".into(),
@@ -102,7 +108,8 @@ mod tests {
                 let cut = words[..len].iter().map(OsString::from);
                 assert_eq!(Arguments::from_words(cut), None);
             }
-            (arguments.merge, arguments.module, arguments.parent) = (false, true, None);
+            (arguments.merge, arguments.image) = (false, false);
+            (arguments.module, arguments.parent) = (true, None);
         }
     }
 }

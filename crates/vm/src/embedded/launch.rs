@@ -16,7 +16,10 @@ use rustix::process::{Pid, PidfdFlags};
 
 use super::arguments::{Arguments, NAME};
 use super::monitor;
-use crate::{Error, Launch, Runner, RunnerName, Unavailable, Vm};
+use crate::{Error, IMAGE, Launch, Runner, RunnerName, Unavailable, Vm};
+
+/// The running program.
+const SELF: &str = "/proc/self/exe";
 
 /// plumb's own virtual machine monitor.
 #[derive(Clone, Debug)]
@@ -27,7 +30,7 @@ pub struct Embedded {
 impl Default for Embedded {
     /// The monitor is this program, started again.
     fn default() -> Self {
-        Self::with_program("/proc/self/exe")
+        Self::with_program(SELF)
     }
 }
 
@@ -37,6 +40,11 @@ impl Embedded {
     pub fn with_program(program: impl Into<PathBuf>) -> Self {
         let program = program.into();
         Self { program }
+    }
+
+    /// Whether the monitor has this image itself, because it is this same program.
+    fn has(&self, image: &[u8]) -> bool {
+        self.program.as_os_str() == SELF && core::ptr::eq(image, IMAGE)
     }
 }
 
@@ -90,19 +98,23 @@ impl Runner for Embedded {
             .map_err(|error| Error::system("make a pipe", error.into()))?;
         rustix::io::ioctl_fionbio(&console, true)
             .map_err(|error| Error::system("make a pipe", error.into()))?;
-        let image = in_memory("plumb image", launch.image)?;
+        let image = match self.has(launch.image) {
+            true => None,
+            false => Some(in_memory("plumb image", launch.image)?),
+        };
         let module = match launch.module {
             [] => None,
             module => Some(in_memory("plumb boot module", module)?),
         };
-        let mut files = vec![launch.tap.as_fd(), image.as_fd()];
-        files.extend(module.as_ref().map(AsFd::as_fd));
+        let mut files = vec![launch.tap.as_fd()];
+        files.extend(image.iter().chain(&module).map(AsFd::as_fd));
         hand_over(&ours, &files)?;
 
         let arguments = Arguments {
             memory_mib: launch.memory_mib,
             mac: launch.mac,
             merge: launch.merge,
+            image: image.is_some(),
             module: module.is_some(),
             parent: is_main_thread().then(std::process::id),
             command_line: launch.command_line.into(),

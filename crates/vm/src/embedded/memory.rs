@@ -1,7 +1,7 @@
 //! Memory of the machine, and what is in it when it starts.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use rustix::mm::{MapFlags, ProtFlags};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
@@ -9,22 +9,12 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 use super::boot::{self, Module};
 use super::device::Memory;
 use super::elf::{Elf, Segment};
+use super::part::Part;
 use crate::Error;
 
 /// Sizes of memory that work: what is above would meet the devices.
 pub(super) const SIZES_MIB: core::ops::RangeInclusive<u32> = 4..=2048;
 const PAGE: u64 = 4096;
-
-/// A file whose pages can be mapped, from one offset on.
-#[derive(Debug)]
-pub(super) struct Part {
-    /// The file.
-    pub(super) file: OwnedFd,
-    /// Where in it the part begins; a multiple of the page size.
-    pub(super) offset: u64,
-    /// Length in bytes.
-    pub(super) len: u64,
-}
 
 /// Memory with image, boot module and what the boot protocol asks for. Returns it with the address
 /// of the first instruction.
@@ -73,31 +63,21 @@ fn load_segment(
     bytes: &[u8],
     file: Option<&Part>,
 ) -> Result<(), Error> {
-    let file_end = segment.offset + segment.file_len;
     let mut from = 0;
-    let aligned = |at: u64| at.is_multiple_of(PAGE);
     if let Some(part) = file
-        && aligned(segment.address)
-        && aligned(segment.offset as u64)
+        && segment.address.is_multiple_of(PAGE)
+        && (part.offset + segment.offset as u64).is_multiple_of(PAGE)
     {
-        // The last page only if nothing but the segment is in it, in memory.
-        let mut whole = segment.file_len as u64 / PAGE * PAGE;
-        if segment.memory_len == segment.file_len
-            && (segment.offset as u64 + whole + PAGE) <= part.len
-        {
-            whole = (segment.file_len as u64).next_multiple_of(PAGE);
-        }
-        if whole > 0 {
-            map(memory, segment.address, whole, part, segment.offset as u64)?;
-            from = usize::try_from(whole)
-                .unwrap_or(usize::MAX)
-                .min(segment.file_len);
+        // Not the last page, which may hold more than the segment.
+        from = segment.file_len & !0xfff;
+        if from > 0 {
+            map(memory, segment.address, from, part, segment.offset as u64)?;
         }
     }
     // The rest of its memory is zero, as all memory that nobody has touched.
     memory
         .write_slice(
-            &bytes[segment.offset + from..file_end],
+            &bytes[segment.offset + from..segment.offset + segment.file_len],
             GuestAddress(segment.address + from as u64),
         )
         .map_err(|_| Error::Image("it does not fit into the machine's memory".into()))
@@ -113,15 +93,20 @@ fn load_module(memory: &Memory, size: u64, above: u64, part: &Part) -> Result<Mo
             part.len
         )));
     };
-    map(memory, address, space, part, 0)?;
+    map(
+        memory,
+        address,
+        usize::try_from(space).unwrap_or(usize::MAX),
+        part,
+        0,
+    )?;
     let address = u32::try_from(address).unwrap_or(u32::MAX);
     Ok(Module { address, len })
 }
 
 /// Maps pages of a file over pages of memory, privately.
-fn map(memory: &Memory, address: u64, len: u64, part: &Part, offset: u64) -> Result<(), Error> {
+fn map(memory: &Memory, address: u64, len: usize, part: &Part, offset: u64) -> Result<(), Error> {
     let too_small = || Error::Image("it does not fit into the machine's memory".into());
-    let len = usize::try_from(len).map_err(|_| too_small())?;
     if !address.is_multiple_of(PAGE) || !memory.check_range(GuestAddress(address), len) {
         return Err(too_small());
     }

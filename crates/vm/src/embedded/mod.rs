@@ -24,6 +24,7 @@ mod launch;
 mod machine;
 mod memory;
 mod monitor;
+mod part;
 mod sandbox;
 mod seccomp;
 

@@ -12,9 +12,10 @@ use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 
 use super::arguments::{Arguments, NAME};
 use super::machine::{DEVICES, End, Machine};
-use super::memory::{self, Part};
+use super::memory;
+use super::part::Part;
 use super::{boot, cpu, sandbox, seccomp};
-use crate::Error;
+use crate::{Error, IMAGE};
 
 /// Stack of the thread that waits for events.
 const STACK: usize = 64 * 1024;
@@ -55,40 +56,27 @@ fn end(end: End) -> ! {
 
 fn run() -> Result<Infallible, Error> {
     sandbox::close_others()?;
-    // One heap for both threads. A second one would cost pages, and system calls that the filters
-    // do not allow.
-    #[cfg(target_env = "gnu")]
-    // SAFETY: there is one thread yet, and it does not allocate meanwhile.
-    unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, 1)
-    };
+    save_memory();
     let Some(arguments) = Arguments::from_words(std::env::args_os().skip(1)) else {
         return Err(Error::Image("this process is started by plumb vm".into()));
     };
-    // Huge pages would make a machine out of one page two MiB large.
-    let _ = rustix::thread::disable_transparent_huge_pages(true);
     if arguments.merge
         && let Err(error) = sandbox::merge_pages()
     {
         let words = format!("{NAME}: {error}\n");
         let _ = rustix::io::write(rustix::stdio::stderr(), words.as_bytes());
     }
-    let (tap, image, module) = receive_files(arguments.module)?;
+    let (tap, image, module) = receive_files(&arguments)?;
     let kvm = kvm()?;
     let vm = kvm
         .create_vm()
         .map_err(|e| refused("create a machine", e))?;
-    let file = std::fs::File::from(
-        image
-            .file
-            .try_clone()
-            .map_err(|e| Error::system("read the image", e))?,
-    );
-    let mut bytes = vec![0; usize::try_from(image.len).unwrap_or(0)];
-    std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, image.offset)
-        .map_err(|error| Error::system("read the image", error))?;
     let line = format!("{} {DEVICES}", arguments.command_line);
-    let image = (&bytes[..], Some(&image));
+    let (bytes, part) = match image {
+        Some(part) => (part.bytes()?, Some(part)),
+        None => (IMAGE, Part::of_this_program(IMAGE)),
+    };
+    let image = (bytes, part.as_ref());
     let (memory, entry) = memory::load(arguments.memory_mib, image, module.as_ref(), &line)?;
     let region = memory
         .iter()
@@ -127,6 +115,23 @@ fn run() -> Result<Infallible, Error> {
     end(machine.run(&mut processor))
 }
 
+/// Makes the heap small. One serves both threads: a second one would cost pages, and system calls
+/// that the filters do not allow. Blocks of some pages come from the system, which hands them out
+/// untouched, and go back to it.
+fn save_memory() {
+    // Huge pages would make a machine out of one page two MiB large.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
+    #[cfg(target_env = "gnu")]
+    // SAFETY: there is one thread yet, and it does not allocate meanwhile.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 8 * 1024);
+        // What the heap has in reserve already would be taken, and touched, first.
+        libc::mallopt(libc::M_TOP_PAD, 0);
+        libc::malloc_trim(0);
+    };
+}
+
 /// Opens KVM.
 pub(super) fn kvm() -> Result<Kvm, Error> {
     Kvm::new().map_err(|error| refused("open /dev/kvm", error))
@@ -150,8 +155,9 @@ fn processor(kvm: &Kvm, vm: &VmFd, entry: u64) -> Result<VcpuFd, Error> {
     Ok(processor)
 }
 
-/// Takes the files that the parent has sent: TAP device, image, and boot module if there is one.
-fn receive_files(module: bool) -> Result<(OwnedFd, Part, Option<Part>), Error> {
+/// Takes the files that the parent has sent: TAP device, image unless it is our own, and boot
+/// module if there is one.
+fn receive_files(arguments: &Arguments) -> Result<(OwnedFd, Option<Part>, Option<Part>), Error> {
     let failed = |error: io::Error| Error::system("take over the parent's files", error);
     let mut space = [core::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -177,8 +183,9 @@ fn receive_files(module: bool) -> Result<(OwnedFd, Part, Option<Part>), Error> {
     };
     let tap = next()?;
     let tap = prepare(tap)?;
-    let image = part(next()?)?;
-    let module = if module { Some(part(next()?)?) } else { None };
+    let mut part = |there: bool| there.then(|| Part::all_of(next()?)).transpose();
+    let image = part(arguments.image)?;
+    let module = part(arguments.module)?;
     for fd in [rustix::stdio::stdout(), std::os::fd::AsFd::as_fd(&tap)] {
         rustix::fs::fcntl_getfl(fd)
             .and_then(|flags| rustix::fs::fcntl_setfl(fd, flags | OFlags::NONBLOCK))
@@ -206,18 +213,6 @@ fn prepare(tap: OwnedFd) -> Result<OwnedFd, Error> {
         }
         _ => Ok(tap),
     }
-}
-
-/// All of a file.
-fn part(file: OwnedFd) -> Result<Part, Error> {
-    let stat = rustix::fs::fstat(&file)
-        .map_err(|error| Error::system("take over the parent's files", error.into()))?;
-    let len = u64::try_from(stat.st_size).unwrap_or(0);
-    Ok(Part {
-        file,
-        offset: 0,
-        len,
-    })
 }
 
 fn refused(operation: &str, error: kvm_ioctls::Error) -> Error {

@@ -1,5 +1,6 @@
 //! The monitor runs real machines with images of a few instructions. Needs /dev/kvm.
 
+#![cfg(target_arch = "x86_64")]
 #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
 mod guest;
