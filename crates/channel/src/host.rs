@@ -52,6 +52,8 @@ pub enum News {
     Refused {
         /// The job.
         job: JobId,
+        /// Its destination.
+        dst: IpAddr,
         /// Why.
         why: Refusal,
     },
@@ -345,9 +347,9 @@ impl Host {
                 self.news.push_back(News::Ready(ready));
             }
             Report::Refused { token, why } => {
-                self.end_of(token)?;
+                let Asked { dst, .. } = self.end_of(token)?;
                 let job = JobId(token);
-                self.news.push_back(News::Refused { job, why });
+                self.news.push_back(News::Refused { job, dst, why });
             }
             Report::Hop { token, record } => self.hop(token, record)?,
             Report::Trace {

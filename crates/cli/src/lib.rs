@@ -47,9 +47,21 @@ pub fn command() -> clap::Command {
     Plumb::command()
 }
 
-fn run(mut arguments: Vec<OsString>) -> anyhow::Result<ExitCode> {
+fn run(arguments: Vec<OsString>) -> anyhow::Result<ExitCode> {
+    match parse(arguments, &[])? {
+        Ok(plumb) => command::run(plumb.command),
+        Err(shown) => Ok(show(&shown)),
+    }
+}
+
+/// Reads a command line, and in front of its own options those that files and environment say,
+/// but for the keys `without`.
+fn parse(
+    mut arguments: Vec<OsString>,
+    without: &[&str],
+) -> anyhow::Result<Result<Plumb, clap::Error>> {
     if let Err(shown) = command().try_get_matches_from(&arguments) {
-        return Ok(show(&shown));
+        return Ok(Err(shown));
     }
     let section = arguments.get(1).and_then(|a| a.to_str()).unwrap_or("");
     let section = if section == "traceroute" {
@@ -58,17 +70,19 @@ fn run(mut arguments: Vec<OsString>) -> anyhow::Result<ExitCode> {
         section
     };
     if settings::SECTIONS.contains(&section) {
-        let from_layers = Layers::load(&settings::Sources::of_process())?.arguments(section);
-        arguments.splice(2..2, from_layers.into_iter().map(OsString::from));
+        let mut layers = Layers::load(&settings::Sources::of_process())?.arguments(section);
+        layers.retain(|argument| {
+            let key = argument
+                .split('=')
+                .next()
+                .and_then(|k| k.strip_prefix("--"));
+            key.is_none_or(|key| !without.contains(&key))
+        });
+        arguments.splice(2..2, layers.into_iter().map(OsString::from));
     }
-    let plumb = match command()
+    Ok(command()
         .try_get_matches_from(&arguments)
-        .and_then(|matches| Plumb::from_arg_matches(&matches))
-    {
-        Ok(plumb) => plumb,
-        Err(shown) => return Ok(show(&shown)),
-    };
-    command::run(plumb.command)
+        .and_then(|matches| Plumb::from_arg_matches(&matches)))
 }
 
 /// Prints a usage error, a help text or the version.

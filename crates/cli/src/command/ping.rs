@@ -19,6 +19,14 @@ use crate::output::style::Look;
 use crate::settings::PingSettings;
 
 pub(super) fn run(args: args::Ping) -> anyhow::Result<Exit> {
+    run_with(args, session::run)
+}
+
+/// Runs with `measure` in the place of an engine in this process.
+pub(super) fn run_with(
+    args: args::Ping,
+    measure: impl FnOnce(Plan, &mut dyn Work) -> anyhow::Result<Exit>,
+) -> anyhow::Result<Exit> {
     let settings = PingSettings::resolve(args)?;
     let clock = Clock::new();
     let out = open(settings.output.as_deref())?;
@@ -51,7 +59,7 @@ pub(super) fn run(args: args::Ping) -> anyhow::Result<Exit> {
         v6: sized(options, HEADERS_V6),
         sink: PingSink::new(out, format, !list),
     };
-    session::run(
+    measure(
         Plan {
             way: Way {
                 mode: settings.mode,

@@ -4,22 +4,23 @@ use core::net::IpAddr;
 use core::time::Duration;
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::Context;
 use plumb_link::{Clock, Mode, Observer, Port, Turn};
 use plumb_probe::{Config, Engine, Event, Headers, Job, JobId, Refused};
 use plumb_record::{End, EndReason, EndType, Progress, ProgressType, Start, StartType, WallTime};
-use plumb_wire::Engine as _;
 use plumb_wire::Instant;
 
+use super::feed::Feed;
 use super::interrupt::Interrupts;
-use super::network::{Needs, SourceChoice, Way, lacks};
+use super::network::{Way, lacks};
+use super::prober::{Prober, ProberNews};
 use super::status::Status;
 use crate::exit::{Exit, Failure};
 use crate::output::pcapng::Capture;
 use crate::settings::{Family, Input};
-use crate::targets::{List, Next, Seen, Target, list_name};
+use crate::targets::{Next, Seen, Target};
 
 /// What differs between trace and ping.
 pub(super) trait Work {
@@ -173,7 +174,7 @@ impl Run {
     }
 }
 
-/// Runs the engine until all targets are done or the user has had enough.
+/// Runs an engine in this process until all targets are done or the user has had enough.
 pub(super) fn run(plan: Plan, work: &mut dyn Work) -> anyhow::Result<Exit> {
     let Plan {
         input,
@@ -187,13 +188,11 @@ pub(super) fn run(plan: Plan, work: &mut dyn Work) -> anyhow::Result<Exit> {
     } = plan;
     let mut status = Status::new(progress, input.list.is_some());
     let mut feed = Feed::open(&input, family, &mut status)?;
-    let sources = way.sources()?;
+    let mut sources = way.sources()?;
     let bulk = input.list.is_some();
     let mut port = way.open(feed.needs(family), bulk)?;
     // Threads keep the privileges that they are born with, so none is born before this.
-    if let Some(list) = &mut feed.list {
-        list.start();
-    }
+    feed.start();
     let mut interrupts = Interrupts::watch().context("cannot watch for signals")?;
     status.announce(engine.rate);
     if port.mode() == Mode::Unprivileged {
@@ -201,46 +200,15 @@ pub(super) fn run(plan: Plan, work: &mut dyn Work) -> anyhow::Result<Exit> {
         engine.headers = Headers::Rebuilt;
     }
     engine.window = engine.window.min(port.flows().unwrap_or(usize::MAX));
-    // Started targets are finished before others are begun: results come early, and the probes
-    // of a path are not stretched over minutes.
-    let most_backlog = engine.rate.map_or(MOST_BACKLOG, |rate| {
-        (rate / BACKLOG_PER_SECOND).clamp(1, MOST_BACKLOG)
+    let sources: SourceOf = Box::new(move |dst| {
+        let source = sources.source_for(dst);
+        source.map_err(|error| error.to_string())
     });
+    let mut session = Session::new(work, feed, sources, status, clock, &engine);
     let mut engine = Engine::new(engine, seed);
-    let started = clock.now();
-    let mut session = Session {
-        work,
-        feed,
-        sources,
-        seen: Seen::default(),
-        jobs: HashMap::new(),
-        held: None,
-        run: Run {
-            clock,
-            started,
-            now: started,
-            stats: engine.stats(),
-            finished: 0,
-            reached: 0,
-            tunnels: 0,
-            taken: 0,
-            duplicates: 0,
-            unusable: status.complaints(),
-            unroutable: 0,
-            active: 0,
-            read: None,
-            all_taken: false,
-        },
-        status,
-        flushed: started,
-        dirty: true,
-        stopping: false,
-        next_progress: started + PROGRESS_EVERY,
-        most_backlog: usize::try_from(most_backlog).unwrap_or(usize::MAX),
-    };
-    session.work.start(&session.run)?;
+    session.begin()?;
     let signals = interrupts.fd().context("cannot watch for signals")?;
-    let bell = session.feed.bell()?;
+    let bell = session.bell()?;
     let mut watch = vec![signals.as_fd()];
     watch.extend(bell.as_ref().map(AsFd::as_fd));
     let mut nobody = ();
@@ -263,28 +231,13 @@ pub(super) fn run(plan: Plan, work: &mut dyn Work) -> anyhow::Result<Exit> {
             }
         },
     );
-    session.status.clear();
     if let Some(error) = failed {
+        session.status.clear();
         return Err(error);
     }
-    session.run.now = clock.now();
-    session.run.stats = engine.stats();
-    let ending = Ending {
-        reason: match (&outcome, session.stopping) {
-            (Err(_), _) => EndReason::Failed,
-            (Ok(()), true) => EndReason::Interrupted,
-            (Ok(()), false) => EndReason::Completed,
-        },
-        error: outcome.as_ref().err().map(ToString::to_string),
-        dropped: port.dropped(),
-    };
-    session.work.end(&session.run, &ending)?;
-    if let Some(capture) = capture {
-        capture.finish().context("cannot write the packets")?;
-    }
-    session.status.summary(&session.run);
-    outcome?;
-    Ok(session.run.exit(&ending))
+    let outcome = outcome.map_err(anyhow::Error::from);
+    let stats = engine.stats();
+    session.end(stats, port.dropped(), capture, outcome)
 }
 
 /// How often a JSON list gets a progress record.
@@ -295,24 +248,24 @@ const FLUSH_EVERY: Duration = Duration::from_millis(100);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Most targets started in one turn, so that starting never keeps packets waiting.
 const STARTS_PER_TURN: usize = 256;
-/// The share of a second's packets that may be waiting before no more targets are started.
-const BACKLOG_PER_SECOND: u32 = 50;
-/// Most measurements that may be kept from sending, before another target is started.
-const MOST_BACKLOG: u32 = 256;
 /// Most records that may wait for names before no more targets are started.
 const MOST_PENDING: usize = 10_000;
 
-struct Session<'a> {
+/// What says which source address leads to a destination, or why none does.
+pub(super) type SourceOf = Box<dyn FnMut(IpAddr) -> Result<IpAddr, String>>;
+
+/// A run: targets in, news out, whatever it is that runs the jobs.
+pub(super) struct Session<'a> {
     work: &'a mut dyn Work,
     feed: Feed,
-    sources: SourceChoice,
+    sources: SourceOf,
     seen: Seen,
     /// Jobs under way, with the names of their targets.
     jobs: HashMap<JobId, Option<String>>,
     /// A target that the engine had no room for.
     held: Option<(IpAddr, Target)>,
     run: Run,
-    status: Status,
+    pub(super) status: Status,
     flushed: Instant,
     /// Whether something was written and not flushed.
     dirty: bool,
@@ -322,11 +275,98 @@ struct Session<'a> {
     most_backlog: usize,
 }
 
-impl Session<'_> {
+impl<'a> Session<'a> {
+    /// A run that has not begun. `engine` is how its jobs are done.
+    pub(super) fn new(
+        work: &'a mut dyn Work,
+        feed: Feed,
+        sources: SourceOf,
+        status: Status,
+        clock: Clock,
+        engine: &Config,
+    ) -> Self {
+        let started = clock.now();
+        Self {
+            work,
+            feed,
+            sources,
+            seen: Seen::default(),
+            jobs: HashMap::new(),
+            held: None,
+            run: Run {
+                clock,
+                started,
+                now: started,
+                stats: plumb_probe::Stats::default(),
+                finished: 0,
+                reached: 0,
+                tunnels: 0,
+                taken: 0,
+                duplicates: 0,
+                unusable: status.complaints(),
+                unroutable: 0,
+                active: 0,
+                read: None,
+                all_taken: false,
+            },
+            status,
+            flushed: started,
+            dirty: true,
+            stopping: false,
+            next_progress: started + PROGRESS_EVERY,
+            most_backlog: engine.most_backlog(),
+        }
+    }
+
+    /// Writes what comes first.
+    pub(super) fn begin(&mut self) -> io::Result<()> {
+        self.work.start(&self.run)
+    }
+
+    #[expect(dead_code, reason = "for probers that are started with a session")]
+    /// Begins to read the list, if there is one, in a thread of its own.
+    pub(super) fn start_feed(&mut self) {
+        self.feed.start();
+    }
+
+    /// What becomes readable when the list has more.
+    pub(super) fn bell(&self) -> io::Result<Option<OwnedFd>> {
+        self.feed.bell()
+    }
+
+    /// Writes what comes last, and says how the run ended.
+    pub(super) fn end(
+        mut self,
+        stats: plumb_probe::Stats,
+        dropped: u64,
+        capture: Option<Capture>,
+        outcome: anyhow::Result<()>,
+    ) -> anyhow::Result<Exit> {
+        self.status.clear();
+        self.run.now = self.run.clock.now();
+        self.run.stats = stats;
+        let ending = Ending {
+            reason: match (&outcome, self.stopping) {
+                (Err(_), _) => EndReason::Failed,
+                (Ok(()), true) => EndReason::Interrupted,
+                (Ok(()), false) => EndReason::Completed,
+            },
+            error: outcome.as_ref().err().map(ToString::to_string),
+            dropped,
+        };
+        self.work.end(&self.run, &ending)?;
+        if let Some(capture) = capture {
+            capture.finish().context("cannot write the packets")?;
+        }
+        self.status.summary(&self.run);
+        outcome?;
+        Ok(self.run.exit(&ending))
+    }
+
     /// One round: news out, targets in.
-    fn turn(
+    pub(super) fn turn<P: Prober>(
         &mut self,
-        engine: &mut Engine,
+        prober: &mut P,
         now: Instant,
         interrupts: usize,
     ) -> anyhow::Result<Turn> {
@@ -338,25 +378,22 @@ impl Session<'_> {
         if interrupts == 1 && !self.stopping {
             self.stopping = true;
             self.held = None;
-            let mut jobs: Vec<JobId> = self.jobs.keys().copied().collect();
-            jobs.sort_unstable();
-            for job in jobs {
-                engine.stop(job, now);
-            }
+            prober.stop_all(&mut self.jobs.keys().copied(), now);
         }
-        self.drain(engine)?;
+        self.drain(prober)?;
         if !self.stopping {
-            self.start_jobs(engine, now)?;
+            self.start_jobs(prober, now)?;
             // A job may end as it begins.
-            self.drain(engine)?;
+            self.drain(prober)?;
         }
         let pending = self.work.pending();
         let wanted = self.work.idle(now)?;
         self.dirty |= self.work.pending() != pending;
-        self.run.stats = engine.stats();
-        self.run.active = engine.active();
+        self.run.stats = prober.stats();
+        self.run.active = prober.active();
         let fed = self.stopping || self.run.all_taken && self.held.is_none();
-        if fed && self.jobs.is_empty() && (self.stopping || self.work.pending() == 0) {
+        let finished = fed && prober.finish();
+        if finished && self.jobs.is_empty() && (self.stopping || self.work.pending() == 0) {
             return Ok(Turn::Stop);
         }
         if now >= self.next_progress {
@@ -382,8 +419,18 @@ impl Session<'_> {
         })
     }
 
-    fn drain(&mut self, engine: &mut Engine) -> io::Result<()> {
-        while let Some(event) = engine.poll_event() {
+    fn drain<P: Prober>(&mut self, prober: &mut P) -> io::Result<()> {
+        while let Some(news) = prober.poll_news() {
+            let event = match news {
+                ProberNews::Event(event) => event,
+                ProberNews::Refused { job, dst, why } => {
+                    self.jobs.remove(&job);
+                    if let Some(why) = why {
+                        self.refused(dst, &why);
+                    }
+                    continue;
+                }
+            };
             let (job, last) = match &event {
                 Event::Trace { job, .. } | Event::Ping { job, .. } => (*job, true),
                 Event::Hop { job, .. } | Event::PingReply { job, .. } => (*job, false),
@@ -405,16 +452,23 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn start_jobs(&mut self, engine: &mut Engine, now: Instant) -> Result<(), Failure> {
+    /// Takes note that a target that was taken cannot be used.
+    fn refused(&mut self, dst: IpAddr, why: &str) {
+        self.run.taken -= 1;
+        self.run.unusable += 1;
+        self.status.complain(&format!("{dst}: {why}"));
+    }
+
+    fn start_jobs<P: Prober>(&mut self, prober: &mut P, now: Instant) -> Result<(), Failure> {
         for _ in 0..STARTS_PER_TURN {
-            let busy = engine.backlog() >= self.most_backlog;
-            if busy || !engine.has_room() || self.work.pending() >= MOST_PENDING {
+            let busy = prober.backlog() >= self.most_backlog;
+            if busy || !prober.has_room() || self.work.pending() >= MOST_PENDING {
                 return Ok(());
             }
             let Some((src, target)) = self.held.take().or_else(|| self.next_target()) else {
                 return Ok(());
             };
-            match engine.start(self.work.job(src, target.addr), now) {
+            match prober.start(self.work.job(src, target.addr), now) {
                 Ok(job) => {
                     self.jobs.insert(job, target.name);
                 }
@@ -426,9 +480,7 @@ impl Session<'_> {
                     return Err(Failure::usage(Refused::BadOptions.to_string()));
                 }
                 Err(refused @ (Refused::FamilyMismatch | Refused::NotATarget)) => {
-                    self.run.taken -= 1;
-                    self.run.unusable += 1;
-                    self.status.complain(&format!("{}: {refused}", target.addr));
+                    self.refused(target.addr, &refused.to_string());
                 }
             }
         }
@@ -467,85 +519,13 @@ impl Session<'_> {
                 continue;
             }
             self.run.taken += 1;
-            match self.sources.source_for(target.addr) {
+            match (self.sources)(target.addr) {
                 Ok(src) => return Some((src, target)),
                 Err(error) => {
                     self.run.unroutable += 1;
-                    self.status.complain(&error.to_string());
+                    self.status.complain(&error);
                 }
             }
         }
-    }
-}
-
-/// Where targets come from: the arguments, then the list.
-struct Feed {
-    arguments: std::vec::IntoIter<Target>,
-    list: Option<List>,
-    /// What the list is called.
-    path: String,
-}
-
-impl Feed {
-    /// Resolves the arguments and begins to read the list.
-    fn open(input: &Input, family: Family, status: &mut Status) -> anyhow::Result<Self> {
-        let mut targets = Vec::new();
-        for text in &input.arguments {
-            match Target::resolve(text, family) {
-                Ok(target) => targets.push(target),
-                // The only target is the only error; among several, it is one of the results.
-                Err(why) if input.arguments.len() == 1 && input.list.is_none() => {
-                    return Err(Failure::usage(why).into());
-                }
-                Err(why) => status.complain(&why),
-            }
-        }
-        let list = match &input.list {
-            Some(path) => Some(List::open(path, family)?),
-            None => None,
-        };
-        let path = input.list.as_deref().map_or_else(String::new, list_name);
-        if targets.is_empty() && list.is_none() {
-            return Err(Failure::usage("none of the targets can be used").into());
-        }
-        Ok(Self {
-            arguments: targets.into_iter(),
-            list,
-            path,
-        })
-    }
-
-    fn next(&mut self) -> Next {
-        match (self.arguments.next(), &mut self.list) {
-            (Some(target), _) => Next::Target(target),
-            (None, Some(list)) => list.poll(),
-            (None, None) => Next::End,
-        }
-    }
-
-    /// The IP versions of the targets, as far as they are known.
-    fn needs(&self, family: Family) -> Needs {
-        let unknown = match self.list {
-            Some(_) => Needs::of(family),
-            None => Needs::default(),
-        };
-        let arguments = self.arguments.as_slice().iter();
-        arguments.fold(unknown, |needs, target| needs.with(target.addr))
-    }
-
-    fn place(&self, line: u64) -> String {
-        format!("{}:{line}", self.path)
-    }
-
-    fn fraction(&self) -> Option<f64> {
-        self.list.as_ref().and_then(List::fraction)
-    }
-
-    /// What becomes readable when the list has more.
-    fn bell(&self) -> io::Result<Option<std::os::fd::OwnedFd>> {
-        self.list
-            .as_ref()
-            .map(|list| list.fd().try_clone_to_owned())
-            .transpose()
     }
 }

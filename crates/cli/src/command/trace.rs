@@ -26,6 +26,14 @@ use crate::output::trace_sink::{TraceFormat, TraceSink};
 use crate::settings::TraceSettings;
 
 pub(super) fn run(args: args::Trace) -> anyhow::Result<Exit> {
+    run_with(args, session::run)
+}
+
+/// Runs with `measure` in the place of an engine in this process.
+pub(super) fn run_with(
+    args: args::Trace,
+    measure: impl FnOnce(Plan, &mut dyn Work) -> anyhow::Result<Exit>,
+) -> anyhow::Result<Exit> {
     let settings = TraceSettings::resolve(args)?;
     if settings.dry_run {
         return super::dry_run::trace(&settings);
@@ -47,7 +55,7 @@ pub(super) fn run(args: args::Trace) -> anyhow::Result<Exit> {
         names: None,
         unnamed: VecDeque::new(),
     };
-    session::run(
+    measure(
         Plan {
             way: Way {
                 mode: settings.mode,
