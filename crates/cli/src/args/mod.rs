@@ -15,6 +15,7 @@ mod ping;
 mod schema;
 mod trace;
 mod value;
+mod vm;
 
 use std::path::PathBuf;
 
@@ -33,6 +34,9 @@ pub use ping::{Ping, PingFormat};
 pub use schema::{Schema, SchemaName};
 pub use trace::{Format, MethodName, ModeName, ProgressWhen, RevealWhen, Trace};
 pub use value::{BitRate, LossModel, Percent, Rate, Seconds};
+pub use vm::{
+    AcceleratorName, Mac, MachineName, MachineOptions, Prefix, RunnerChoice, Vm, VmCommand,
+};
 
 /// The command line of `plumb`.
 #[derive(Debug, Parser)]
@@ -71,6 +75,8 @@ pub enum Command {
     Impair(Box<Impair>),
     /// Count the packets that pass.
     Count(Count),
+    /// Probe from machines of their own: small virtual ones that start in milliseconds.
+    Vm(Box<Vm>),
     /// Check what plumb needs on this machine and say how to fix what is missing.
     Doctor(Doctor),
     /// Show the settings and where each came from.

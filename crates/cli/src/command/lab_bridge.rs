@@ -2,8 +2,10 @@
 
 use core::net::IpAddr;
 use std::ffi::OsString;
+use std::io::{self, Write};
+use std::thread::JoinHandle;
 
-use plumb_link::{Error, Segment, Tap, TapOptions, Tun, create_bridge};
+use plumb_link::{Clock, Error, Segment, Tap, TapOptions, Tun, Turn, capability, create_bridge};
 use plumb_sim::{Hub, Topology, Vantage};
 
 /// A bridge in the current network namespace, with the lab behind one of its ports.
@@ -60,6 +62,29 @@ impl LabBridge {
     pub(super) fn with_host(self, uplink: Tun) -> Result<(Hub, Segment), Error> {
         let port = Segment::new(self.port, uplink, Hub::MAC)?;
         Ok((self.hub, port))
+    }
+
+    /// Answers on the bridge, in a thread without privileges, until the process ends.
+    pub(super) fn serve(mut self) -> JoinHandle<()> {
+        std::thread::spawn(move || {
+            // It has all it needs, and what it reads comes from machines that may be hostile.
+            let dropped = capability::drop_all();
+            let served = dropped.and_then(|()| {
+                let clock = Clock::new();
+                plumb_link::run(
+                    &mut self.hub,
+                    &mut self.port,
+                    &clock,
+                    &[],
+                    &mut (),
+                    |_, _| Turn::Continue { wake_at: None },
+                )
+            });
+            if let Err(error) = served {
+                // The machines will find nobody; all that is left is to say why.
+                drop(writeln!(io::stderr(), "plumb: the lab has ended: {error}"));
+            }
+        })
     }
 }
 

@@ -19,6 +19,7 @@ mod schema;
 mod session;
 mod status;
 mod trace;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -38,6 +39,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Exec(args) => exec::run(*args),
         Command::Impair(args) => impair::run(&args).map(ExitCode::from),
         Command::Count(args) => count::run(&args).map(ExitCode::from),
+        Command::Vm(args) => vm::run(*args).map(ExitCode::from),
         Command::Doctor(args) => doctor::run(args).map(ExitCode::from),
         Command::Config(args) => config::run(args).map(ExitCode::from),
         Command::Schema(args) => schema::run(args).map(ExitCode::from),
