@@ -8,11 +8,11 @@ use std::rc::Rc;
 
 use plumb_channel::{Configure, Host, Limits, News};
 use plumb_probe::{Config, Event, Job};
-use plumb_sim::{Network, Topology};
-use plumb_unikernel::link::{Fate, Link};
-use plumb_unikernel::platform::{Platform, Stream};
+use plumb_sim::{Hub, Topology};
+use plumb_unikernel::net::{Config as Addresses, Interface, Prefix};
+use plumb_unikernel::platform::{Nic, Platform, Stream};
 use plumb_unikernel::run::{End, run};
-use plumb_wire::{Engine as _, Instant, ProbeId};
+use plumb_wire::{Engine as _, Instant};
 
 /// When the machine is switched on.
 pub(crate) const START: Instant = Instant::from_millis(10);
@@ -25,7 +25,7 @@ pub(crate) type Turn = Box<dyn FnMut(&mut World)>;
 /// What is around the machine.
 pub(crate) struct World {
     pub(crate) now: Instant,
-    pub(crate) network: Network,
+    hub: Hub,
     pub(crate) host: Host,
     /// What the host is told, before it has looked.
     to_host: VecDeque<u8>,
@@ -41,7 +41,7 @@ pub(crate) struct World {
     queue: Vec<Vec<u8>>,
     pub(crate) most_queued: usize,
     pub(crate) closed: bool,
-    addresses: Vec<(IpAddr, u8)>,
+    addresses: Addresses,
 }
 
 #[derive(Clone)]
@@ -49,14 +49,17 @@ pub(crate) struct Shared(pub(crate) Rc<RefCell<World>>);
 
 impl Shared {
     pub(crate) fn new(topology: &Topology, configure: &Configure) -> Self {
-        let network = Network::new(topology, 1);
-        let vantage = network.vantage();
-        let v4 = vantage.v4.map(|(a, len)| (IpAddr::from(a), len));
-        let v6 = vantage.v6.map(|(a, len)| (IpAddr::from(a), len));
+        let (own, gateway) = (topology.vantage(), topology.gateway());
+        let addresses = Addresses {
+            v4: own.v4.map(|(address, len)| Prefix { address, len }),
+            gateway_v4: gateway.v4.map(|(address, _)| address),
+            v6: own.v6.map(|(address, len)| Prefix { address, len }),
+            gateway_v6: gateway.v6.map(|(address, _)| address),
+        };
         Self(Rc::new(RefCell::new(World {
             now: START,
             host: Host::new(configure, Limits::default(), START),
-            network,
+            hub: Hub::new(topology.clone(), 1),
             to_host: VecDeque::new(),
             stream_room: usize::MAX,
             host_listens: true,
@@ -66,7 +69,7 @@ impl Shared {
             queue: Vec::new(),
             most_queued: 0,
             closed: false,
-            addresses: [v4, v6].into_iter().flatten().collect(),
+            addresses,
         })))
     }
 
@@ -80,19 +83,29 @@ impl Shared {
 
     /// Runs the machine until it ends.
     pub(crate) fn run(&self, module: &[u8]) -> End {
-        let (mut platform, mut link, mut stream) = (self.clone(), self.clone(), self.clone());
-        let end = run(&mut platform, &mut link, &mut stream, module, MEMORY);
+        let (mut platform, mut stream) = (self.clone(), self.clone());
+        let mut interface = self.interface();
+        let end = run(&mut platform, &mut interface, &mut stream, module, MEMORY);
         self.0.borrow_mut().host_turn();
         end
     }
 
+    /// The machine's interface.
+    pub(crate) fn interface(&self) -> Interface<Self> {
+        let (addresses, now) = (self.0.borrow().addresses, self.0.borrow().now);
+        let mut interface = Interface::new(self.clone(), addresses);
+        interface.start(now);
+        interface
+    }
+
     /// The source address of packets to `dst`.
     pub(crate) fn source(&self, dst: IpAddr) -> IpAddr {
-        let world = self.0.borrow();
-        let mut own = world.addresses.iter();
-        own.find(|(own, _)| own.is_ipv4() == dst.is_ipv4())
-            .expect("an address of each family that a lab has")
-            .0
+        let Addresses { v4, v6, .. } = self.0.borrow().addresses;
+        let own = match dst {
+            IpAddr::V4(_) => v4.map(|v4| v4.address.into()),
+            IpAddr::V6(_) => v6.map(|v6| v6.address.into()),
+        };
+        own.expect("an address of each family that a lab has")
     }
 
     pub(crate) fn start(&self, job: &Job) {
@@ -151,7 +164,7 @@ impl Platform for Shared {
         if heard > 0 && world.host_listens || !world.host.transmit().is_empty() {
             return;
         }
-        let next = [until, world.network.poll_timeout()];
+        let next = [until, world.hub.poll_timeout()];
         let next = next.into_iter().flatten().min();
         let next = next.expect("a machine that has something to wait for");
         world.now = world.now.max(next);
@@ -162,7 +175,7 @@ impl Platform for Shared {
     }
 }
 
-impl Link for Shared {
+impl Nic for Shared {
     fn mac(&self) -> [u8; 6] {
         [2, 0, 0, 0, 0, 1]
     }
@@ -171,38 +184,31 @@ impl Link for Shared {
         1500
     }
 
-    fn addresses(&self) -> Vec<(IpAddr, u8)> {
-        self.0.borrow().addresses.clone()
-    }
-
-    fn transmit(&mut self, _: ProbeId, packet: &[u8], _: Instant) -> Fate {
+    fn transmit(&mut self, frame: &[u8]) -> bool {
         let mut world = self.0.borrow_mut();
-        if world.queue.len() >= world.queue_room {
-            return Fate::NoRoom;
+        let fits = world.queue.len() < world.queue_room;
+        if fits {
+            world.queue.push(frame.to_vec());
+            world.most_queued = world.most_queued.max(world.queue.len());
         }
-        world.queue.push(packet.to_vec());
-        world.most_queued = world.most_queued.max(world.queue.len());
-        Fate::Queued
-    }
-
-    fn poll_fate(&mut self) -> Option<(ProbeId, Fate)> {
-        None
+        fits
     }
 
     fn flush(&mut self) {
         let mut world = self.0.borrow_mut();
         let now = world.now;
         let queue: Vec<Vec<u8>> = world.queue.drain(..).collect();
-        for packet in queue {
-            world.network.handle_packet(now, &packet);
+        for frame in queue {
+            world.hub.handle_packet(now, &frame);
         }
     }
 
-    fn receive(&mut self, now: Instant, take: &mut dyn FnMut(&[u8])) -> bool {
+    fn receive(&mut self, take: &mut dyn FnMut(&[u8])) -> bool {
         let mut buffer = [0; 2048];
         let mut world = self.0.borrow_mut();
-        world.network.handle_timeout(now);
-        let Some(transmit) = world.network.poll_transmit(now, &mut buffer) else {
+        let now = world.now;
+        world.hub.handle_timeout(now);
+        let Some(transmit) = world.hub.poll_transmit(now, &mut buffer) else {
             return false;
         };
         drop(world);
@@ -210,18 +216,8 @@ impl Link for Shared {
         true
     }
 
-    fn handle_timeout(&mut self, _: Instant) {}
-
-    fn poll_timeout(&self) -> Option<Instant> {
-        None
-    }
-
     fn dropped(&self) -> u64 {
         0
-    }
-
-    fn rtt_error(&self) -> Option<Duration> {
-        Some(Duration::from_micros(70))
     }
 }
 
