@@ -12,6 +12,7 @@ mod mmio;
 mod net;
 mod queue;
 mod transport;
+mod vsock;
 
 #[cfg(any(test, feature = "fake-device"))]
 pub mod fake;
@@ -21,3 +22,4 @@ pub use mmio::{Memory, Mmio, Registers, register};
 pub use net::{Net, Statistics};
 pub use queue::{Completion, Direction, Queue, Rings, crosses};
 pub use transport::{Device, DeviceKind, Error, Transport, feature, status};
+pub use vsock::Vsock;
