@@ -9,13 +9,15 @@ goal=${1:-}
 # brings it; + marks what can be done without.
 build="cc=gcc ld=binutils curl=curl /usr/include/stdlib.h=libc6-dev /etc/ssl/certs/ca-certificates.crt=ca-certificates"
 peers="+ip=iproute2 +sysctl=procps +ping=iputils-ping +scamper=scamper +mtr=mtr-tiny +traceroute=traceroute +tshark=tshark +tcpdump=tcpdump +ethtool=ethtool +tmux=tmux"
+machines="+qemu-system-x86_64=qemu-system-x86 +nsenter=util-linux"
+containers="+crun=crun +runc=runc"
 python="+python:ensurepip=python3-venv"
 case $goal in
     run) needs=$build ;;
     dist) needs="$build tar=tar gzip=gzip" ;;
-    bench) needs="$build tar=tar gzip=gzip ip=iproute2 unshare=util-linux +scamper=scamper +ethtool=ethtool +tcpdump=tcpdump +mtr=mtr-tiny +traceroute=traceroute +clang=clang" ;;
+    bench) needs="$build tar=tar gzip=gzip ip=iproute2 unshare=util-linux +scamper=scamper +ethtool=ethtool +tcpdump=tcpdump +mtr=mtr-tiny +traceroute=traceroute +clang=clang $machines $containers" ;;
     lint) needs="$build $python" ;;
-    test) needs="$build $peers $python" ;;
+    test) needs="$build $peers $machines $python" ;;
     *)
         say "usage: scripts/setup.sh run|test|bench|lint|dist"
         exit 2

@@ -1,11 +1,14 @@
 //! `plumb doctor`: what plumb needs on this system, whether it is there, and what helps.
 
+mod machines;
+
 use std::fs::OpenOptions;
 use std::io::Write;
 
 use plumb_link::{Capability, Mode, ProbePort, ProbePortOptions};
 use serde::Serialize;
 
+use self::machines::Machines;
 use super::network::{ALLOW_PING, program};
 use crate::args::Doctor;
 use crate::exit::Exit;
@@ -29,7 +32,16 @@ pub(super) fn run(args: Doctor) -> anyhow::Result<Exit> {
         program: program(),
         utf8: locale_is_utf8(),
     };
-    let checks = system.checks();
+    let mut checks = system.checks();
+    let machines = Machines {
+        runners: machines::runners(),
+        tun: system.tun.is_ok(),
+        admin: system.admin,
+        no_namespaces: system.namespace_obstacle().map(|(obstacle, _)| obstacle),
+        ksm: system.value(machines::KSM),
+        program: system.program,
+    };
+    checks.extend(machines.checks());
     let mut out = std::io::stdout().lock();
     let look = Look::of_stdout();
     for check in &checks {

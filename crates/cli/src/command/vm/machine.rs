@@ -107,7 +107,7 @@ pub(crate) fn merge_hint(options: &MachineOptions) -> Option<&'static str> {
 }
 
 /// Whether the kernel merges pages.
-pub(crate) const KSM: &str = "/sys/kernel/mm/ksm/run";
+const KSM: &str = "/sys/kernel/mm/ksm/run";
 
 fn qemu(options: &MachineOptions) -> Box<dyn Runner> {
     Box::new(Qemu {
