@@ -6,10 +6,12 @@
 #![forbid(unsafe_code)]
 
 mod channel;
+mod devices;
 mod engine;
 mod lab;
 
 pub use channel::{guest, host};
+pub use devices::devices;
 pub use engine::engine;
 pub use lab::lab;
 
@@ -24,7 +26,8 @@ use plumb_wire::{arp, ethernet, icmp_ext, ipv6, ndp, tcp, udp};
 pub type Target = fn(&[u8]);
 
 /// All targets by name; the name is that of the corpus folder and of the libFuzzer binary.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
+    ("devices", devices),
     ("engine", engine),
     ("guest", guest),
     ("host", host),
