@@ -9,6 +9,7 @@ extern crate alloc;
 
 mod boot;
 mod clock;
+mod devices;
 mod heap;
 #[cfg(target_os = "linux")]
 mod hosted;
@@ -19,19 +20,21 @@ mod memory;
 mod power;
 mod serial;
 
-use alloc::vec::Vec;
-use core::fmt::Write;
+use alloc::boxed::Box;
 
 use plumb_unikernel::boot::{BootInfo, Protocol, Region};
-use plumb_unikernel::command_line::{self, BadWord, CommandLine};
+use plumb_unikernel::command_line::{BadWord, CommandLine};
+use plumb_unikernel::net::Interface;
 use plumb_unikernel::platform::Platform;
+use plumb_unikernel::run::{self, End};
+use plumb_unikernel::virtio::{Console, Net, Transport};
 
 use crate::clock::Clock;
+use crate::devices::Devices;
 use crate::interrupts::Calibration;
 use crate::machine::Machine;
 use crate::memory::{Kind, Loaded};
 use crate::power::{Exit, exit};
-use crate::serial::Serial;
 
 unsafe extern "C" {
     static image_end: u8;
@@ -39,6 +42,9 @@ unsafe extern "C" {
 
 /// Below the image: its stacks, and nothing that a loader puts there.
 const STACKS: u64 = 0x10_0000;
+
+/// Largest IP packet where nobody says otherwise.
+const MTU: u16 = 1500;
 
 /// Where assembly leads to, in ring 3: how the image was booted, and the address of what the loader
 /// has to tell.
@@ -58,40 +64,45 @@ extern "C" fn main(protocol: u32, address: u64) -> ! {
         Ok(line) => line,
         Err(BadWord(word)) => panic!("the command line makes no sense: {word}"),
     };
-    prepare_memory(&info);
+    let memory = prepare_memory(&info);
+    let module = module(&info);
 
-    let devices: Vec<_> = command_line::mmio_devices(info.command_line).collect();
-    let mut machine = Machine::new(clock, calibration, Vec::new(), line.poll);
-    let _ = writeln!(Serial, "plumb: {line:?} {devices:?} {:?}", info.module);
-    let mut times = Vec::new();
-    for _ in 0..20 {
-        let before = machine.now();
-        let until = plumb_wire::Instant::from_nanos(before.as_nanos() + 10_000_000);
-        machine.wait(Some(until));
-        times.push(machine.now().since(before).as_micros());
+    let devices = Devices::find(info.command_line);
+    let mut machine = Machine::new(clock, calibration, devices.inputs, line.poll);
+    let Some(nic) = devices.net else {
+        panic!("no virtio network interface among the devices");
+    };
+    let Some(stream) = devices.console else {
+        panic!("no channel to the host: no virtio console among the devices");
+    };
+    // The neighbours' answers are under way while the rest is set up.
+    let mut link = Interface::new(nic_of(nic, &line), line.network);
+    link.start(machine.now());
+    let stream = Console::new(stream);
+    let mut stream = stream.unwrap_or_else(|error| panic!("virtio console: {error}"));
+    if line.poll {
+        link.nic_mut().set_interrupts(false);
+        stream.set_interrupts(false);
     }
-    let _ = writeln!(
-        Serial,
-        "waits of 10 ms: {times:?}, up for {:?}",
-        machine.now()
-    );
-    exit(Exit::Done)
+    let end = run::run(&mut machine, &mut link, &mut stream, module, memory);
+    match end {
+        End::Shutdown => exit(Exit::Done),
+        End::Closed => panic!("the host is gone"),
+        End::Fault(fault) => panic!("the host cannot be understood: {fault}"),
+    }
 }
 
-/// Makes the module readable, and a heap of the largest free stretch of memory.
-fn prepare_memory(info: &BootInfo<'_>) {
+fn nic_of(transport: Box<dyn Transport>, line: &CommandLine) -> Net {
+    // A locally administered address, if neither the device nor the command line has one.
+    let mac = line.mac.unwrap_or([2, 0, 0, 0, 0, 1]);
+    let mtu = line.mtu.unwrap_or(MTU).into();
+    let nic = Net::new(transport, mac, mtu);
+    nic.unwrap_or_else(|error| panic!("virtio network interface: {error}"))
+}
+
+/// Makes a heap of the largest free stretch of memory, and returns its size.
+fn prepare_memory(info: &BootInfo<'_>) -> usize {
     let end = (&raw const image_end).addr() as u64;
-    let image = Region { start: STACKS, end };
-    assert!(
-        !info.module.overlaps(image),
-        "the boot module lies over the image"
-    );
-    if info.module.size() > 0 {
-        assert!(
-            memory::map(info.module, Kind::Memory),
-            "the boot module is out of reach"
-        );
-    }
     let line = info.command_line;
     let start = line.as_ptr().addr() as u64;
     let line = Region {
@@ -102,4 +113,20 @@ fn prepare_memory(info: &BootInfo<'_>) {
     let free = free.unwrap_or_else(|| panic!("no memory behind the image"));
     // SAFETY: usable memory, and neither the image's nor the loader's.
     unsafe { heap::give(free) };
+    usize::try_from(free.size()).unwrap_or(usize::MAX)
+}
+
+/// The boot module's bytes.
+fn module(info: &BootInfo<'_>) -> &'static [u8] {
+    let module = info.module;
+    if module.size() == 0 {
+        return &[];
+    }
+    let end = (&raw const image_end).addr() as u64;
+    let image = Region { start: STACKS, end };
+    assert!(!module.overlaps(image), "the boot module lies over the image");
+    assert!(memory::map(module, Kind::Memory), "the boot module is out of reach");
+    let size = usize::try_from(module.size()).unwrap_or_default();
+    // SAFETY: mapped, never written to, and spared by the heap. Any bytes will do.
+    unsafe { core::slice::from_raw_parts(memory::pointer(module.start), size) }
 }
