@@ -124,8 +124,14 @@ fn module(info: &BootInfo<'_>) -> &'static [u8] {
     }
     let end = (&raw const image_end).addr() as u64;
     let image = Region { start: STACKS, end };
-    assert!(!module.overlaps(image), "the boot module lies over the image");
-    assert!(memory::map(module, Kind::Memory), "the boot module is out of reach");
+    assert!(
+        !module.overlaps(image),
+        "the boot module lies over the image"
+    );
+    assert!(
+        memory::map(module, Kind::Memory),
+        "the boot module is out of reach"
+    );
     let size = usize::try_from(module.size()).unwrap_or_default();
     // SAFETY: mapped, never written to, and spared by the heap. Any bytes will do.
     unsafe { core::slice::from_raw_parts(memory::pointer(module.start), size) }
