@@ -36,10 +36,12 @@ fn counters<'a>(done: &'a Done, stage: &str, side: &str) -> &'a str {
 #[test]
 fn root_two_commands_reach_each_other_through_a_pipe_that_became_a_ring() {
     require!("ping", "bash");
-    let done = sh("$P exec --stats --addr 10.0.0.2/24 --addr fd00::2/64 -- \
+    let done = sh(
+        "$P exec --counters --addr 10.0.0.2/24 --addr fd00::2/64 -- \
              sh -c 'ping -c 3 -i 0.2 10.0.0.1 && ping -c 1 fd00::1' | \
          $P exec --side left --addr 10.0.0.1/24 --addr fd00::1/64 -- sleep 30; \
-         echo ${PIPESTATUS[@]}");
+         echo ${PIPESTATUS[@]}",
+    );
     assert_eq!(done.stdout, "0 0\n", "{done}");
     assert!(done.stderr.contains("3 received, 0% packet loss"), "{done}");
     assert!(done.stderr.contains("1 received, 0% packet loss"), "{done}");
@@ -64,7 +66,7 @@ fn root_a_tee_between_two_stages_records_one_way_and_a_ring_carries_the_other() 
     let directory = Directory::new();
     let file = directory.file("seen.pcapng");
     let done = sh(&format!(
-        "$P exec --stats --addr 10.0.0.2/24 -- ping -c 3 -i 0.2 10.0.0.1 | tee {0} | \
+        "$P exec --counters --addr 10.0.0.2/24 -- ping -c 3 -i 0.2 10.0.0.1 | tee {0} | \
          $P exec --side left --addr 10.0.0.1/24 -- sleep 30; echo ${{PIPESTATUS[@]}}; \
          tcpdump -nr {0} icmp 2>&1",
         file.display()

@@ -12,6 +12,8 @@ fn plumb(arguments: &[&str], input: &[u8]) -> Output {
     Command::cargo_bin("plumb")
         .unwrap()
         .args(arguments)
+        // What the tests give is a recording, though it comes through a pipe.
+        .arg("--offline")
         .write_stdin(input)
         .output()
         .unwrap()

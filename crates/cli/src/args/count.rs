@@ -2,19 +2,21 @@
 
 use clap::Args;
 
+use super::FunctionArgs;
+
 /// Arguments of `plumb count`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Count {
-    /// One JSON object instead of text.
-    #[arg(long)]
-    pub json: bool,
+    /// The neighbours.
+    #[command(flatten)]
+    pub function: FunctionArgs,
 }
 
 const AFTER_HELP: &str = "\
 Packets are read from standard input (pcapng or pcap, Ethernet) and written unchanged to standard
 output (pcapng); the counts go to standard error at the end. Where standard output is a terminal,
-no packets are written.
+no packets are written. Between two other stages of plumb, packets pass both ways.
 
 Examples:
   plumb count < in.pcapng                                what is in a capture

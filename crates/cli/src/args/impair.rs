@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use super::{BitRate, LossModel, Percent, Seconds};
+use super::{BitRate, FunctionArgs, LossModel, Percent, Seconds};
 
 /// Arguments of `plumb impair`.
 #[derive(Clone, Debug, Args)]
@@ -45,12 +45,9 @@ pub struct Impair {
     /// Seed of all chances: the same seed and input give the same output.
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub seed: u64,
-    /// Write what was lost, duplicated and so on to standard error at the end.
-    #[arg(long)]
-    pub counters: bool,
-    /// The counters are one JSON object.
-    #[arg(long, requires = "counters")]
-    pub json: bool,
+    /// The neighbours.
+    #[command(flatten)]
+    pub function: FunctionArgs,
 }
 
 /// How jitter is distributed.
@@ -79,10 +76,12 @@ pub enum Way {
 
 const AFTER_HELP: &str = "\
 Packets are read from standard input (pcapng or pcap, Ethernet) and written to standard output
-(pcapng). Time is that of the packets' stamps: a delay is seen in the stamps that are written, not
-felt, and the same input gives the same output.
+(pcapng). If standard input is a file, time is that of the packets' stamps: a delay is seen in the
+stamps that are written, not felt, and the same input gives the same output. In a pipe it is felt,
+and between two other stages of plumb packets pass both ways.
 
 Examples:
   plumb impair --delay 20ms --loss 0.1% < in.pcapng > out.pcapng
   plumb impair --delay 50ms --jitter 10ms --distribution normal --rate 10Mbit < in.pcap > out.pcapng
-  plumb impair --loss gemodel:1%,25% --seed 7 < in.pcapng | tshark -r -";
+  plumb impair --loss gemodel:1%,25% --seed 7 < in.pcapng | tshark -r -
+  plumb if tap0 | plumb impair --delay 20ms | plumb if tap1";

@@ -29,9 +29,25 @@ pub struct LinkArgs {
     /// reads them.
     #[arg(long)]
     pub gso: bool,
-    /// Print the counters of both sides at the end, as SIGUSR1 does at any time.
+    /// Write what passed and what was dropped to standard error at the end, as SIGUSR1 does at any
+    /// time.
     #[arg(long)]
-    pub stats: bool,
+    pub counters: bool,
+    /// The counters are one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How a function is joined to its neighbours.
+#[derive(Clone, Debug, Default, Args)]
+pub struct FunctionArgs {
+    /// Take standard input for a recording even if it is a pipe: time is that of the packets'
+    /// stamps, as with a file.
+    #[arg(long)]
+    pub offline: bool,
+    /// The pipes.
+    #[command(flatten)]
+    pub links: LinkArgs,
 }
 
 /// Where frames come from and where they go: `in=PATH,out=PATH`, either alone too.

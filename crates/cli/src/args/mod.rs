@@ -29,7 +29,7 @@ pub use exec::Exec;
 pub use impair::{DistributionName, Impair, Way};
 pub use interface::{If, Side};
 pub use lab::{Lab, LabCommand};
-pub use link::{Addressed, LinkArgs, PathPair};
+pub use link::{Addressed, FunctionArgs, LinkArgs, PathPair};
 pub use ping::{Ping, PingFormat};
 pub use schema::{Schema, SchemaName};
 pub use trace::{Format, MethodName, ModeName, ProgressWhen, RevealWhen, Trace};

@@ -1,15 +1,16 @@
 //! `plumb count`: counts what passes.
 
-use crate::args::Count;
-use crate::exit::Exit;
-use crate::stage::{Played, play};
+use std::process::ExitCode;
 
-pub(super) fn run(args: &Count) -> anyhow::Result<Exit> {
+use crate::args::Count;
+use crate::stage::{Played, filter};
+
+pub(super) fn run(args: &Count) -> anyhow::Result<ExitCode> {
     let played = Played {
         name: "count",
         counters: true,
-        json: args.json,
+        json: args.function.links.json,
         counts_only: true,
     };
-    play(plumb_nf::Count::new(), played, |_| Ok(()))
+    filter(plumb_nf::Count::new(), played, &args.function)
 }

@@ -1,12 +1,14 @@
 //! `plumb impair`: a bad link.
 
+use std::process::ExitCode;
+
 use plumb_nf::impair::{Distribution, Impair, Impairment};
 
 use crate::args::{self, DistributionName, Way};
-use crate::exit::{Exit, Failure};
-use crate::stage::{Played, play};
+use crate::exit::Failure;
+use crate::stage::{Played, filter};
 
-pub(super) fn run(args: &args::Impair) -> anyhow::Result<Exit> {
+pub(super) fn run(args: &args::Impair) -> anyhow::Result<ExitCode> {
     if !args.reorder.0.is_never() && args.delay.0.is_zero() {
         return Err(Failure::usage(
             "--reorder lets packets overtake those that are delayed: add --delay, such as \
@@ -39,13 +41,10 @@ pub(super) fn run(args: &args::Impair) -> anyhow::Result<Exit> {
     };
     let played = Played {
         name: "impair",
-        counters: args.counters,
-        json: args.json,
+        counters: args.function.links.counters,
+        json: args.function.links.json,
         counts_only: false,
     };
-    play(
-        Impair::new(to_left, to_right, args.seed),
-        played,
-        |_| Ok(()),
-    )
+    let impair = Impair::new(to_left, to_right, args.seed);
+    filter(impair, played, &args.function)
 }

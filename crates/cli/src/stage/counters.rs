@@ -2,17 +2,91 @@
 
 use std::io::{self, Write};
 
-use plumb_nf::Counter;
+use plumb_link::stage::Counters;
+use plumb_nf::{Counter, Port};
+use serde_json::{Map, Value, json};
+
+/// What has passed one side of a stage.
+#[derive(Debug)]
+pub(super) struct Passed {
+    pub(super) port: Port,
+    /// How frames travel, or travelled last.
+    pub(super) link: String,
+    pub(super) counters: Counters,
+    /// Frames that were dropped as the link did not take them in time.
+    pub(super) no_room_frames: u64,
+}
+
+impl Passed {
+    fn numbers(&self) -> [(&'static str, u64); 7] {
+        let c = &self.counters;
+        [
+            ("received_frames", c.received_frames),
+            ("received_bytes", c.received_bytes),
+            ("sent_frames", c.sent_frames),
+            ("sent_bytes", c.sent_bytes),
+            ("no_room_frames", self.no_room_frames),
+            ("no_way_frames", c.no_way_frames),
+            ("refused_frames", c.refused_frames),
+        ]
+    }
+}
+
+/// Writes the counters of a live stage and of its links to standard error.
+pub(super) fn report_live(
+    stage: &str,
+    links: &[Passed],
+    counters: &[Counter],
+    as_json: bool,
+) -> io::Result<()> {
+    let mut out = io::stderr().lock();
+    if !as_json {
+        for passed in links {
+            let (port, c) = (passed.port.name(), &passed.counters);
+            writeln!(
+                out,
+                "{stage}: {port}: received {} frames {} bytes, sent {} frames {} bytes, dropped {} \
+                 (no room {}, no way {}, refused {}) [{}]",
+                c.received_frames,
+                c.received_bytes,
+                c.sent_frames,
+                c.sent_bytes,
+                passed.no_room_frames + c.no_way_frames + c.refused_frames,
+                passed.no_room_frames,
+                c.no_way_frames,
+                c.refused_frames,
+                passed.link,
+            )?;
+        }
+        drop(out);
+        return report(stage, counters, false);
+    }
+    let mut line = json!({
+        "schema": "plumb.counters/1",
+        "stage": stage,
+        "counters": object(counters.iter().map(|c| (c.name, c.value))),
+    });
+    for passed in links {
+        let mut side = object(passed.numbers());
+        side.insert("link".to_owned(), passed.link.clone().into());
+        line[passed.port.name()] = Value::Object(side);
+    }
+    writeln!(out, "{line}")
+}
+
+fn object(numbers: impl IntoIterator<Item = (&'static str, u64)>) -> Map<String, Value> {
+    let pairs = numbers.into_iter();
+    pairs
+        .map(|(name, value)| (name.to_owned(), value.into()))
+        .collect()
+}
 
 /// Writes the counters to standard error: one line each, or one JSON object.
 pub(super) fn report(stage: &str, counters: &[Counter], json: bool) -> io::Result<()> {
     let mut out = io::stderr().lock();
     if json {
-        let numbers: serde_json::Map<_, _> = counters
-            .iter()
-            .map(|counter| (counter.name.to_owned(), counter.value.into()))
-            .collect();
-        let line = serde_json::json!({
+        let numbers = object(counters.iter().map(|c| (c.name, c.value)));
+        let line = json!({
             "schema": "plumb.counters/1",
             "stage": stage,
             "counters": numbers,

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
@@ -15,6 +15,7 @@ use plumb_wire::pcapng::Direction;
 use signal_hook::consts::SIGUSR1;
 use signal_hook::low_level::pipe;
 
+use super::counters::{self, Passed};
 use crate::args::LinkArgs;
 use crate::command::interrupt::Interrupts;
 use crate::exit::Failure;
@@ -40,7 +41,9 @@ pub(crate) struct Live {
     /// Frames that a link does not take at once are dropped.
     pub(crate) drop: bool,
     /// The counters are printed at the end.
-    pub(crate) stats: bool,
+    pub(crate) counters: bool,
+    /// They are JSON.
+    pub(crate) json: bool,
 }
 
 impl Live {
@@ -48,7 +51,8 @@ impl Live {
         Self {
             name,
             drop: args.drop,
-            stats: args.stats,
+            counters: args.counters,
+            json: args.json,
         }
     }
 }
@@ -125,11 +129,14 @@ pub(crate) fn run<F: Function>(
         live,
     };
     let ended = run.until_ended(guest);
-    if live.stats {
+    if live.counters {
         run.report()?;
     }
     match ended {
-        Ok(Ending::Input) => Ok(0),
+        Ok(Ending::Input) => match run.sides[0].link.unsound_end() {
+            None => Ok(0),
+            Some(what) => Err(Failure::usage(format!("standard input {what}")).into()),
+        },
         Ok(Ending::Closed) => Ok(CLOSED_STATUS),
         Ok(Ending::Interrupted) => Ok(130),
         Ok(Ending::Command(status)) => Ok(status),
@@ -159,7 +166,7 @@ impl<F: Function> Run<'_, F> {
         let mut pipeline_ended: Option<(Ending, Instant)> = None;
         let mut told = false;
         loop {
-            let now = self.clock.now();
+            let now = self.now();
             let moved = self.pass(now)?;
             self.flush(now, !moved)?;
 
@@ -185,7 +192,7 @@ impl<F: Function> Run<'_, F> {
                 if let Some(guest) = guest {
                     if let Some(status) = guest.child.try_wait()? {
                         // What it has sent last is still on its way.
-                        while self.pass(self.clock.now())? {}
+                        while self.pass(self.now())? {}
                         self.drain()?;
                         return Ok(match pipeline_ended {
                             Some((Ending::Closed, _)) if told && status == HUNG_UP => {
@@ -217,6 +224,12 @@ impl<F: Function> Run<'_, F> {
                 self.sleep(until, asked.as_ref(), guest)?;
             }
         }
+    }
+
+    /// The time: wall time as it was at the start plus what has passed since, so that it never goes
+    /// backwards and stamps of captures have their place in it.
+    fn now(&self) -> Instant {
+        Instant::from_nanos(self.clock.wall_ns(self.clock.now()))
     }
 
     /// Passes on one batch in each direction, and does what is due. Says whether there was anything.
@@ -252,7 +265,6 @@ impl<F: Function> Run<'_, F> {
 
     /// Fills the batch.
     fn receive(&mut self, from: Port, now: Instant) -> Result<(), LinkError> {
-        let offset = self.clock.wall_ns(Instant::ZERO);
         let mut bytes = 0;
         while self.batch.len() < BATCH_FRAMES && bytes < BATCH_BYTES {
             let side = &mut self.sides[index(from)];
@@ -273,10 +285,9 @@ impl<F: Function> Run<'_, F> {
             }
             core::mem::swap(&mut self.scratch.bytes, &mut frame.bytes);
             core::mem::swap(&mut self.scratch.comment, &mut frame.comment);
-            let stamp = self.scratch.meta.at_ns;
-            frame.at = match stamp.checked_sub(offset) {
-                Some(at) if stamp != 0 => Instant::from_nanos(at),
-                _ => now,
+            frame.at = match self.scratch.meta.at_ns {
+                0 => now,
+                stamp => Instant::from_nanos(stamp),
             };
             frame.offload = self.scratch.meta.offload;
             frame.original_len = self.scratch.original_len;
@@ -308,14 +319,14 @@ impl<F: Function> Run<'_, F> {
     /// Sends what waits, as far as the link takes it. Says whether it took anything.
     fn send_waiting(&mut self, port: Port) -> Result<bool, LinkError> {
         let mut moved = false;
-        let offset = self.clock.wall_ns(Instant::ZERO);
+        let now = self.now();
         while let Some(mut frame) = self.sides[index(port)].waiting.pop_front() {
             let side = &mut self.sides[index(port)];
             if !side.link.takes_offload() && !frame.offload.is_complete() {
                 self.finish_offload(port, frame);
                 continue;
             }
-            self.scratch.meta.at_ns = frame.at.as_nanos().saturating_add(offset);
+            self.scratch.meta.at_ns = frame.at.as_nanos();
             self.scratch.meta.direction = Direction::Outbound;
             self.scratch.meta.mark = 0;
             self.scratch.meta.offload = frame.offload;
@@ -329,7 +340,7 @@ impl<F: Function> Run<'_, F> {
                 Sent::Taken => {
                     moved = true;
                     if side.unflushed.is_none() {
-                        side.unflushed = Some(self.clock.now());
+                        side.unflushed = Some(now);
                     }
                 }
                 Sent::Full if self.live.drop => side.dropped += 1,
@@ -403,11 +414,11 @@ impl<F: Function> Run<'_, F> {
     /// Waits until everything that was sent is out, or cannot get out any more.
     fn drain(&mut self) -> Result<(), LinkError> {
         for _ in 0..50 {
-            self.flush(self.clock.now(), true)?;
+            self.flush(self.now(), true)?;
             if self.sides.iter().all(|side| side.link.is_flushed()) {
                 break;
             }
-            let until = self.clock.now() + Duration::from_millis(20);
+            let until = self.now() + Duration::from_millis(20);
             self.sleep(Some(until), None, None)?;
         }
         Ok(())
@@ -419,7 +430,7 @@ impl<F: Function> Run<'_, F> {
         asked: Option<&Asked>,
         guest: Option<&Guest>,
     ) -> Result<(), LinkError> {
-        let limit = until.map(|until| until.since(self.clock.now()));
+        let limit = until.map(|until| until.since(self.now()));
         let needs = [Port::Left, Port::Right].map(|port| Needs {
             receive: self.may_receive(port),
             send: !self.sides[index(port)].waiting.is_empty(),
@@ -438,30 +449,21 @@ impl<F: Function> Run<'_, F> {
 
     /// Prints what has passed.
     fn report(&self) -> io::Result<()> {
-        let name = self.live.name;
-        let mut out = io::stderr().lock();
-        for (port, side) in [Port::Left, Port::Right].into_iter().zip(&self.sides) {
-            let c = side.link.counters();
-            writeln!(
-                out,
-                "{name}: {}: received {} frames {} bytes, sent {} frames {} bytes, dropped {} (no \
-                 room {}, no way {}, refused {}) [{}]",
-                port.name(),
-                c.received_frames,
-                c.received_bytes,
-                c.sent_frames,
-                c.sent_bytes,
-                side.dropped + c.no_way_frames + c.refused_frames,
-                side.dropped,
-                c.no_way_frames,
-                c.refused_frames,
-                side.link.describe(),
-            )?;
-        }
-        for Counter { name: what, value } in self.function.counters() {
-            writeln!(out, "{name}: {value} {}", what.replace('_', " "))?;
-        }
-        Ok(())
+        let links = [Port::Left, Port::Right].map(|port| {
+            let side = &self.sides[index(port)];
+            Passed {
+                port,
+                link: side.link.describe(),
+                counters: side.link.counters(),
+                no_room_frames: side.dropped,
+            }
+        });
+        counters::report_live(
+            self.live.name,
+            &links,
+            &self.function.counters(),
+            self.live.json,
+        )
     }
 }
 

@@ -2,10 +2,12 @@
 
 mod capture;
 mod counters;
+mod filter;
 mod links;
 mod live;
 mod play;
 
+pub(crate) use filter::filter;
 pub(crate) use links::{Streams, side};
 pub(crate) use live::{Guest, Live, Pass, run as run_live};
-pub(crate) use play::{Played, play};
+pub(crate) use play::Played;

@@ -23,7 +23,7 @@ pub(crate) struct Played {
 
 /// Runs a function from standard input to standard output. `after` is called with the function
 /// whenever a frame has passed.
-pub(crate) fn play<F: Function>(
+pub(super) fn play<F: Function>(
     function: F,
     played: Played,
     mut after: impl FnMut(&mut F) -> anyhow::Result<()>,

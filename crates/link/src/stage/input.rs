@@ -21,6 +21,8 @@ pub(super) struct Input {
     start: usize,
     end: usize,
     ended: bool,
+    /// Something has come.
+    any: bool,
 }
 
 /// What comes next in a stream.
@@ -44,6 +46,7 @@ impl Input {
             start: 0,
             end: 0,
             ended: false,
+            any: false,
         }
     }
 
@@ -96,10 +99,16 @@ impl Input {
         }
     }
 
-    /// Says whether the stream ended within a packet: its writer was killed, or the file is cut.
-    pub(super) fn is_cut(&self) -> bool {
+    /// What was wrong with the end of the stream: its writer failed or was killed, or a file is cut.
+    pub(super) fn unsound_end(&self) -> Option<&'static str> {
         let rest = &self.buffer[self.start..self.end];
-        self.ended && !rest.is_empty() && self.reader.finish(rest).is_err()
+        if !self.ended || self.reader.finish(rest).is_ok() {
+            None
+        } else if self.any {
+            Some("ends within a packet: whoever wrote it was cut off")
+        } else {
+            Some("is empty: whoever should have written it has failed")
+        }
     }
 
     /// Reads so that there may be `need` bytes in the buffer.
@@ -121,7 +130,10 @@ impl Input {
             .read(&mut self.buffer[self.end..])
             .map_err(|e| LinkError::io("read", "packets", e))?;
         match moved {
-            Moved::Bytes(len) => self.end += len,
+            Moved::Bytes(len) => {
+                self.end += len;
+                self.any = true;
+            }
             Moved::End => self.ended = true,
             Moved::Wait => {}
         }

@@ -115,6 +115,11 @@ pub trait Link {
         false
     }
 
+    /// What was wrong with the end of what came in, if anything: "is empty".
+    fn unsound_end(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Whether the other side can be left work with a frame ([`Meta::offload`]).
     fn takes_offload(&self) -> bool;
 

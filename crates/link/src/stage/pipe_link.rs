@@ -149,11 +149,6 @@ impl PipeLink {
         Ok(link)
     }
 
-    /// Says whether what comes in ended within a packet.
-    pub fn is_cut(&self) -> bool {
-        self.input.as_ref().is_some_and(Input::is_cut)
-    }
-
     /// Begins a section, and offers to be met if that may lead to anything.
     fn begin(&mut self) {
         let Some(output) = &mut self.output else {
@@ -396,6 +391,10 @@ impl Link for PipeLink {
 
     fn is_closed(&self) -> bool {
         self.output.as_ref().is_some_and(Output::is_closed)
+    }
+
+    fn unsound_end(&self) -> Option<&'static str> {
+        self.input.as_ref().and_then(Input::unsound_end)
     }
 
     fn takes_offload(&self) -> bool {
