@@ -1,6 +1,7 @@
 //! What every runner does.
 
 use std::fmt;
+use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
@@ -88,7 +89,11 @@ pub struct Vm {
 impl Drop for Vm {
     fn drop(&mut self) {
         // It may have ended already; then it only has to be reaped.
-        let _ = rustix::process::pidfd_send_signal(&self.process, Signal::KILL);
+        // A process without privileges may not kill one of another user; such a monitor ends when
+        // its channel does.
+        if rustix::process::pidfd_send_signal(&self.process, Signal::KILL).is_err() {
+            let _ = self.channel.shutdown(Shutdown::Both);
+        }
         let process = WaitId::PidFd(self.process.as_fd());
         while let Err(rustix::io::Errno::INTR) =
             rustix::process::waitid(process.clone(), WaitIdOptions::EXITED)
