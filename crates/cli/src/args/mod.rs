@@ -16,6 +16,7 @@ mod schema;
 mod trace;
 mod value;
 mod vm;
+mod vm_run;
 
 use std::path::PathBuf;
 
@@ -37,6 +38,7 @@ pub use value::{BitRate, LossModel, Percent, Rate, Seconds};
 pub use vm::{
     AcceleratorName, Mac, MachineName, MachineOptions, Prefix, RunnerChoice, Vm, VmCommand,
 };
+pub use vm_run::{VmImage, VmRun};
 
 /// The command line of `plumb`.
 #[derive(Debug, Parser)]

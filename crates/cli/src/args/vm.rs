@@ -6,6 +6,8 @@ use core::str::FromStr;
 
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
 
+use super::{VmImage, VmRun};
+
 /// Arguments of `plumb vm`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = AFTER_HELP)]
@@ -18,6 +20,10 @@ pub struct Vm {
 /// What can be done with machines.
 #[derive(Clone, Debug, Subcommand)]
 pub enum VmCommand {
+    /// Measure from a machine that lives as long as the measurement.
+    Run(Box<VmRun>),
+    /// Show the image that machines boot, or write it to a file.
+    Image(VmImage),
     /// Start a machine that stays, and takes one measurement after the other.
     #[command(after_help = START_AFTER_HELP)]
     Start {
@@ -189,11 +195,16 @@ impl fmt::Display for Mac {
     }
 }
 
-const MACHINE: &str = "Machine";
+pub(super) const MACHINE: &str = "Machine";
 const UPLINK: &str = "Uplink";
 
 const AFTER_HELP: &str = "\
+A machine is a microVM with its own kernel, which is the probing engine and nothing else. It starts
+in milliseconds.
+
 Examples:
+  plumb vm run --uplink lab:php -- trace 5.0.8.2
+                                                a machine for one trace
   plumb vm start --uplink lab:php               a machine that stays, in a simulated internet
   plumb vm list                                 what there is, and its memory
   plumb vm stop --all";

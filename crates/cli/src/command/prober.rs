@@ -41,7 +41,6 @@ pub(crate) trait Prober {
 pub(crate) enum ProberNews {
     /// What an engine reports.
     Event(Event),
-    #[expect(dead_code, reason = "an engine in this process refuses at once")]
     /// A job that was taken, and is given back without a record.
     Refused {
         /// The job.

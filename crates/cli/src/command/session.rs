@@ -322,8 +322,6 @@ impl<'a> Session<'a> {
     pub(super) fn begin(&mut self) -> io::Result<()> {
         self.work.start(&self.run)
     }
-
-    #[expect(dead_code, reason = "for probers that are started with a session")]
     /// Begins to read the list, if there is one, in a thread of its own.
     pub(super) fn start_feed(&mut self) {
         self.feed.start();

@@ -66,13 +66,14 @@ impl Chosen {
         }
     }
 
-    /// Starts a machine whose engine reads `module` first.
+    /// Starts a machine that boots `image`, and whose engine reads `module` first.
     ///
     /// Takes the uplink's device: what is left of the uplink is what it says.
     pub(crate) fn launch(
         &self,
         options: &MachineOptions,
         uplink: &mut Uplink,
+        image: &[u8],
         module: &[u8],
     ) -> Result<Vm, Failure> {
         let mut command_line = uplink.command_line();
@@ -84,7 +85,7 @@ impl Chosen {
         };
         self.runner
             .launch(Launch {
-                image: IMAGE,
+                image,
                 command_line: &command_line,
                 module,
                 memory_mib: options.mem,

@@ -1,17 +1,25 @@
 //! `plumb vm`: the probing engine in machines of its own.
 
+mod elf;
 mod hold;
+mod image;
 mod machine;
+mod remote;
+mod run;
+mod sha256;
 mod state;
 mod status;
 mod stay;
 mod uplink;
+mod words;
 
 use crate::args::{Vm, VmCommand};
 use crate::exit::Exit;
 
 pub(super) fn run(args: Vm) -> anyhow::Result<Exit> {
     match args.command {
+        VmCommand::Run(args) => run::run(*args),
+        VmCommand::Image(args) => image::run(&args),
         VmCommand::Start { options, .. } => stay::start(&options),
         VmCommand::Hold { name, options } => hold::run(name.as_deref(), &options),
         VmCommand::List { json } => stay::list(json),

@@ -142,7 +142,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Asks a holder how its machine is. The second is the holder's process as it is known here, if it
 /// can be seen from here.
-fn ask(place: &Place) -> anyhow::Result<(Status, Option<u32>)> {
+pub(super) fn ask(place: &Place) -> anyhow::Result<(Status, Option<u32>)> {
     let mut holder = place.connect(Socket::Control)?;
     holder.set_read_timeout(Some(PATIENCE))?;
     holder.write_all(b"status\n")?;
