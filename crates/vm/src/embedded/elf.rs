@@ -93,3 +93,82 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A header that says there are `count` program headers at `at`, and what is behind it.
+    fn file(at: u64, size: u16, count: u16, rest: &[u8]) -> Vec<u8> {
+        let mut file = vec![0; 64];
+        file[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        file[18] = 62;
+        file[24..32].copy_from_slice(&0x20_0000_u64.to_le_bytes());
+        file[32..40].copy_from_slice(&at.to_le_bytes());
+        file[54..56].copy_from_slice(&size.to_le_bytes());
+        file[56..58].copy_from_slice(&count.to_le_bytes());
+        file.extend(rest);
+        file
+    }
+
+    fn segment(fields: [u64; 7]) -> Vec<u8> {
+        fields.iter().flat_map(|f| f.to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn segments_have_their_place_in_file_and_memory() {
+        let load = segment([1, 64, 0, 0x20_0000, 56, 100, 0]);
+        let elf = Elf::parse(&file(64, 56, 1, &load)).unwrap();
+        let expected = Segment {
+            offset: 64,
+            file_len: 56,
+            address: 0x20_0000,
+            memory_len: 100,
+        };
+        assert_eq!(elf.segments, [expected]);
+        assert_eq!(elf.entry, 0x20_0000);
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        let beyond = segment([1, 64, 0, 0x20_0000, 57, 100, 0]);
+        let shrinks = segment([1, 64, 0, 0x20_0000, 56, 55, 0]);
+        let wraps = segment([1, 64, 0, u64::MAX - 10, 56, 100, 0]);
+        for wrong in [beyond, shrinks, wraps] {
+            assert!(Elf::parse(&file(64, 56, 1, &wrong)).is_err());
+        }
+        assert!(Elf::parse(&file(64, 56, 1, &[])).is_err());
+        assert!(Elf::parse(&file(64, 56, 0, &[])).is_err());
+        assert!(Elf::parse(&file(u64::MAX, 56, 2, &[0; 56])).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_file_panics_and_segments_are_within(
+            at in prop_oneof![Just(64_u64), any::<u64>()],
+            size in prop_oneof![Just(56_u16), any::<u16>()],
+            count in 0_u16..70,
+            mut rest in prop::collection::vec(any::<u8>(), 0..400),
+            types in prop::collection::vec(any::<bool>(), 7),
+        ) {
+            for (header, load) in rest.chunks_mut(56).zip(types) {
+                if load && header.len() == 56 {
+                    header[..8].copy_from_slice(&[1, 0, 0, 0, 0, 0, 0, 0]);
+                    // Small enough to be possible.
+                    for field in [8, 24, 32, 40] {
+                        header[field + 2..field + 8].fill(0);
+                        header[field + 1] &= 1;
+                    }
+                }
+            }
+            let file = file(at, size, count, &rest);
+            if let Ok(elf) = Elf::parse(&file) {
+                for segment in elf.segments {
+                    prop_assert!(file.get(segment.offset..segment.offset + segment.file_len).is_some());
+                    prop_assert!(segment.file_len <= segment.memory_len);
+                }
+            }
+        }
+    }
+}

@@ -11,6 +11,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 
 use super::arguments::{Arguments, NAME};
+use super::device::Memory;
 use super::machine::{DEVICES, End, Machine};
 use super::memory;
 use super::part::Part;
@@ -66,40 +67,7 @@ fn run() -> Result<Infallible, Error> {
         let words = format!("{NAME}: {error}\n");
         let _ = rustix::io::write(rustix::stdio::stderr(), words.as_bytes());
     }
-    let (tap, image, module) = receive_files(&arguments)?;
-    let kvm = kvm()?;
-    let vm = kvm
-        .create_vm()
-        .map_err(|e| refused("create a machine", e))?;
-    let line = format!("{} {DEVICES}", arguments.command_line);
-    let (bytes, part) = match image {
-        Some(part) => (part.bytes()?, Some(part)),
-        None => (IMAGE, Part::of_this_program(IMAGE)),
-    };
-    let image = (bytes, part.as_ref());
-    let (memory, entry) = memory::load(arguments.memory_mib, image, module.as_ref(), &line)?;
-    let region = memory
-        .iter()
-        .next()
-        .ok_or_else(|| Error::Image("no memory".into()))?;
-    let address = region
-        .get_host_address(vm_memory::MemoryRegionAddress(0))
-        .map_err(|error| Error::system("reserve memory", io::Error::other(error)))?;
-    let region = kvm_userspace_memory_region {
-        slot: 0,
-        flags: 0,
-        guest_phys_addr: 0,
-        memory_size: region.len(),
-        userspace_addr: address as u64,
-    };
-    // SAFETY: the mapping belongs to `memory`, which lives as long as the process.
-    unsafe { vm.set_user_memory_region(region) }
-        .map_err(|e| refused("give memory to the machine", e))?;
-    vm.create_irq_chip()
-        .map_err(|e| refused("create interrupt controllers", e))?;
-    let mut processor = processor(&kvm, &vm, entry)?;
-    drop(kvm);
-    let machine = Machine::new(vm, memory, tap, arguments.mac)?;
+    let (machine, mut processor) = assemble(&arguments)?;
     sandbox::drop_privileges(arguments.parent)?;
     let machine: &'static Machine = Box::leak(Box::new(machine));
     std::thread::Builder::new()
@@ -113,6 +81,50 @@ fn run() -> Result<Infallible, Error> {
         .map_err(|error| Error::system("start a thread", error))?;
     sandbox::restrict(&seccomp::VCPU)?;
     end(machine.run(&mut processor))
+}
+
+/// Puts the machine together. Whatever else is opened for it is closed again.
+fn assemble(arguments: &Arguments) -> Result<(Machine, VcpuFd), Error> {
+    let (tap, image, module) = receive_files(arguments)?;
+    let kvm = kvm()?;
+    let vm = kvm
+        .create_vm()
+        .map_err(|e| refused("create a machine", e))?;
+    let line = format!("{} {DEVICES}", arguments.command_line);
+    let (bytes, part) = match image {
+        Some(part) => (part.bytes()?, Some(part)),
+        None => (IMAGE, Part::of_this_program(IMAGE)),
+    };
+    let image = (bytes, part.as_ref());
+    let (memory, entry) = memory::load(arguments.memory_mib, image, module.as_ref(), &line)?;
+    give_memory(&vm, &memory)?;
+    // Only now: controllers are devices on buses of the machine, and with those the kernel would
+    // first wait for a grace period, 4 to 8 ms, before there is memory.
+    vm.create_irq_chip()
+        .map_err(|e| refused("create interrupt controllers", e))?;
+    let processor = processor(&kvm, &vm, entry)?;
+    Ok((Machine::new(vm, memory, tap, arguments.mac)?, processor))
+}
+
+fn give_memory(vm: &VmFd, memory: &Memory) -> Result<(), Error> {
+    let region = memory
+        .iter()
+        .next()
+        .ok_or_else(|| Error::Image("there is no memory".into()))?;
+    let address = region
+        .get_host_address(vm_memory::MemoryRegionAddress(0))
+        .map_err(|error| Error::system("reserve memory", io::Error::other(error)))?;
+    let region = kvm_userspace_memory_region {
+        slot: 0,
+        flags: 0,
+        guest_phys_addr: 0,
+        memory_size: region.len(),
+        userspace_addr: address as u64,
+    };
+    // SAFETY: the mapping belongs to `memory`, which goes into the machine beside `vm`, and lives
+    // as long as the process.
+    unsafe { vm.set_user_memory_region(region) }
+        .map_err(|e| refused("give memory to the machine", e))
 }
 
 /// Makes the heap small. One serves both threads: a second one would cost pages, and system calls

@@ -81,6 +81,11 @@ impl Guest {
         self.then(&[0x0f, 0x0b])
     }
 
+    /// Waits for an interrupt: `hlt`.
+    pub(crate) fn halt(self) -> Self {
+        self.then(&[0xf4])
+    }
+
     /// Ends the machine.
     pub(crate) fn reset(self) -> Self {
         self.out(0x64, 0xfe)

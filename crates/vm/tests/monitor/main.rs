@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
 mod guest;
+mod process;
 mod queues;
 mod run;
 

@@ -8,6 +8,8 @@
 mod console;
 mod net;
 mod serial;
+#[cfg(test)]
+mod tests;
 mod transport;
 
 pub use console::{Console, Peer};
