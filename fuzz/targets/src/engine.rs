@@ -11,22 +11,7 @@ use plumb_probe::{
 use plumb_record::Method;
 use plumb_wire::{Engine as _, Instant, ProbeId, SendError};
 
-/// Bytes taken one after the other; zero when there are no more.
-struct Bytes<'a>(&'a [u8]);
-
-impl Bytes<'_> {
-    fn next(&mut self) -> u8 {
-        let Some((first, rest)) = self.0.split_first() else {
-            return 0;
-        };
-        self.0 = rest;
-        *first
-    }
-
-    fn word(&mut self) -> u16 {
-        u16::from_be_bytes([self.next(), self.next()])
-    }
-}
+use crate::bytes::Bytes;
 
 /// Packets that the engine sent, for replies that fit them.
 const REMEMBERED: usize = 32;

@@ -5,15 +5,20 @@
 
 #![forbid(unsafe_code)]
 
+mod bytes;
 mod channel;
 mod devices;
 mod engine;
+mod interface;
 mod lab;
+mod virtio;
 
 pub use channel::{guest, host};
 pub use devices::devices;
 pub use engine::engine;
+pub use interface::interface;
 pub use lab::lab;
+pub use virtio::virtio;
 
 use plumb_sim::Topology;
 use plumb_wire::icmp::{Family, Message};
@@ -26,15 +31,17 @@ use plumb_wire::{arp, ethernet, icmp_ext, ipv6, ndp, tcp, udp};
 pub type Target = fn(&[u8]);
 
 /// All targets by name; the name is that of the corpus folder and of the libFuzzer binary.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("devices", devices),
     ("engine", engine),
     ("guest", guest),
     ("host", host),
+    ("interface", interface),
     ("lab", lab),
     ("packet", packet),
     ("pcapng", pcapng),
     ("topology", topology),
+    ("virtio", virtio),
 ];
 
 /// Reads bytes as a packet, and what is in it as every format that may be there.
