@@ -58,6 +58,8 @@ pub(crate) fn start(
     // SAFETY: between fork and exec the closure makes system calls only, and allocates nothing.
     unsafe { command.pre_exec(before_exec) };
     let child = command
+        // ^C in a terminal is for who holds the machine, who has a record to finish with it.
+        .process_group(0)
         .stdin(Stdio::null())
         .stdout(output)
         .stderr(errors)

@@ -124,6 +124,8 @@ impl Runner for Embedded {
             .arg0(NAME)
             .args(arguments.to_words())
             .env_clear()
+            // ^C in a terminal is for who holds the machine, who has a record to finish with it.
+            .process_group(0)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(stdout)
             .stderr(output)
