@@ -18,10 +18,11 @@ use std::time::Instant;
 
 use plumb_link::Handover;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::thread::CapabilitySet;
 
 use self::api::{Api, text};
 use self::directory::Directory;
-use crate::process::{Started, find, in_memory, is_program, start, version};
+use crate::process::{Inheritance, Started, find, in_memory, is_program, start, version};
 use crate::qemu::{kvm, mac};
 use crate::{Error, Launch, Runner, RunnerName, Unavailable, Vm};
 
@@ -104,8 +105,14 @@ impl Runner for Firecracker {
         let mut inherited = vec![image.as_fd()];
         inherited.extend(directory.fd());
         inherited.extend(module.as_ref().map(AsFd::as_fd));
+        let inherited = Inheritance {
+            files: &inherited,
+            // It opens the TAP device itself.
+            capabilities: CapabilitySet::NET_ADMIN,
+            merge: launch.merge,
+        };
         // From here on, an error drops `vm`, which ends the process.
-        let (vm, ours) = vm_of(start(command, &inherited, launch.merge)?)?;
+        let (vm, ours) = vm_of(start(command, inherited)?)?;
         let api = wait_for(&vm, || UnixStream::connect(directory.path("api")))?;
         let mut api = Api::new(api, PATIENCE)?;
 

@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags};
+use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::Error;
 
@@ -25,23 +26,31 @@ pub(crate) struct Started {
     pub(crate) console: OwnedFd,
 }
 
-/// Starts a program that inherits these descriptors under their numbers, and with it nothing else
-/// that this process has open. It dies with the thread that calls this.
-pub(crate) fn start(
-    mut command: Command,
-    inherited: &[BorrowedFd<'_>],
-    merge: bool,
-) -> Result<Started, Error> {
+/// What a program has that this process has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Inheritance<'a> {
+    /// Descriptors, under their numbers. All others are closed.
+    pub(crate) files: &'a [BorrowedFd<'a>],
+    /// Capabilities, if this process has them. All others are given up, and cannot be got back.
+    pub(crate) capabilities: CapabilitySet,
+    /// Whether the kernel may merge its pages with equal ones.
+    pub(crate) merge: bool,
+}
+
+/// Starts a program. It dies with the thread that calls this.
+pub(crate) fn start(mut command: Command, inherited: Inheritance<'_>) -> Result<Started, Error> {
     let (console, output) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
         .map_err(|e| Error::system("make a pipe", e.into()))?;
     rustix::io::ioctl_fionbio(&console, true)
         .map_err(|e| Error::system("make a pipe", e.into()))?;
     let failed = |e| Error::system(format!("start {}", name(&command)), e);
     let errors = output.try_clone().map_err(failed)?;
-    let numbers: Vec<RawFd> = inherited.iter().map(AsRawFd::as_raw_fd).collect();
+    let numbers: Vec<RawFd> = inherited.files.iter().map(AsRawFd::as_raw_fd).collect();
     let parent = std::process::id();
+    let (kept, merge) = (inherited.capabilities, inherited.merge);
     let before_exec = move || {
         die_with(parent)?;
+        keep_only(kept)?;
         if merge {
             // Kernels before 6.4 do not know it: then there is nothing to merge.
             // SAFETY: no pointers are involved.
@@ -143,9 +152,64 @@ fn die_with(parent: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// Gives up all other capabilities, so that `execve` brings none back, whoever the user is.
+fn keep_only(wanted: CapabilitySet) -> io::Result<()> {
+    rustix::thread::set_no_new_privs(true)?;
+    let had = rustix::thread::capabilities(None)?;
+    let kept = had.permitted & wanted;
+    let sets = CapabilitySets {
+        effective: kept,
+        permitted: kept,
+        inheritable: kept,
+    };
+    rustix::thread::set_capabilities(None, sets)?;
+    // For users other than root, what is not ambient is lost.
+    for capability in kept.iter() {
+        let _ = rustix::thread::configure_capability_in_ambient_set(capability, true);
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
+
+    const NOTHING: Inheritance<'_> = Inheritance {
+        files: &[],
+        capabilities: CapabilitySet::empty(),
+        merge: false,
+    };
+
+    #[test]
+    fn a_program_has_no_capability_but_those_that_it_needs() {
+        for (capabilities, most) in [
+            (CapabilitySet::empty(), 0),
+            (CapabilitySet::NET_ADMIN, 1 << 12),
+        ] {
+            let mut command = Command::new("cat");
+            command.arg("/proc/self/status");
+            let kept = Inheritance {
+                capabilities,
+                ..NOTHING
+            };
+            let started = start(command, kept).unwrap();
+            let ended = rustix::process::WaitId::PidFd(started.process.as_fd());
+            rustix::process::waitid(ended, rustix::process::WaitIdOptions::EXITED).unwrap();
+            let mut status = [0; 8192];
+            let len = rustix::io::read(&started.console, &mut status).unwrap();
+            let status = String::from_utf8_lossy(&status[..len]);
+            let field = |name: &str| {
+                let line = status.lines().find_map(|line| line.strip_prefix(name));
+                u64::from_str_radix(line.unwrap().trim(), 16).unwrap()
+            };
+            for set in ["CapEff:", "CapPrm:"] {
+                assert!([0, most].contains(&field(set)), "{status}");
+            }
+            assert_eq!(field("NoNewPrivs:"), 1);
+        }
+    }
 
     #[test]
     fn programs_are_found_where_they_are_and_directories_are_none() {
@@ -166,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_program_that_cannot_be_started_is_named() {
-        let error = start(Command::new("/no/such/thing"), &[], false).unwrap_err();
+        let error = start(Command::new("/no/such/thing"), NOTHING).unwrap_err();
         assert!(
             error.to_string().starts_with("cannot start thing: "),
             "{error}"

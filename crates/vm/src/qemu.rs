@@ -8,7 +8,9 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::process::{find, in_memory, is_program, start, version};
+use rustix::thread::CapabilitySet;
+
+use crate::process::{Inheritance, find, in_memory, is_program, start, version};
 use crate::{Error, Launch, Runner, RunnerName, Unavailable, Vm};
 
 /// The machines of QEMU that the image runs on.
@@ -230,7 +232,12 @@ impl Runner for Qemu {
         if self.machine == Machine::Microvm {
             command.args(["-global", "virtio-mmio.force-legacy=false"]);
         }
-        let started = start(command, &inherited, launch.merge)?;
+        let inherited = Inheritance {
+            files: &inherited,
+            capabilities: CapabilitySet::empty(),
+            merge: launch.merge,
+        };
+        let started = start(command, inherited)?;
         Ok(Vm {
             runner: RunnerName::Qemu,
             channel: ours,
