@@ -23,6 +23,8 @@ pub(super) struct Input {
     ended: bool,
     /// Something has come.
     any: bool,
+    /// Bytes that were read since the section began.
+    section_len: u64,
 }
 
 /// What comes next in a stream.
@@ -47,6 +49,7 @@ impl Input {
             end: 0,
             ended: false,
             any: false,
+            section_len: 0,
         }
     }
 
@@ -87,7 +90,12 @@ impl Input {
                 Read::Control(Control::Switch(token)) => (Some(Next::Switch(*token)), 0),
                 Read::NeedBytes(need) => (None, need),
             };
-            self.start = self.end - rest.len();
+            let consumed = self.end - rest.len() - self.start;
+            if matches!(next, Some(Next::Section(_))) {
+                self.section_len = 0;
+            }
+            self.section_len += consumed as u64;
+            self.start += consumed;
             if let Some(next) = next {
                 return Ok(next);
             }
@@ -97,6 +105,11 @@ impl Input {
                 Moved::End => return Ok(Next::End),
             }
         }
+    }
+
+    /// Bytes that were read since the section began, its header included.
+    pub(super) const fn section_len(&self) -> u64 {
+        self.section_len
     }
 
     /// What was wrong with the end of the stream: its writer failed or was killed, or a file is cut.

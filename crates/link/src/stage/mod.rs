@@ -191,6 +191,9 @@ pub enum LinkError {
     /// The stream refers to a way that was never agreed on.
     #[error("the input switches to a ring that was not agreed on")]
     Switch,
+    /// Somebody else reads the same pipe.
+    #[error("a part of the input is missing: another program reads the same pipe")]
+    Shared,
     /// The kernel said no.
     #[error(transparent)]
     System(#[from] crate::Error),

@@ -21,6 +21,8 @@ pub(super) struct Output {
     buffer: Vec<u8>,
     /// Bytes of the buffer that are written.
     written: usize,
+    /// Bytes since the section began.
+    section_len: u64,
     closed: bool,
 }
 
@@ -48,6 +50,7 @@ impl Output {
             name,
             buffer: Vec::with_capacity(2 * WRITE_LEN),
             written: 0,
+            section_len: 0,
             closed: false,
         }
     }
@@ -65,6 +68,7 @@ impl Output {
             link_type: LinkType::ETHERNET,
             name: self.name,
         };
+        self.section_len = 0;
         match rendezvous {
             None => self.append(SECTION_LEN, emit_section),
             Some(met) => self.append(met.section_len(), |into| met.emit_section(into)),
@@ -72,9 +76,12 @@ impl Output {
         self.append(interface.block_len(), |into| interface.emit(into));
     }
 
-    /// Says that what follows goes by the ring that was agreed on.
-    pub(super) fn switch(&mut self, token: &[u8; TOKEN_LEN]) {
+    /// Says that what follows goes by the ring that was agreed on. Returns how many bytes of the
+    /// section come before.
+    pub(super) fn switch(&mut self, token: &[u8; TOKEN_LEN]) -> u64 {
+        let before = self.section_len;
         self.append(switch_len(), |into| emit_switch(token, into));
+        before
     }
 
     /// Adds a frame, if there is room for it, and says whether there was.
@@ -165,5 +172,6 @@ impl Output {
         self.buffer.resize(at + len, 0);
         let written = emit(&mut self.buffer[at..]);
         self.buffer.truncate(at + written);
+        self.section_len += written as u64;
     }
 }

@@ -77,6 +77,10 @@ pub struct PipeLink {
     joined: Option<Joined>,
     /// Frames of the pipe's direction travel in the ring.
     switched: bool,
+    /// The bytes of the section that come before the ring, until all of them are in the pipe.
+    switching: Option<u64>,
+    /// The token of the last ring.
+    last: Option<[u8; TOKEN_LEN]>,
     /// The neighbour is gone, or has written what cannot be.
     parted: bool,
     /// Frames have travelled in a ring.
@@ -140,6 +144,8 @@ impl PipeLink {
             meeting,
             joined: None,
             switched: false,
+            switching: None,
+            last: None,
             parted: false,
             upgraded: false,
             counters: Counters::default(),
@@ -195,6 +201,7 @@ impl PipeLink {
     fn part(&mut self) {
         let joined = self.joined.take();
         self.parted = false;
+        self.switching = None;
         let was_switched = core::mem::take(&mut self.switched);
         if self.output.is_some() {
             if !was_switched {
@@ -242,7 +249,7 @@ impl PipeLink {
                 if joined.both_ways
                     && let Some(output) = &mut self.output
                 {
-                    output.switch(&token);
+                    self.switching = Some(output.switch(&token));
                     self.switched = true;
                     self.unflushed = true;
                 }
@@ -292,6 +299,11 @@ impl Link for PipeLink {
         let Some(input) = &mut self.input else {
             return Ok(Received::Nothing);
         };
+        // Looked at before the pipe: all of this is in it, or has been.
+        let switched_at = match &self.joined {
+            Some(joined) if joined.both_ways => joined.consumer.switched_at(),
+            Some(_) | None => None,
+        };
         match input.next(frame)? {
             Next::Frame => {
                 if let Meeting::MayBe { in_vain } = &mut self.meeting {
@@ -300,18 +312,32 @@ impl Link for PipeLink {
                 self.counters.receive(frame);
                 Ok(Received::Frame)
             }
-            Next::Wait => Ok(Received::Nothing),
+            Next::Wait => match (switched_at, &self.meeting) {
+                (None, _) => Ok(Received::Nothing),
+                // Several programs may read the pipe, and another one may have got the switch.
+                (Some(bytes), Meeting::Done(token)) if input.section_len() >= bytes => {
+                    self.last = Some(*token);
+                    self.switched = true;
+                    self.receive(frame)
+                }
+                (Some(_), _) => Err(LinkError::Shared),
+            },
             Next::End => Ok(Received::End),
             Next::Section(met) => {
                 self.section(met);
                 self.receive(frame)
             }
             Next::Switch(token) => {
+                if self.last == Some(token) {
+                    // That ring has come and gone.
+                    return self.receive(frame);
+                }
                 self.meet();
                 match (&self.meeting, &self.joined) {
                     (Meeting::Done(agreed), Some(joined))
                         if *agreed == token && joined.both_ways =>
                     {
+                        self.last = Some(token);
                         self.switched = true;
                         self.receive(frame)
                     }
@@ -379,6 +405,13 @@ impl Link for PipeLink {
         {
             output.drain()?;
             self.unflushed = output.backlog() > 0;
+            // Now the reader can know that it has seen all of it, or that it never will.
+            if !self.unflushed
+                && let (Some(bytes), Some(joined)) = (self.switching.take(), &self.joined)
+            {
+                joined.producer.switched_at(bytes);
+                joined.wake_peer();
+            }
         }
         Ok(())
     }

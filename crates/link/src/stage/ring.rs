@@ -36,6 +36,8 @@ const CLOSED: usize = 8;
 const HEAD: usize = 64;
 const READER_SLEEPS: usize = 128;
 const WRITER_WAITS: usize = 192;
+/// Written once by the producer of the pipe's direction.
+const SWITCHED_AT: usize = 256;
 
 /// Length of a slot's header, and what slots are aligned to.
 const SLOT_HEADER_LEN: usize = 32;
@@ -313,6 +315,15 @@ impl Producer {
         self.place.flag(CLOSED).store(1, Ordering::Release);
     }
 
+    /// Says that everything is in the pipe that comes before the ring: so many bytes of the section.
+    pub(crate) fn switched_at(&self, bytes: u64) {
+        let word = self
+            .place
+            .memory
+            .double_word(self.place.control + SWITCHED_AT);
+        word.store(bytes, Ordering::Release);
+    }
+
     /// Asks to be woken when a good part of the ring is free. Says whether it is already.
     pub(crate) fn wait_for_room(&mut self) -> Result<bool, Corrupt> {
         self.place.flag(WRITER_WAITS).store(1, Ordering::Relaxed);
@@ -436,6 +447,15 @@ impl Consumer {
     /// Takes the wish to be woken back.
     pub(crate) fn awake(&self) {
         self.place.flag(READER_SLEEPS).store(0, Ordering::Relaxed);
+    }
+
+    /// How many bytes of the section come through the pipe before the ring, once they are in it.
+    pub(crate) fn switched_at(&self) -> Option<u64> {
+        let word = self
+            .place
+            .memory
+            .double_word(self.place.control + SWITCHED_AT);
+        Some(word.load(Ordering::Acquire)).filter(|bytes| *bytes != 0)
     }
 
     /// Nothing will come after what is there.
