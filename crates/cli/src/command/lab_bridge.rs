@@ -8,6 +8,8 @@ use std::thread::JoinHandle;
 use plumb_link::{Clock, Error, Segment, Tap, TapOptions, Tun, Turn, capability, create_bridge};
 use plumb_sim::{Hub, Topology, Vantage};
 
+use super::lab::precede_hosts;
+
 /// A bridge in the current network namespace, with the lab behind one of its ports.
 #[derive(Debug)]
 pub(super) struct LabBridge {
@@ -67,6 +69,7 @@ impl LabBridge {
     /// Answers on the bridge, in a thread without privileges, until the process ends.
     pub(super) fn serve(mut self) -> JoinHandle<()> {
         std::thread::spawn(move || {
+            precede_hosts();
             // It has all it needs, and what it reads comes from machines that may be hostile.
             let dropped = capability::drop_all();
             let served = dropped.and_then(|()| {
