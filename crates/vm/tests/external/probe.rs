@@ -22,6 +22,17 @@ macro_rules! require {
 }
 pub(crate) use require;
 
+/// The same where the runner is Firecracker, which no archive has: nothing is missing then.
+macro_rules! require_firecracker {
+    ($runner:expr) => {
+        if let Err(why) = plumb_vm::Runner::check($runner) {
+            eprintln!("skipped: {why}");
+            return;
+        }
+    };
+}
+pub(crate) use require_firecracker;
+
 /// Says why a test did not run; where nothing may be missing, that is a failure.
 pub(crate) fn skipped(why: &str) {
     assert!(

@@ -102,7 +102,7 @@ fn in_lab(lab: &str, options: &MachineOptions) -> Result<Uplink, Failure> {
         namespace::enter_network()?;
         let segment = LabBridge::create(LAB_BRIDGE, topology, seed)?;
         let tap = Tap::create(&TapOptions {
-            name: TAP_NAME.to_owned(),
+            name: "machine".to_owned(),
             bridge: Some(LAB_BRIDGE.to_owned()),
             mtu: options.mtu.unwrap_or(MTU).into(),
             ..TapOptions::default()
@@ -134,13 +134,14 @@ fn on_bridge(bridge: &Interface, options: &MachineOptions) -> Result<Uplink, Fai
             .collect()
     })?;
     need_addresses(&addresses, &format!("on the bridge {}", bridge.name))?;
+    let name = new_name()?;
     let tap = Tap::create(&TapOptions {
-        name: TAP_NAME.to_owned(),
+        name: name.clone(),
         bridge: Some(bridge.name.clone()),
         mtu: options.mtu.map_or(bridge.mtu, u32::from),
         ..TapOptions::default()
     })
-    .map_err(|e| refused(&e, TAP_NAME))?;
+    .map_err(|e| refused(&e, &name))?;
     uplink(
         tap,
         format!("bridge {}", bridge.name),
@@ -285,20 +286,29 @@ fn refused(error: &Error, name: &str) -> Failure {
 
 /// A locally administered address of one host that nobody else has.
 fn random_mac() -> Result<[u8; 6], Failure> {
-    let mut mac = [0; 6];
-    File::open("/dev/urandom")
-        .and_then(|mut random| random.read_exact(&mut mac))
-        .map_err(|e: io::Error| Failure::usage(format!("cannot read /dev/urandom: {e}")))?;
+    let mut mac = random()?;
     mac[0] = 0x02;
     Ok(mac)
+}
+
+/// The name of a device that nobody else makes. A number would be given to another as soon as the
+/// device is handed over, for which it vanishes for a moment.
+fn new_name() -> Result<String, Failure> {
+    Ok(format!("plumb-{:08x}", u32::from_ne_bytes(random()?)))
+}
+
+fn random<const N: usize>() -> Result<[u8; N], Failure> {
+    let mut bytes = [0; N];
+    File::open("/dev/urandom")
+        .and_then(|mut random| random.read_exact(&mut bytes))
+        .map_err(|e: io::Error| Failure::usage(format!("cannot read /dev/urandom: {e}")))?;
+    Ok(bytes)
 }
 
 /// Largest packet where nothing says otherwise.
 const MTU: u16 = 1500;
 /// The bridge in a private network.
 const LAB_BRIDGE: &str = "lab";
-/// New devices are numbered.
-const TAP_NAME: &str = "plumb%d";
 
 #[cfg(test)]
 mod tests {
