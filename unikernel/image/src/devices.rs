@@ -13,7 +13,8 @@ use crate::memory::{self, Kind};
 #[derive(Default)]
 pub(crate) struct Devices {
     pub(crate) net: Option<Box<dyn Transport>>,
-    pub(crate) console: Option<Box<dyn Transport>>,
+    /// What the stream to the host goes over: a console or a socket device.
+    pub(crate) channel: Option<(DeviceKind, Box<dyn Transport>)>,
     /// Inputs of the I/O APIC that they interrupt with.
     pub(crate) inputs: Vec<u32>,
 }
@@ -23,7 +24,7 @@ impl Devices {
     pub(crate) fn find(line: &[u8]) -> Self {
         let mut found = Self::default();
         for device in command_line::mmio_devices(line) {
-            if found.net.is_some() && found.console.is_some() {
+            if found.net.is_some() && found.channel.is_some() {
                 break;
             }
             let registers = Region::sized(device.base, device.size.max(0x200));
@@ -43,13 +44,17 @@ impl Devices {
     }
 
     fn take(&mut self, kind: DeviceKind, transport: Box<dyn Transport>, input: u32) {
-        let slot = match kind {
-            DeviceKind::Net => &mut self.net,
-            DeviceKind::Console => &mut self.console,
-            DeviceKind::Vsock | DeviceKind::Other(_) => return,
+        let wanted = match kind {
+            DeviceKind::Net => self.net.is_none(),
+            DeviceKind::Console | DeviceKind::Vsock => self.channel.is_none(),
+            DeviceKind::Other(_) => false,
         };
-        if slot.is_none() {
-            *slot = Some(transport);
+        if wanted {
+            if kind == DeviceKind::Net {
+                self.net = Some(transport);
+            } else {
+                self.channel = Some((kind, transport));
+            }
             self.inputs.push(input);
         }
     }

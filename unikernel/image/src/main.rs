@@ -27,7 +27,7 @@ use plumb_unikernel::command_line::{BadWord, CommandLine};
 use plumb_unikernel::net::Interface;
 use plumb_unikernel::platform::Platform;
 use plumb_unikernel::run::{self, End};
-use plumb_unikernel::virtio::{Console, Net, Transport};
+use plumb_unikernel::virtio::{Channel, Net, Transport};
 
 use crate::clock::Clock;
 use crate::devices::Devices;
@@ -72,14 +72,17 @@ extern "C" fn main(protocol: u32, address: u64) -> ! {
     let Some(nic) = devices.net else {
         panic!("no virtio network interface among the devices");
     };
-    let Some(stream) = devices.console else {
-        panic!("no channel to the host: no virtio console among the devices");
+    let Some((kind, transport)) = devices.channel else {
+        panic!("no channel to the host: neither a virtio console nor a socket device");
     };
     // The neighbours' answers are under way while the rest is set up.
     let mut link = Interface::new(nic_of(nic, &line), line.network);
     link.start(machine.now());
-    let stream = Console::new(stream);
-    let mut stream = stream.unwrap_or_else(|error| panic!("virtio console: {error}"));
+    let mut stream = match Channel::new(kind, transport) {
+        Ok(Some(stream)) => stream,
+        Ok(None) => panic!("no channel to the host over {kind:?}"),
+        Err(error) => panic!("virtio {kind:?}: {error}"),
+    };
     if line.poll {
         link.nic_mut().set_interrupts(false);
         stream.set_interrupts(false);

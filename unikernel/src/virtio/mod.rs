@@ -6,6 +6,7 @@
 //! them blocks, and none needs to be told of interrupts: when a driver is asked and has nothing, it
 //! has asked its device for an interrupt.
 
+mod channel;
 mod console;
 mod dma;
 mod mmio;
@@ -17,6 +18,7 @@ mod vsock;
 #[cfg(any(test, feature = "fake-device"))]
 pub mod fake;
 
+pub use channel::Channel;
 pub use console::Console;
 pub use mmio::{Memory, Mmio, Registers, register};
 pub use net::{Net, Statistics};
