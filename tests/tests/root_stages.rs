@@ -84,3 +84,188 @@ fn root_a_tee_between_two_stages_records_one_way_and_a_ring_carries_the_other() 
         "{done}"
     );
 }
+
+#[test]
+fn root_a_delay_between_two_commands_is_felt_both_ways() {
+    require!("ping", "bash");
+    let done = sh("$P exec --addr 10.0.0.2/24 -- ping -c 3 -i 0.3 10.0.0.1 | \
+         $P impair --counters --json --delay 50ms | $P exec --side left --addr 10.0.0.1/24 -- sleep 30");
+    assert!(done.stderr.contains("3 received, 0% packet loss"), "{done}");
+    let times: Vec<f64> = done
+        .stderr
+        .split("time=")
+        .skip(1)
+        .map(|rest| {
+            rest.split(' ')
+                .next()
+                .unwrap_or_default()
+                .parse()
+                .expect("a time")
+        })
+        .collect();
+    assert_eq!(times.len(), 3, "{done}");
+    assert!(
+        times.iter().all(|ms| (100.0..1000.0).contains(ms)),
+        "{done}"
+    );
+    let counters = done
+        .stderr
+        .lines()
+        .find(|l| l.starts_with('{'))
+        .expect("counters");
+    let counters: serde_json::Value = serde_json::from_str(counters).expect("JSON");
+    assert_eq!(counters["right"]["link"], "ring", "{done}");
+    assert_eq!(counters["left"]["received_frames"], 4, "{done}");
+    assert_eq!(counters["right"]["received_frames"], 4, "{done}");
+}
+
+#[test]
+fn root_a_download_through_two_stages_arrives_whole() {
+    require!("curl", "python3", "bash");
+    let directory = Directory::new();
+    let content: Vec<u8> = (0..3_000_000u32)
+        .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
+        .collect();
+    directory.write("file", &content);
+    let script = "cd $D && $P exec --addr 10.0.0.2/24 -- \
+             curl -sS --retry 20 --retry-connrefused --retry-delay 1 -o got http://10.0.0.1:8000/file | \
+         $P count | tee copy.pcapng | $P impair --delay 2ms | \
+         $P exec --side left --addr 10.0.0.1/24 -- python3 -m http.server; echo ${PIPESTATUS[@]}";
+    let mut command = shell(script);
+    let done = Running::start(command.env("D", directory.path())).finish(LIMIT);
+    assert!(done.stdout.contains("\n0 0 0 0 0\n"), "{done}");
+    let got = std::fs::read(directory.file("got")).expect("a download");
+    assert!(
+        got == content,
+        "{} of {} bytes: {done}",
+        got.len(),
+        content.len()
+    );
+}
+
+#[test]
+fn root_bulk_traffic_stays_whole_in_rings_and_is_cut_for_others() {
+    require!("iperf3", "bash", "tcpdump");
+    let directory = Directory::new();
+    let script = |between: &str| {
+        format!(
+            "$P exec --counters --json --addr 10.0.0.2/24 -- sh -c 'sleep 0.5; iperf3 -t 1 -c 10.0.0.1' {between} | \
+             $P exec --side left --addr 10.0.0.1/24 -- iperf3 -s -1"
+        )
+    };
+    let mean_len = |done: &Done| {
+        let line = done
+            .stderr
+            .lines()
+            .find(|l| l.starts_with('{'))
+            .expect("counters");
+        let json: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        let right = &json["right"];
+        let number = |name: &str| right[name].as_u64().expect("a number");
+        assert!(done.stdout.contains("receiver"), "{done}");
+        number("sent_bytes") / number("sent_frames")
+    };
+    let done = sh(&script(""));
+    assert!(mean_len(&done) > 5000, "{done}");
+    let file = directory.file("seen.pcapng");
+    let between = format!("| tee {}", file.display());
+    let done = sh(&script(&between));
+    assert!((100..=1514).contains(&mean_len(&done)), "{done}");
+    // What is on the file is what would be on a wire.
+    let check = format!(
+        "tcpdump -nvr {} 2>/dev/null | grep -c incorrect",
+        file.display()
+    );
+    assert_eq!(sh(&check).stdout, "0\n");
+}
+
+#[test]
+fn root_named_pipes_carry_packets_both_ways_as_in_the_paper() {
+    require!("ping", "bash");
+    let directory = Directory::new();
+    let script = "cd $D && mkfifo back && \
+         $P exec --counters --right in=back,out=/dev/stdout --addr 10.0.0.2/24 -- ping -c 3 -i 0.2 10.0.0.1 | \
+         $P exec --left in=/dev/stdin,out=back --addr 10.0.0.1/24 -- sleep 30; echo ${PIPESTATUS[@]}";
+    let mut command = shell(script);
+    let done = Running::start(command.env("D", directory.path())).finish(LIMIT);
+    assert_eq!(done.stdout, "0 0\n", "{done}");
+    assert!(done.stderr.contains("3 received, 0% packet loss"), "{done}");
+    assert!(
+        counters(&done, "exec", "right").ends_with("[pipe]"),
+        "{done}"
+    );
+}
+
+#[test]
+fn root_interfaces_new_and_old_join_a_pipeline() {
+    require!("ping", "bash", "ip", "unshare");
+    let ping = "$P exec --side left --addr 10.0.0.2/24 -- ping -c 2 -i 0.2 10.0.0.1; echo ${PIPESTATUS[@]}";
+    for script in [
+        format!("$P if tap0 --addr 10.0.0.1/24 | {ping}"),
+        format!(
+            "ip link add v0 type veth peer v1; ip address add 10.0.0.1/24 dev v0; \
+             ip link set v0 up; ip link set v1 up; $P if v1 | {ping}"
+        ),
+    ] {
+        let done = sh(&format!(
+            "unshare -n bash -c '{script}; ip -o link | grep -c tap0'"
+        ));
+        // The device goes with the stage.
+        assert!(done.stdout.contains("2 received, 0% packet loss"), "{done}");
+        assert!(done.stdout.ends_with("141 0\n0\n"), "{done}");
+    }
+}
+
+#[test]
+fn root_nobody_needs_neither_root_nor_a_tap_device() {
+    require!("ping", "bash", "setpriv");
+    // Where user namespaces are forbidden, there is nothing to show.
+    let nobody = "setpriv --reuid 65534 --regid 65534 --clear-groups";
+    if sh(&format!("{nobody} unshare -Urn true")).code() != Some(0) {
+        plumb_tests::skip!("user namespaces are forbidden here");
+    }
+    let directory = Directory::new();
+    let copy = directory.file("plumb");
+    std::fs::copy(plumb(), &copy).expect("a copy that nobody may run");
+    let done = sh(&format!(
+        "cd /; export P={}; {nobody} bash -c '$P exec --counters --addr 10.0.0.2/24 --gateway 10.0.0.1 -- \
+             ping -c 3 -i 0.2 9.9.9.9 | \
+         $P exec --side left --addr 10.0.0.1/24 --addr 9.9.9.9/32 -- sleep 30; echo ${{PIPESTATUS[@]}}'",
+        copy.display()
+    ));
+    assert_eq!(done.stdout, "0 0\n", "{done}");
+    assert!(done.stderr.contains("3 received, 0% packet loss"), "{done}");
+    assert!(
+        counters(&done, "exec", "right").ends_with("[ring]"),
+        "{done}"
+    );
+}
+
+#[test]
+fn root_a_signal_shows_the_counters_while_packets_flow() {
+    require!("ping", "bash");
+    let mut running = Running::start(&mut shell(
+        "$P exec --addr 10.0.0.2/24 -- ping -i 0.1 10.0.0.1 2>&1 | $P count 2>&1 >/dev/null & sleep 1; \
+         kill -USR1 $!; sleep 0.5; kill $(jobs -p); wait",
+    ));
+    running.wait_until(|out, _| out.contains("count: left: received"));
+    drop(running);
+}
+
+#[test]
+fn root_a_command_that_outlives_the_pipeline_is_hung_up_unless_it_is_to_be_kept() {
+    require!("bash");
+    let done = sh(
+        "$P exec -- sleep 0.1 | $P exec --side left -- sleep 30; echo ${PIPESTATUS[@]}; \
+         $P exec -- sleep 0.1 | $P exec --keep --side left -- sh -c 'sleep 2; exit 5'; echo ${PIPESTATUS[@]}",
+    );
+    assert_eq!(done.stdout, "0 0\n0 5\n", "{done}");
+}
+
+#[test]
+fn root_an_end_that_is_nowhere_is_refused_with_an_example() {
+    require!("bash");
+    let done = sh("$P exec --addr 10.0.0.1/24 -- true < /dev/null > /dev/null");
+    assert_eq!(done.code(), Some(2), "{done}");
+    assert!(done.stderr.contains("an example:"), "{done}");
+}

@@ -79,6 +79,23 @@ impl Netlink {
         self.change(request)
     }
 
+    /// Makes a pair of virtual Ethernet devices.
+    pub(crate) fn add_veth(&self, name: &str, peer: &str) -> io::Result<()> {
+        let mut request = Request::new(libc::RTM_NEWLINK, CREATE);
+        request.bytes(&[0; 16]); // family, type, index, flags
+        request.string(libc::IFLA_IFNAME, name);
+        request.nest(libc::IFLA_LINKINFO, |request| {
+            request.string(IFLA_INFO_KIND, "veth");
+            request.nest(IFLA_INFO_DATA, |request| {
+                request.nest(VETH_INFO_PEER, |request| {
+                    request.bytes(&[0; 16]);
+                    request.string(libc::IFLA_IFNAME, peer);
+                });
+            });
+        });
+        self.change(request)
+    }
+
     /// Removes an interface.
     pub(crate) fn remove_link(&self, interface: u32) -> io::Result<()> {
         let mut request = Request::new(libc::RTM_DELLINK, 0);
@@ -192,6 +209,7 @@ const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
 pub(crate) const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
+const VETH_INFO_PEER: u16 = 1;
 const IFLA_BR_MCAST_SNOOPING: u16 = 23;
 
 /// What becomes of an interface that is brought up.

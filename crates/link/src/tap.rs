@@ -144,22 +144,26 @@ impl Tap {
     }
 
     fn configure(&self, options: &TapOptions) -> Result<(), Error> {
-        let netlink = Netlink::open().map_err(|e| Error::system("open", "a netlink socket", e))?;
-        let no_bridge = |name: &String| Error::NoInterface(name.clone());
-        let bridge = options
-            .bridge
-            .as_ref()
-            .map(|name| sys::interface_index(name).ok_or_else(|| no_bridge(name)))
-            .transpose()?;
-        let now = self.interface()?;
-        let wanted = Interface {
-            mtu: options.mtu,
-            queue_len: options.queue_len,
-            bridge,
-            ..now.clone()
-        };
-        configure(&netlink, &now, &wanted, &options.addresses)
+        configure_as(&self.interface()?, options)
     }
+}
+
+/// Sets an interface up as the options say.
+pub(crate) fn configure_as(now: &Interface, options: &TapOptions) -> Result<(), Error> {
+    let netlink = Netlink::open().map_err(|e| Error::system("open", "a netlink socket", e))?;
+    let no_bridge = |name: &String| Error::NoInterface(name.clone());
+    let bridge = options
+        .bridge
+        .as_ref()
+        .map(|name| sys::interface_index(name).ok_or_else(|| no_bridge(name)))
+        .transpose()?;
+    let wanted = Interface {
+        mtu: options.mtu,
+        queue_len: options.queue_len,
+        bridge,
+        ..now.clone()
+    };
+    configure(&netlink, now, &wanted, &options.addresses)
 }
 
 /// What a device was like, for the case that a program which takes only a name is to have it.

@@ -24,7 +24,7 @@ pub(super) fn run(args: Exec) -> anyhow::Result<ExitCode> {
         addresses: args.addr.iter().map(|a| (a.0, a.1)).collect(),
         ..TapOptions::default()
     };
-    let mut edge = Edge::create(&options).map_err(|e| barred(&e))?;
+    let mut edge = Edge::create_private(&options).map_err(|e| barred(&e))?;
     for gateway in args.gateway {
         edge.add_default_route(gateway)?;
     }

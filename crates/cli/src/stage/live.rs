@@ -100,6 +100,8 @@ struct Run<'a, F> {
     scratch: LinkFrame,
     clock: Clock,
     live: &'a Live,
+    /// A signal has come, or the command has ended.
+    attention: bool,
 }
 
 /// Runs a function between two links until the pipeline or the command ends; returns the exit
@@ -127,6 +129,7 @@ pub(crate) fn run<F: Function>(
         scratch: LinkFrame::default(),
         clock: Clock::new(),
         live,
+        attention: true,
     };
     let ended = run.until_ended(guest);
     if live.counters {
@@ -178,7 +181,7 @@ impl<F: Function> Run<'_, F> {
                     None => return Ok(ending),
                 }
             }
-            if now >= look_at || !moved {
+            if now >= look_at || core::mem::take(&mut self.attention) {
                 look_at = now + LOOK_EVERY;
                 if let Some(asked) = &mut asked {
                     if asked.wants_counters() {
@@ -443,7 +446,7 @@ impl<F: Function> Run<'_, F> {
             others.extend(guest.child.fds());
         }
         let [left, right] = &mut self.sides;
-        wait(left.link, right.link, needs, &others, limit)?;
+        self.attention = wait(left.link, right.link, needs, &others, limit)? != 0;
         Ok(())
     }
 

@@ -12,10 +12,14 @@ use rustix::io::Errno;
 use super::wait::{Event, Needs, Tag, Waiting};
 use super::{Counters, Link, LinkError, LinkFrame, Meta, Received, Sent};
 use crate::netlink::Netlink;
+use crate::tap::configure_as;
 use crate::{Capability, Clock, Error, Interface, Tap, TapOptions, sys};
 
 /// Longest frame that a device gives: what IP allows behind an Ethernet header with tags.
 const MAX_LEN: usize = 65_536 + 64;
+
+/// The end of a private pair that frames are taken from.
+const WIRE: &str = "wire";
 
 /// A device whose frames come and go with what is left to do with them, so that large ones stay
 /// whole.
@@ -38,6 +42,43 @@ impl Edge {
             ..options.clone()
         };
         Self::of_tap(Tap::create(&options)?)
+    }
+
+    /// Creates a device in a network that nobody else uses: a TAP device, or where this user may not
+    /// have one (/dev/net/tun is root's on some systems), a pair of virtual Ethernet devices, of
+    /// which the other one is called `wire`.
+    ///
+    /// # Errors
+    /// As [`Tap::create`], and if the kernel has no virtual Ethernet either.
+    pub fn create_private(options: &TapOptions) -> Result<Self, Error> {
+        let refused = match Self::create(options) {
+            Err(
+                error @ Error::System {
+                    operation: "open", ..
+                },
+            ) => error,
+            other => return other,
+        };
+        let Ok(netlink) = Netlink::open() else {
+            return Err(refused);
+        };
+        netlink.add_veth(&options.name, WIRE).map_err(|e| {
+            let object = format!("the virtual Ethernet device {:?}", options.name);
+            Error::privileged("create", object, Capability::NetAdmin, e)
+        })?;
+        let wire = TapOptions {
+            name: WIRE.to_owned(),
+            addresses: Vec::new(),
+            ..options.clone()
+        };
+        for end in [&wire, options] {
+            let interface =
+                Interface::find(&end.name)?.ok_or_else(|| Error::NoInterface(end.name.clone()))?;
+            configure_as(&interface, end)?;
+        }
+        let mut edge = Self::open(WIRE)?;
+        edge.name.clone_from(&options.name);
+        Ok(edge)
     }
 
     /// Opens a device that exists: a TAP device as its wire, any other by a packet socket, so that

@@ -346,10 +346,7 @@ fn directory() -> io::Result<PathBuf> {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let path = match runtime.filter(|path| is_private(path)) {
         Some(path) => path.join("plumb"),
-        None => {
-            let user = rustix::process::geteuid().as_raw();
-            PathBuf::from(format!("/tmp/plumb-{user}"))
-        }
+        None => PathBuf::from(format!("/tmp/plumb-{}", outer_user())),
     };
     match fs::DirBuilder::new().mode(0o700).create(&path) {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
@@ -359,6 +356,24 @@ fn directory() -> io::Result<PathBuf> {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
     Ok(path)
+}
+
+/// This user's number outside the user namespace that a stage may have made for itself, where
+/// everybody is root.
+fn outer_user() -> u32 {
+    let user = rustix::process::geteuid().as_raw();
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let outer = map.lines().find_map(|line| {
+        let mut numbers = line.split_whitespace().map(str::parse::<u32>);
+        let (inner, outer, count) = (
+            numbers.next()?.ok()?,
+            numbers.next()?.ok()?,
+            numbers.next()?.ok()?,
+        );
+        let offset = user.checked_sub(inner).filter(|o| *o < count)?;
+        outer.checked_add(offset)
+    });
+    outer.unwrap_or(user)
 }
 
 /// A directory (no link to one) of this user's that others may not use.
