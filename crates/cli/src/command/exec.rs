@@ -40,7 +40,7 @@ pub(super) fn run(args: Exec) -> anyhow::Result<ExitCode> {
         Port::Left => (&mut pipe, &mut edge),
         Port::Right => (&mut edge, &mut pipe),
     };
-    let status = run_live(Pass, left, right, &live, Some(&guest))?;
+    let status = run_live(Pass, left, right, &live, Some(&guest), |_| Ok(()))?;
     Ok(ExitCode::from(status))
 }
 

@@ -46,5 +46,5 @@ pub(super) fn run(args: &args::Impair) -> anyhow::Result<ExitCode> {
         counts_only: false,
     };
     let impair = Impair::new(to_left, to_right, args.seed);
-    filter(impair, played, &args.function)
+    filter(impair, played, &args.function, |_| Ok(()))
 }

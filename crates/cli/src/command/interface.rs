@@ -41,6 +41,6 @@ pub(super) fn run(args: If) -> anyhow::Result<ExitCode> {
         Port::Left => (&mut pipe, &mut edge),
         Port::Right => (&mut edge, &mut pipe),
     };
-    let status = run_live(Pass, left, right, &live, None)?;
+    let status = run_live(Pass, left, right, &live, None, |_| Ok(()))?;
     Ok(ExitCode::from(status))
 }

@@ -11,13 +11,15 @@ use super::{Live, Played, Streams, play::play, run_live};
 use crate::args::FunctionArgs;
 
 /// Runs a function: on the recording that standard input is, or else between the neighbours.
+/// `after` is called with the function whenever frames have passed.
 pub(crate) fn filter<F: Function>(
     function: F,
     played: Played,
     args: &FunctionArgs,
+    after: impl FnMut(&mut F) -> anyhow::Result<()>,
 ) -> anyhow::Result<ExitCode> {
     if !is_live(args, played) {
-        return play(function, played, |_| Ok(())).map(ExitCode::from);
+        return play(function, played, after).map(ExitCode::from);
     }
     let live = Live {
         counters: played.counters,
@@ -26,7 +28,7 @@ pub(crate) fn filter<F: Function>(
     let mut streams = Streams::take(&args.links, true, true)?;
     let mut left = streams.link(&args.links, Port::Left)?;
     let mut right = streams.link(&args.links, Port::Right)?;
-    let status = run_live(function, &mut left, &mut right, &live, None)?;
+    let status = run_live(function, &mut left, &mut right, &live, None, after)?;
     Ok(ExitCode::from(status))
 }
 

@@ -105,13 +105,14 @@ struct Run<'a, F> {
 }
 
 /// Runs a function between two links until the pipeline or the command ends; returns the exit
-/// status.
+/// status. `after` is called with the function whenever frames have passed.
 pub(crate) fn run<F: Function>(
     function: F,
     left: &mut dyn Link,
     right: &mut dyn Link,
     live: &Live,
     guest: Option<&Guest>,
+    mut after: impl FnMut(&mut F) -> anyhow::Result<()>,
 ) -> anyhow::Result<u8> {
     let side = |link| Side {
         link,
@@ -131,7 +132,7 @@ pub(crate) fn run<F: Function>(
         live,
         attention: true,
     };
-    let ended = run.until_ended(guest);
+    let ended = run.until_ended(guest, &mut after);
     if live.counters {
         run.report()?;
     }
@@ -143,13 +144,20 @@ pub(crate) fn run<F: Function>(
         Ok(Ending::Closed) => Ok(CLOSED_STATUS),
         Ok(Ending::Interrupted) => Ok(130),
         Ok(Ending::Command(status)) => Ok(status),
-        Err(error @ LinkError::System(_)) => Err(error.into()),
-        Err(error) => Err(Failure::usage(error.to_string()).into()),
+        Err(error) => match error.downcast::<LinkError>() {
+            Ok(error @ LinkError::System(_)) => Err(error.into()),
+            Ok(error) => Err(Failure::usage(error.to_string()).into()),
+            Err(error) => Err(error),
+        },
     }
 }
 
 impl<F: Function> Run<'_, F> {
-    fn until_ended(&mut self, guest: Option<&Guest>) -> Result<Ending, LinkError> {
+    fn until_ended(
+        &mut self,
+        guest: Option<&Guest>,
+        after: &mut impl FnMut(&mut F) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Ending> {
         let signal = |e: io::Error| {
             LinkError::System(plumb_link::Error::System {
                 operation: "take over",
@@ -171,6 +179,9 @@ impl<F: Function> Run<'_, F> {
         loop {
             let now = self.now();
             let moved = self.pass(now)?;
+            if moved {
+                after(&mut self.function)?;
+            }
             self.flush(now, !moved)?;
 
             if pipeline_ended.is_none()

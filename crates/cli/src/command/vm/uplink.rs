@@ -272,7 +272,9 @@ fn refused(error: &Error, name: &str) -> Failure {
     if let Error::System { source, object, .. } = error
         && source.kind() == io::ErrorKind::PermissionDenied
     {
-        return Failure::permission(format!("{error}; use sudo, or run `sudo chmod 666 {object}`"));
+        return Failure::permission(format!(
+            "{error}; use sudo, or run `sudo chmod 666 {object}`"
+        ));
     }
     let Some(capability) = error.capability() else {
         return Failure::usage(error.to_string());
