@@ -29,7 +29,12 @@ use settings::Layers;
 
 /// Runs `plumb` with the arguments, environment and directory of this process.
 pub fn main() -> ExitCode {
-    match run(std::env::args_os().collect()) {
+    let result = if command::vm::hold::is_holder() {
+        command::vm::hold::main()
+    } else {
+        run(std::env::args_os().collect())
+    };
+    match result {
         Ok(code) => code,
         Err(error) => match exit::status_of(&error) {
             None => Exit::Reached.into(),

@@ -34,6 +34,7 @@ mod tun;
 mod unprivileged;
 
 pub mod capability;
+pub mod memory;
 pub mod namespace;
 pub mod route;
 pub mod stage;

@@ -5,6 +5,7 @@ use core::net::IpAddr;
 use core::str::FromStr;
 
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
+use serde::{Deserialize, Serialize};
 
 use super::{VmImage, VmRun};
 
@@ -56,19 +57,10 @@ pub enum VmCommand {
         #[arg(long, conflicts_with = "names")]
         all: bool,
     },
-    /// What `start` leaves behind: holds a machine until it is to end.
-    #[command(hide = true)]
-    Hold {
-        /// Name of the machine.
-        name: Option<String>,
-        /// The machine.
-        #[command(flatten)]
-        options: MachineOptions,
-    },
 }
 
 /// What a machine is to be like.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
 pub struct MachineOptions {
     /// Who runs the machine; auto takes the best that works here, and says which and why.
     #[arg(long, value_enum, help_heading = MACHINE, default_value_t = RunnerChoice::Auto)]
@@ -107,7 +99,7 @@ pub struct MachineOptions {
 }
 
 /// The runners.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub enum RunnerChoice {
     /// The best that works here.
     Auto,
@@ -120,7 +112,7 @@ pub enum RunnerChoice {
 }
 
 /// QEMU's machines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub enum MachineName {
     /// Virtio over MMIO and little else.
     Microvm,
@@ -131,7 +123,7 @@ pub enum MachineName {
 }
 
 /// Who executes QEMU's machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub enum AcceleratorName {
     /// KVM where it works, otherwise software.
     Auto,
@@ -142,7 +134,7 @@ pub enum AcceleratorName {
 }
 
 /// An address with the length of its network's prefix: `192.0.2.2/24`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prefix(pub IpAddr, pub u8);
 
 impl FromStr for Prefix {
@@ -166,7 +158,7 @@ impl fmt::Display for Prefix {
 }
 
 /// The MAC address of a host: `02:00:00:00:00:01`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mac(pub [u8; 6]);
 
 impl FromStr for Mac {

@@ -19,7 +19,7 @@ mod schema;
 mod session;
 mod status;
 mod trace;
-mod vm;
+pub(crate) mod vm;
 
 use std::process::ExitCode;
 

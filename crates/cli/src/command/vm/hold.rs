@@ -5,13 +5,15 @@ use std::fs::OpenOptions;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::ExitCode;
 
 use plumb_channel::{Configure, Host, Limits, News, Relay};
-use plumb_link::{Clock, capability};
+use plumb_link::{Clock, capability, memory};
 use plumb_probe::Config;
 use plumb_vm::Vm;
 use plumb_wire::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde::{Deserialize, Serialize};
 
 use super::machine::Chosen;
 use super::state::{Claim, Socket, State};
@@ -21,9 +23,36 @@ use crate::args::{Mac, MachineOptions};
 use crate::command::interrupt::Interrupts;
 use crate::exit::{Exit, Failure};
 
+/// The name under which this program is started to hold a machine. It reads no command line then:
+/// that takes more memory than all the rest, and there may be hundreds of holders.
+pub(crate) const HOLDER: &str = "plumb-holder";
+
+/// What a holder is told, as JSON in its only argument.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Order {
+    /// Name of the machine, if it is to have a certain one.
+    pub(super) name: Option<String>,
+    /// The machine.
+    pub(super) options: MachineOptions,
+}
+
+/// Says whether this process was started to hold a machine.
+pub(crate) fn is_holder() -> bool {
+    std::env::args_os()
+        .next()
+        .is_some_and(|name| name == HOLDER)
+}
+
+/// Does what the order in the arguments says.
+pub(crate) fn main() -> anyhow::Result<ExitCode> {
+    let order = std::env::args().nth(1).unwrap_or_default();
+    let order: Order = serde_json::from_str(&order)?;
+    run(order.name.as_deref(), &order.options).map(ExitCode::from)
+}
+
 /// Starts a machine and holds it until it ends or is to end. What is written to standard output is
 /// for the process that started this one: [`READY`] and the status, when the machine answers.
-pub(super) fn run(name: Option<&str>, options: &MachineOptions) -> anyhow::Result<Exit> {
+fn run(name: Option<&str>, options: &MachineOptions) -> anyhow::Result<Exit> {
     // A session of its own: no terminal ends the machine. It may be the first of one already.
     let _ = rustix::process::setsid();
     let mut interrupts = Interrupts::watch()?;
@@ -34,6 +63,8 @@ pub(super) fn run(name: Option<&str>, options: &MachineOptions) -> anyhow::Resul
     capability::drop_all().map_err(|e| Failure::permission(e.to_string()))?;
     holder.greet(PATIENCE)?;
     tell_parent(&holder.status())?;
+    // There may be hundreds of holders.
+    memory::trim();
     let signals = interrupts.fd()?;
     let end = loop {
         match holder.turn(signals.as_fd()) {
@@ -54,6 +85,9 @@ pub(super) const READY: &str = "ready ";
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a client of the control socket may take to say what it wants.
 const HASTE: Duration = Duration::from_millis(200);
+
+/// Bytes that are moved at a time.
+const BUFFER: usize = 16 * 1024;
 
 /// Most reads of the console at a time.
 const MOST_READS: u32 = 4;
@@ -122,7 +156,7 @@ impl Holder {
             relay: Relay::new(),
             client: None,
             waiting: Vec::new(),
-            buffer: vec![0; 64 * 1024].into_boxed_slice(),
+            buffer: vec![0; BUFFER].into_boxed_slice(),
         })
     }
 

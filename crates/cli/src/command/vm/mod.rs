@@ -1,7 +1,7 @@
 //! `plumb vm`: the probing engine in machines of its own.
 
 mod elf;
-mod hold;
+pub(crate) mod hold;
 mod image;
 mod machine;
 mod remote;
@@ -20,8 +20,7 @@ pub(super) fn run(args: Vm) -> anyhow::Result<Exit> {
     match args.command {
         VmCommand::Run(args) => run::run(*args),
         VmCommand::Image(args) => image::run(&args),
-        VmCommand::Start { options, .. } => stay::start(&options),
-        VmCommand::Hold { name, options } => hold::run(name.as_deref(), &options),
+        VmCommand::Start { name, options } => stay::start(name, options),
         VmCommand::List { json } => stay::list(json),
         VmCommand::Logs { name, follow } => stay::logs(&name, follow),
         VmCommand::Stop { names, all } => stay::stop(&names, all),

@@ -4,11 +4,12 @@ use core::time::Duration;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use serde::Serialize;
 
-use super::hold::READY;
+use super::hold::{HOLDER, Order, READY};
 use super::machine::merge_hint;
 use super::state::{Life, Place, Socket, State};
 use super::status::{Memory, Status};
@@ -16,12 +17,11 @@ use crate::args::MachineOptions;
 use crate::exit::{Exit, Failure};
 
 /// Starts a holder and returns when its machine answers.
-pub(super) fn start(options: &MachineOptions) -> anyhow::Result<Exit> {
-    // The holder takes the words that follow `vm start`.
-    let words = std::env::args_os().skip(3);
+pub(super) fn start(name: Option<String>, options: MachineOptions) -> anyhow::Result<Exit> {
+    let order = Order { name, options };
     let mut holder = Command::new("/proc/self/exe")
-        .args(["vm", "hold"])
-        .args(words)
+        .arg0(HOLDER)
+        .arg(serde_json::to_string(&order)?)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
@@ -50,7 +50,7 @@ pub(super) fn start(options: &MachineOptions) -> anyhow::Result<Exit> {
         status.uplink,
         status.addresses.join(" ")
     )?;
-    if let Some(hint) = merge_hint(options) {
+    if let Some(hint) = merge_hint(&order.options) {
         writeln!(say, "plumb: {hint}")?;
     }
     Ok(Exit::Reached)
