@@ -9,9 +9,9 @@ use crate::platform::Stream;
 #[derive(Debug)]
 pub enum Channel {
     /// The bytes of a console's first port.
-    Console(Console),
+    Console(Box<Console>),
     /// A connection to the host.
-    Vsock(Vsock),
+    Vsock(Box<Vsock>),
 }
 
 impl Channel {
@@ -24,8 +24,8 @@ impl Channel {
     /// If the device refuses.
     pub fn new(kind: DeviceKind, transport: Box<dyn Transport>) -> Result<Option<Self>, Error> {
         Ok(match kind {
-            DeviceKind::Console => Some(Self::Console(Console::new(transport)?)),
-            DeviceKind::Vsock => Some(Self::Vsock(Vsock::new(transport, Self::PORT)?)),
+            DeviceKind::Console => Some(Self::Console(Box::new(Console::new(transport)?))),
+            DeviceKind::Vsock => Some(Self::Vsock(Box::new(Vsock::new(transport, Self::PORT)?))),
             DeviceKind::Net | DeviceKind::Other(_) => None,
         })
     }
