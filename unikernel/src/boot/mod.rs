@@ -136,15 +136,15 @@ pub(crate) mod tests {
             fn no_structure_of_a_loader_makes_the_reader_panic(
                 bytes in proptest::collection::vec(any::<u8>(), 0..1024),
                 magic in any::<bool>(),
-                address in 0_u64..64,
+                address in 0_usize..64,
             ) {
                 let mut memory = Flat::new();
                 memory.put(0, &bytes);
                 if magic {
-                    memory.put(address as usize, &0x336e_c578_u32.to_le_bytes());
+                    memory.put(address, &0x336e_c578_u32.to_le_bytes());
                 }
                 for protocol in [Protocol::Pvh, Protocol::Linux] {
-                    if let Ok(info) = BootInfo::read(protocol, &memory, address) {
+                    if let Ok(info) = BootInfo::read(protocol, &memory, address as u64) {
                         let free = info.memory.largest_free(0x20_0000, &[info.module]);
                         prop_assert!(free.is_none_or(|free| free.start < free.end));
                     }
