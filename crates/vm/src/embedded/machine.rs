@@ -210,47 +210,61 @@ impl Machine {
 
     /// Lets the network interface move what there is to move, and says whether there is more.
     fn work_net(&self) -> Result<bool, End> {
-        let mut net = lock(&self.net);
-        let wants = net.device.work(&self.memory, &mut Tap(self.tap.as_fd()));
-        if wants.closed {
-            return Err(lost());
-        }
-        self.follow(&mut net, wants, self.tap.as_fd(), NET, NET_LINE)
+        let wants = {
+            let mut net = lock(&self.net);
+            let wants = net.device.work(&self.memory, &mut Tap(self.tap.as_fd()));
+            if wants.closed {
+                return Err(lost());
+            }
+            self.watch(&mut net, wants, self.tap.as_fd(), NET)?;
+            wants
+        };
+        self.interrupt(wants, NET_LINE);
+        Ok(wants.again)
     }
 
     /// The same for the console.
     fn work_console(&self) -> Result<bool, End> {
-        let mut console = lock(&self.console);
-        let wants = console.device.work(&self.memory, &mut Channel);
-        if wants.closed {
-            return Err(End::Closed);
-        }
-        self.follow(&mut console, wants, channel(), CONSOLE, CONSOLE_LINE)
+        let wants = {
+            let mut console = lock(&self.console);
+            let wants = console.device.work(&self.memory, &mut Channel);
+            if wants.closed {
+                return Err(End::Closed);
+            }
+            self.watch(&mut console, wants, channel(), CONSOLE)?;
+            wants
+        };
+        self.interrupt(wants, CONSOLE_LINE);
+        Ok(wants.again)
     }
 
-    /// Does what a device wants.
-    fn follow<D>(
+    /// Watches the other side of a device for what it wants.
+    fn watch<D>(
         &self,
         watched: &mut Watched<D>,
         wants: Wants,
         fd: BorrowedFd<'_>,
         data: u64,
-        line: u32,
-    ) -> Result<bool, End> {
-        if (watched.input, watched.room) != (wants.input, wants.room) {
-            (watched.input, watched.room) = (wants.input, wants.room);
-            let mut flags = epoll::EventFlags::empty();
-            flags.set(epoll::EventFlags::IN, wants.input);
-            flags.set(epoll::EventFlags::OUT, wants.room);
-            epoll::modify(&self.events, fd, epoll::EventData::new_u64(data), flags)
-                .map_err(|error| End::Broken(format!("cannot wait for events: {error}")))?;
+    ) -> Result<(), End> {
+        if (watched.input, watched.room) == (wants.input, wants.room) {
+            return Ok(());
         }
+        (watched.input, watched.room) = (wants.input, wants.room);
+        let mut flags = epoll::EventFlags::empty();
+        flags.set(epoll::EventFlags::IN, wants.input);
+        flags.set(epoll::EventFlags::OUT, wants.room);
+        epoll::modify(&self.events, fd, epoll::EventData::new_u64(data), flags)
+            .map_err(|error| End::Broken(format!("cannot wait for events: {error}")))
+    }
+
+    /// Interrupts the processor, if that is wanted. Not under the lock of a device: the processor
+    /// may be at that device before this returns.
+    fn interrupt(&self, wants: Wants, line: u32) {
         if wants.interrupt {
             // An edge. The lines exist, so this cannot fail.
             let _ = self.vm.set_irq_line(line, true);
             let _ = self.vm.set_irq_line(line, false);
         }
-        Ok(wants.again)
     }
 }
 
