@@ -41,7 +41,7 @@ pub struct Wants {
 }
 
 /// Chains of a queue that are served before others have their turn.
-const TURN: usize = 256;
+const TURN: usize = 64;
 
 /// Writable bytes of a chain, no more than `most`.
 fn room(chain: DescriptorChain<&Memory>, most: usize) -> usize {
