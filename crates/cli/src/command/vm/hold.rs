@@ -408,8 +408,8 @@ impl Holder {
             End::Asked => drop(claim),
             End::Failed(reason) => claim.leave_word(&reason),
         }
-        // Who waits for the end sees it now.
-        drop(waiting);
+        // Who waits for the end sees it when the kernel closes these, which it does late.
+        core::mem::forget(waiting);
     }
 }
 
