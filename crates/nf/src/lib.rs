@@ -20,6 +20,7 @@ mod player;
 mod random;
 
 pub mod impair;
+pub mod nat;
 
 pub use count::Count;
 pub use frame::Frame;
