@@ -24,7 +24,7 @@ fn plumb(arguments: &[&str]) -> String {
 
 #[test]
 fn committed_schemas_are_current() {
-    for name in ["trace", "ping", "live"] {
+    for name in ["trace", "ping", "live", "nat"] {
         let path = docs("schema").join(format!("{name}.json"));
         let committed = std::fs::read_to_string(&path).unwrap();
         assert!(
@@ -76,6 +76,7 @@ fn every_command_has_examples_in_its_help() {
         vec!["if", "--help"],
         vec!["exec", "--help"],
         vec!["lab", "run", "--help"],
+        vec!["nat", "--help"],
         vec!["impair", "--help"],
         vec!["count", "--help"],
         vec!["doctor", "--help"],

@@ -6,6 +6,7 @@ use std::process::Output;
 
 use assert_cmd::Command;
 use plumb_wire::capture::Reader;
+use plumb_wire::ipv4;
 use plumb_wire::pcapng::{Interface, LinkType, Packet, Read, SECTION_LEN, emit_section};
 
 fn plumb(arguments: &[&str], input: &[u8]) -> Output {
@@ -152,4 +153,127 @@ fn what_is_no_capture_is_refused_in_one_line() {
     }
     let output = plumb(&["impair", "--reorder", "5%"], &capture(3));
     assert_eq!(output.status.code(), Some(2));
+}
+
+/// A capture of both sides: inside hosts send from the left, answers come to an interface "right".
+fn both_sides(packets: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let mut out = vec![0; SECTION_LEN];
+    emit_section(&mut out);
+    let mut push = |len: usize, emit: &dyn Fn(&mut [u8]) -> usize| {
+        let at = out.len();
+        out.resize(at + len, 0);
+        emit(&mut out[at..]);
+    };
+    for name in ["left", "right"] {
+        let link_type = LinkType::ETHERNET;
+        let interface = Interface { link_type, name };
+        push(interface.block_len(), &|into| interface.emit(into));
+    }
+    for (i, (side, data)) in packets.iter().enumerate() {
+        let packet = Packet {
+            interface: u32::from(*side == "right"),
+            at_ns: 1_700_000_000_000_000_000 + i as u64,
+            data,
+            ..Packet::default()
+        };
+        push(packet.block_len(), &|into| packet.emit(into));
+    }
+    out
+}
+
+/// A UDP packet without a checksum.
+fn udp(src: [u8; 4], src_port: u16, dst: [u8; 4], dst_port: u16) -> Vec<u8> {
+    let mut bytes = vec![0; 42];
+    bytes[12] = 8;
+    let header = ipv4::Header {
+        tos: 0,
+        total_len: 28,
+        ident: 1,
+        flags_fragment: 0,
+        ttl: 64,
+        protocol: 17,
+        src: src.into(),
+        dst: dst.into(),
+    };
+    header.emit(&mut bytes[14..]);
+    bytes[34..36].copy_from_slice(&src_port.to_be_bytes());
+    bytes[36..38].copy_from_slice(&dst_port.to_be_bytes());
+    bytes[39] = 8;
+    bytes
+}
+
+const OUTSIDE: [u8; 4] = [198, 51, 100, 1];
+const PEER: [u8; 4] = [203, 0, 113, 9];
+
+#[test]
+fn nat_translates_a_capture_of_both_sides_and_logs_its_mappings() {
+    let log = std::env::temp_dir().join(format!("plumb-nat-{}.ndjson", std::process::id()));
+    let host = [10, 0, 0, 2];
+    // The seed decides the port, so a first run tells it.
+    let first = both_sides(&[("left", udp(host, 5000, PEER, 53))]);
+    let nat = [
+        "nat",
+        "--outside",
+        "198.51.100.1",
+        "--log",
+        log.to_str().unwrap(),
+    ];
+    let sent = packets(&through(&nat, &first));
+    let port = u16::from_be_bytes([sent[0].1[34], sent[0].1[35]]);
+    assert_eq!(sent[0].1[26..30], OUTSIDE);
+    let conversation = both_sides(&[
+        ("left", udp(host, 5000, PEER, 53)),
+        ("right", udp(PEER, 53, OUTSIDE, port)),
+        ("right", udp(PEER, 54, OUTSIDE, port)),
+    ]);
+    let out = through(&nat, &conversation);
+    assert_eq!(out, through(&nat, &conversation));
+    let translated = packets(&out);
+    assert_eq!(
+        translated.len(),
+        2,
+        "what comes from another port is filtered"
+    );
+    assert_eq!(translated[0].1, sent[0].1);
+    assert_eq!(translated[1].1, udp(PEER, 53, host, 5000));
+    let entries = std::fs::read_to_string(&log).unwrap();
+    std::fs::remove_file(&log).unwrap();
+    let expected = format!(
+        "{{\"schema\":\"plumb.nat/1\",\"type\":\"mapping-created\",\
+         \"time\":\"2023-11-14T22:13:20.000000000Z\",\"protocol\":\"udp\",\
+         \"inside_addr\":\"10.0.0.2\",\"inside_port\":5000,\
+         \"outside_addr\":\"198.51.100.1\",\"outside_port\":{port},\
+         \"outside_port_last\":{port},\"since\":null}}\n"
+    );
+    assert_eq!(entries, expected);
+}
+
+#[test]
+fn nat_refuses_what_contradicts_itself_in_one_line() {
+    for (arguments, complaint) in [
+        (
+            &["--outside", "198.51.100.1,198.51.100.1"][..],
+            "given twice",
+        ),
+        (&["--outside", "1.2.3.4-9.9.9.9"], "65536 outside addresses"),
+        (&["--outside", "x"], "not an IPv4 address"),
+        (
+            &[
+                "--static",
+                "198.51.100.1=10.0.0.1",
+                "--forward",
+                "tcp:1=10.0.0.2",
+            ],
+            "--outside",
+        ),
+        (
+            &["--outside", "198.51.100.1", "--inside", "10.0.0.1/8"],
+            "10.0.0.0/8",
+        ),
+    ] {
+        let output = plumb(&[&["nat"], arguments].concat(), &capture(1));
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(complaint), "{said}");
+    }
 }

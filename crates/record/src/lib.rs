@@ -11,11 +11,13 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod nat;
 mod ping;
 mod run;
 mod trace;
 mod wall_time;
 
+pub use nat::{NatEntry, NatProtocol, NatSchema, NatType};
 pub use ping::{Ping, PingReply, PingSchema, PingType, ReplyType};
 pub use run::{End, EndReason, EndType, Progress, ProgressType, Start, StartType};
 pub use trace::{

@@ -3,6 +3,7 @@
 //! Parsing leaves everything that was not said at `None`; [`settings`](crate::settings) fills it
 //! in. Help, man pages and completions come from these types.
 
+mod address;
 mod config;
 mod count;
 mod doctor;
@@ -11,6 +12,7 @@ mod impair;
 mod interface;
 mod lab;
 mod link;
+mod nat;
 mod ping;
 mod schema;
 mod trace;
@@ -23,6 +25,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
+pub use address::{AddressRange, ForwardedPorts, Network, PortRange, StaticPair};
 pub use config::{Config, ConfigCommand};
 pub use count::Count;
 pub use doctor::Doctor;
@@ -31,6 +34,7 @@ pub use impair::{DistributionName, Impair, Way};
 pub use interface::{If, Side};
 pub use lab::{Lab, LabCommand};
 pub use link::{Addressed, FunctionArgs, LinkArgs, PathPair};
+pub use nat::{FilteringName, Nat};
 pub use ping::{Ping, PingFormat};
 pub use schema::{Schema, SchemaName};
 pub use trace::{Format, MethodName, ModeName, ProgressWhen, RevealWhen, Trace};
@@ -73,6 +77,8 @@ pub enum Command {
     If(Box<If>),
     /// Run a command whose only network is a packet pipeline.
     Exec(Box<Exec>),
+    /// Translate addresses and ports: the hosts on the left share outside addresses on the right.
+    Nat(Box<Nat>),
     /// Make a bad link of packets that pass: delay, loss, duplicates, corruption, a rate.
     Impair(Box<Impair>),
     /// Count the packets that pass.

@@ -18,6 +18,8 @@ pub enum SchemaName {
     Trace,
     /// `plumb.ping/1`.
     Ping,
+    /// `plumb.nat/1`: the log of `plumb nat --log`.
+    Nat,
     /// `plumb.live/1`: `plumb trace --report --json`.
     Live,
 }

@@ -10,6 +10,7 @@ pub(super) fn run(args: Schema) -> anyhow::Result<Exit> {
     let text = match args.name {
         SchemaName::Trace => schema::trace(),
         SchemaName::Ping => schema::ping(),
+        SchemaName::Nat => schema::nat(),
         SchemaName::Live => schema::live(),
     };
     std::io::stdout().lock().write_all(text.as_bytes())?;

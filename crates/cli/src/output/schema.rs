@@ -1,6 +1,8 @@
 //! The JSON Schemas of the NDJSON records.
 
-use plumb_record::{End, Ping, PingReply, PingSchema, Progress, Start, Trace, TraceSchema};
+use plumb_record::{
+    End, NatEntry, Ping, PingReply, PingSchema, Progress, Start, Trace, TraceSchema,
+};
 use schemars::{JsonSchema, generate::SchemaSettings};
 
 use crate::live::record::{LiveSchema, Report};
@@ -18,6 +20,11 @@ pub fn ping() -> String {
 /// The JSON Schema of one line of `plumb trace --report --json`.
 pub fn live() -> String {
     text::<LiveLine>()
+}
+
+/// The JSON Schema of one line of `plumb nat --log`.
+pub fn nat() -> String {
+    text::<NatEntry>()
 }
 
 /// A line of `plumb trace --json`: `start` comes first, `end` last.

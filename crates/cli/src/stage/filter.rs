@@ -32,8 +32,8 @@ pub(crate) fn filter<F: Function>(
     Ok(ExitCode::from(status))
 }
 
-/// A file is a recording; what comes out of a pipe comes now.
-fn is_live(args: &FunctionArgs, played: Played) -> bool {
+/// Says whether packets come now: a file is a recording; what comes out of a pipe comes now.
+pub(crate) fn is_live(args: &FunctionArgs, played: Played) -> bool {
     if args.links.left.is_some() || args.links.right.is_some() {
         return true;
     }

@@ -7,7 +7,7 @@ mod links;
 mod live;
 mod play;
 
-pub(crate) use filter::filter;
+pub(crate) use filter::{filter, is_live};
 pub(crate) use links::{Streams, side};
 pub(crate) use live::{Guest, Live, Pass, run as run_live};
 pub(crate) use play::Played;
