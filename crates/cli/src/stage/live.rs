@@ -199,7 +199,7 @@ impl<F: Function> Run<'_, F> {
                         let _ = self.report();
                     }
                     if asked.wants_end() {
-                        self.flush(now, true)?;
+                        self.drain()?;
                         return Ok(Ending::Interrupted);
                     }
                 }
@@ -425,11 +425,15 @@ impl<F: Function> Run<'_, F> {
         done.then_some(Ending::Input)
     }
 
-    /// Waits until everything that was sent is out, or cannot get out any more.
+    /// Waits until everything that was taken in is out, a second at most.
     fn drain(&mut self) -> Result<(), LinkError> {
         for _ in 0..50 {
+            for port in [Port::Left, Port::Right] {
+                self.send_waiting(port)?;
+            }
             self.flush(self.now(), true)?;
-            if self.sides.iter().all(|side| side.link.is_flushed()) {
+            let is_out = |side: &Side<'_>| side.waiting.is_empty() && side.link.is_flushed();
+            if self.sides.iter().all(is_out) {
                 break;
             }
             let until = self.now() + Duration::from_millis(20);

@@ -406,3 +406,101 @@ fn is_orphan(path: &Path) -> bool {
     let call = seqpacket().and_then(|socket| connect(&socket, &SocketAddrUnix::new(path)?));
     call == Err(Errno::CONNREFUSED)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PIPE: Identity = Identity {
+        device: 1,
+        inode: 2,
+    };
+
+    /// Sends a message as the first one; says whether the host hangs up.
+    fn is_turned_away(host: &mut Host, message: &[u8]) -> bool {
+        let connection = seqpacket().unwrap();
+        connect(&connection, &SocketAddrUnix::new(&host.path).unwrap()).unwrap();
+        send(&connection, message).unwrap();
+        assert!(host.attend().unwrap().is_none());
+        receive(connection.as_fd(), &mut [0; 64]) == Ok(0)
+    }
+
+    #[test]
+    fn the_reader_of_the_pipe_gets_both_ways_and_any_other_with_the_secret_the_way_back() {
+        for (pipe, both_ways) in [
+            (Some(PIPE), true),
+            (Some(Identity { inode: 3, ..PIPE }), false),
+            (None, false),
+        ] {
+            let mut host = Host::open(PIPE).unwrap();
+            let mut visit = Visit::begin(host.path(), host.token(), pipe).unwrap();
+            assert!(visit.attend().unwrap().is_none());
+            assert!(host.attend().unwrap().is_none());
+            let mut guest = visit.attend().unwrap().unwrap();
+            let mut joined = host.attend().unwrap().unwrap();
+            assert_eq!((joined.both_ways, guest.both_ways), (both_ways, both_ways));
+            // What one writes, the other reads.
+            let (mut bytes, mut wake) = (Vec::new(), false);
+            let meta = super::super::Meta::default();
+            guest.producer.push(&meta, b"back", &mut wake).unwrap();
+            guest.producer.publish();
+            joined.consumer.pop(&mut bytes, &mut wake).unwrap().unwrap();
+            assert_eq!(bytes, b"back");
+            joined.producer.push(&meta, b"forth", &mut wake).unwrap();
+            joined.producer.publish();
+            guest.consumer.pop(&mut bytes, &mut wake).unwrap().unwrap();
+            assert_eq!(bytes, b"forth");
+            assert!(!joined.is_alone());
+            drop((guest, visit));
+            assert!(joined.is_alone());
+        }
+    }
+
+    #[test]
+    fn whoever_does_not_know_the_secret_is_turned_away_and_takes_nobodys_place() {
+        let mut host = Host::open(PIPE).unwrap();
+        let mut hello = [MAGIC.as_slice(), host.token(), &[0; 16]].concat();
+        for message in [
+            b"".as_slice(),
+            b"x",
+            &MAGIC,
+            &hello[..39],
+            &[&hello[..], b"x"].concat(),
+        ] {
+            // An empty message looks like the end of a connection.
+            assert!(is_turned_away(&mut host, message), "{message:?}");
+        }
+        hello[8] ^= 1;
+        assert!(is_turned_away(&mut host, &hello));
+        let waiting: Vec<_> = (0..20)
+            .filter_map(|_| {
+                let connection = seqpacket().ok()?;
+                connect(&connection, &SocketAddrUnix::new(&host.path).ok()?).ok()?;
+                Some(connection)
+            })
+            .collect();
+        assert!(host.attend().unwrap().is_none() && !waiting.is_empty());
+        drop(waiting);
+        assert!(host.attend().unwrap().is_none());
+        let mut visit = Visit::begin(host.path(), host.token(), Some(PIPE)).unwrap();
+        assert!(host.attend().unwrap().is_none());
+        assert!(visit.attend().unwrap().is_some());
+        assert!(host.attend().unwrap().is_some());
+    }
+
+    #[test]
+    fn a_host_that_answers_nonsense_is_left() {
+        let host = Host::open(PIPE).unwrap();
+        for answer in [&b"plumb"[..], &[&MAGIC[..], &[BOTH_WAYS]].concat()] {
+            let mut visit = Visit::begin(host.path(), host.token(), Some(PIPE)).unwrap();
+            let connection = accept_with(&host.socket, SocketFlags::empty()).unwrap();
+            send(&connection, answer).unwrap();
+            // The second one lacks its descriptors.
+            assert!(visit.attend().is_err());
+        }
+        let path = host.path().to_vec();
+        drop(host);
+        assert!(Visit::begin(&path, &[0; 16], None).is_err());
+        assert!(Visit::begin(b"relative", &[0; 16], None).is_err());
+    }
+}
