@@ -79,7 +79,7 @@ fn root_frames_cross_a_bridge_whole_and_the_kernel_adds_none() {
         let (mut a, mut b, mut c) = (on_bridge("a"), on_bridge("b"), on_bridge("c"));
         let broadcast = frame([0xff; 6], A, 1);
         send(&mut a, &broadcast);
-        assert_eq!(received(&mut b, 1), std::slice::from_ref(&broadcast));
+        assert_eq!(received(&mut b, 1), core::slice::from_ref(&broadcast));
         assert_eq!(received(&mut c, 1), [broadcast]);
         // The bridge has learned where A is, so that C sees nothing of what B sends there.
         let answer = frame(A, B, 2);
