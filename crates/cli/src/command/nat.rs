@@ -47,7 +47,7 @@ pub(super) fn run(args: &args::Nat) -> anyhow::Result<ExitCode> {
         flushed: Instant::ZERO,
         failed: Rc::clone(&failed),
     };
-    let status = filter(logged, played, &args.function)?;
+    let status = filter(logged, played, &args.function, |_| Ok(()))?;
     match failed.take() {
         Some(error) => Err(error).context("cannot write the log"),
         None => Ok(status),
