@@ -41,3 +41,28 @@ pub(super) fn complete(cpuid: &mut CpuId, tsc_khz: u32, deadline: bool) {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_image_finds_the_frequency_and_the_timer() {
+        let leaf = |function, eax| kvm_cpuid_entry2 {
+            function,
+            eax,
+            ebx: 0xff00_0000,
+            ..kvm_cpuid_entry2::default()
+        };
+        let supported = [leaf(1, 0), leaf(HYPERVISOR, 0x4000_0001)];
+        let mut cpuid = CpuId::from_entries(&supported).unwrap();
+        complete(&mut cpuid, 2_500_000, true);
+        let [first, hypervisor, timing] = cpuid.as_slice() else {
+            panic!("a leaf is missing");
+        };
+        assert_eq!(first.ecx, TSC_DEADLINE | IS_GUEST);
+        assert_eq!(first.ebx, 0);
+        assert_eq!(hypervisor.eax, TIMING);
+        assert_eq!((timing.function, timing.eax), (TIMING, 2_500_000));
+    }
+}

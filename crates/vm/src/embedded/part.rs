@@ -1,6 +1,7 @@
 //! Parts of files whose pages machines map and do not copy.
 
 use std::fs::File;
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::mm::{MapFlags, ProtFlags};
@@ -33,7 +34,11 @@ impl Part {
     /// Where the running program's file has these bytes of the program. None if the system does
     /// not tell: then there is no way but to copy them.
     pub(super) fn of_this_program(bytes: &'static [u8]) -> Option<Self> {
-        let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+        // With room for all of it, so that the kernel does not make it in pieces.
+        let mut maps = String::with_capacity(4096);
+        File::open("/proc/self/maps")
+            .and_then(|mut file| file.read_to_string(&mut maps))
+            .ok()?;
         let from = bytes.as_ptr().addr() as u64;
         let len = bytes.len() as u64;
         Some(Self {

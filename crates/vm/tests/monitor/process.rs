@@ -90,6 +90,21 @@ fn kvm(target: &str) -> &'static str {
 }
 
 #[test]
+fn root_pages_are_merged_only_if_that_is_wanted() {
+    require!();
+    for merge in [false, true] {
+        let mut machine = Machine::launch(&hanging().elf(), merge);
+        assert!(machine.says("up", SOON));
+        let Ok(state) = fs::read_to_string(format!("/proc/{}/ksm_stat", machine.vm().pid)) else {
+            eprintln!("skipped: this kernel does not tell");
+            return;
+        };
+        let expected = if merge { "yes" } else { "no" };
+        assert_eq!(field(&state, "ksm_merge_any:"), [expected], "{state}");
+    }
+}
+
+#[test]
 fn root_a_killed_monitor_is_noticed() {
     require!();
     let mut machine = Machine::start(hanging());

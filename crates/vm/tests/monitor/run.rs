@@ -67,6 +67,10 @@ impl Machine {
     }
 
     pub(crate) fn with_image(image: &[u8]) -> Self {
+        Self::launch(image, false)
+    }
+
+    pub(crate) fn launch(image: &[u8], merge: bool) -> Self {
         let (wire, tap) = UnixDatagram::pair().unwrap();
         wire.set_read_timeout(Some(SOON)).unwrap();
         let launch = Launch {
@@ -77,7 +81,7 @@ impl Machine {
             tap: OwnedFd::from(tap),
             tap_name: "",
             mac: [2, 0, 0, 0, 0, 1],
-            merge: false,
+            merge,
         };
         Self {
             vm: Some(monitor().launch(launch).unwrap()),
