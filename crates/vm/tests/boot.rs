@@ -2,6 +2,7 @@
 
 #![cfg(target_arch = "x86_64")]
 #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
+#![allow(clippy::print_stderr, reason = "a test says why it is skipped")]
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
