@@ -61,7 +61,10 @@ fn run(runner: &dyn Runner, words: &str, src: IpAddr, dst: IpAddr) -> Result<Run
         || plumb_wire::Instant::from_nanos(u64::try_from(began.elapsed().as_nanos()).unwrap());
     let configure = Configure {
         session: 7,
-        engine: Config::default(),
+        engine: Config {
+            rate: None,
+            ..Config::default()
+        },
         seed: 1,
         packets: false,
     };
@@ -208,5 +211,7 @@ fn main() {
         "{} good, {faults} bad, runs by number of hops {hops:?}",
         runs.len()
     );
-    assert_eq!(faults, 0);
+    if faults > 0 {
+        std::process::exit(1);
+    }
 }
