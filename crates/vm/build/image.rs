@@ -113,7 +113,11 @@ fn platform(rustc: &OsStr) -> Result<String, String> {
 /// understands the script (GNU ld and LLVM's lld are tried).
 fn flags(root: &Path, platform: &str) -> Vec<String> {
     let script = root.join("unikernel/image/image.ld");
-    let mut flags = vec!["-Crelocation-model=static".to_owned()];
+    let mut flags = vec![
+        "-Crelocation-model=static".to_owned(),
+        // The least file: with less the same is repeated, with more too much is copied.
+        "-Cllvm-args=-inline-threshold=50".to_owned(),
+    ];
     // The same bytes wherever it is built: panics name files.
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));

@@ -12,8 +12,11 @@ use crate::memory::{self, Kind};
 
 /// As in `boot/tables.s`.
 const VECTOR_TIMER: u8 = 0x20;
-const VECTOR_DEVICE: u8 = 0x21;
+pub(crate) const VECTOR_DEVICE: u8 = 0x21;
 const VECTOR_SPURIOUS: u8 = 0x3f;
+
+/// No input at all: a device with it is not heard.
+pub(crate) const NO_INPUT: u32 = u32::MAX;
 
 /// Inputs of the first I/O APIC.
 const INPUTS: u32 = 24;

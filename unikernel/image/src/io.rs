@@ -23,6 +23,24 @@ pub(crate) fn read8(port: u16) -> u8 {
     value
 }
 
+/// Writes four bytes to an I/O port.
+pub(crate) fn write_port32(port: u16, value: u32) {
+    // SAFETY: as above.
+    unsafe {
+        asm!("out dx, eax", in("dx") port, in("eax") value, options(nomem, nostack, preserves_flags));
+    }
+}
+
+/// Reads four bytes from an I/O port.
+pub(crate) fn read_port32(port: u16) -> u32 {
+    let value;
+    // SAFETY: as above.
+    unsafe {
+        asm!("in eax, dx", in("dx") port, out("eax") value, options(nomem, nostack, preserves_flags));
+    }
+    value
+}
+
 /// Writes a model-specific register. One that the processor does not have ends the machine.
 ///
 /// # Safety

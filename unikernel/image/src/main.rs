@@ -17,6 +17,7 @@ mod interrupts;
 mod io;
 mod machine;
 mod memory;
+mod pci;
 mod power;
 mod serial;
 
