@@ -9,11 +9,12 @@
     reason = "a tool for developers"
 )]
 
+use core::net::IpAddr;
+use core::time::Duration;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::IpAddr;
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use plumb_channel::{Configure, Host, Limits, News};
 use plumb_link::{Tap, TapOptions};

@@ -136,6 +136,6 @@ fn a_machine_with_too_little_memory_says_so() {
     fails(
         "microvm",
         &[&["-initrd", module], &devices[..]].concat(),
-        "",
+        "out of memory",
     );
 }
