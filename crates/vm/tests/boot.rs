@@ -1,7 +1,11 @@
 //! The image's first steps on QEMU's machines: how it comes up, and what it says where it cannot.
 
 #![cfg(target_arch = "x86_64")]
-#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test that fails may panic, and one that cannot run says so"
+)]
 #![allow(clippy::print_stderr, reason = "a test says why it is skipped")]
 
 use std::path::PathBuf;
