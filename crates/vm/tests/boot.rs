@@ -6,7 +6,6 @@
     clippy::print_stderr,
     reason = "a test that fails may panic, and one that cannot run says so"
 )]
-#![allow(clippy::print_stderr, reason = "a test says why it is skipped")]
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
