@@ -29,6 +29,9 @@ struct Crowd {
     pss: f64,
     /// The part that nobody shares.
     private: f64,
+    /// Proportional memory of the machine's or the measuring process alone, without the one that
+    /// controls it, in bytes.
+    core_pss: f64,
     /// Most memory that the control group was charged with, per instance.
     charged: f64,
     /// Processes of an instance.
@@ -42,7 +45,8 @@ pub(super) fn measure(bench: &mut Bench, lab: &Lab, arms: &[Arm]) -> anyhow::Res
         "### Many at once\n\n\
          Each instance pings the target until all are there and their memory has been read, in a \
          control group of 1 GiB. PSS and private memory are sums over all processes of an instance, \
-         the controlling `plumb vm run` or the runtime included; \"charged\" is the group's peak \
+         the controlling `plumb vm run` or the runtime included; \"PSS of what measures\" leaves \
+         those out: the monitor with its machine, or the process in the container; \"charged\" is the group's peak \
          divided by the instances, with everything that the kernel holds for them. \"fit in 1 GiB\" \
          is 1 GiB divided by the larger of PSS and charged memory. Right: the instances whose \
          pings were all answered.",
@@ -59,6 +63,7 @@ pub(super) fn measure(bench: &mut Bench, lab: &Lab, arms: &[Arm]) -> anyhow::Res
                 crowd.right.to_string(),
                 kb(crowd.pss),
                 kb(crowd.private),
+                kb(crowd.core_pss),
                 kb(crowd.charged),
                 format!("{:.1}", crowd.processes),
                 format!("{:.0}", ROOM as f64 / crowd.pss.max(1.0)),
@@ -75,6 +80,7 @@ pub(super) fn measure(bench: &mut Bench, lab: &Lab, arms: &[Arm]) -> anyhow::Res
             "right",
             "PSS each, kB",
             "private each, kB",
+            "PSS of what measures, kB",
             "charged each, kB",
             "processes each",
             "1 GiB by PSS",
@@ -144,6 +150,7 @@ fn crowd(lab: &Lab, arm: &Arm, count: usize) -> anyhow::Result<Crowd> {
         seconds: begin.elapsed().as_secs_f64(),
         pss: each(memory.pss),
         private: each(memory.private),
+        core_pss: each(memory.core_pss),
         charged: each(charged),
         processes: each(processes.len() as u64),
     })
@@ -153,10 +160,14 @@ fn crowd(lab: &Lab, arm: &Arm, count: usize) -> anyhow::Result<Crowd> {
 struct Memory {
     pss: u64,
     private: u64,
+    core_pss: u64,
 }
 
 impl Memory {
     fn add(&mut self, pid: u32) {
+        // What measures is the last of an instance's processes: it has no children.
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        let is_core = children.is_ok_and(|children| children.trim().is_empty());
         let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
         for line in text.lines() {
             let Some((key, value)) = line.split_once(':') else {
@@ -169,7 +180,10 @@ impl Memory {
                 .unwrap_or(0)
                 * 1024;
             match key {
-                "Pss" => self.pss += bytes,
+                "Pss" => {
+                    self.pss += bytes;
+                    self.core_pss += if is_core { bytes } else { 0 };
+                }
                 "Private_Clean" | "Private_Dirty" => self.private += bytes,
                 _ => {}
             }
