@@ -1,11 +1,13 @@
-//! What the machine answers by itself: echo requests, and questions for its addresses.
+//! What the machine answers by itself: echo requests, questions for its addresses, and connections
+//! that a probe has opened.
 
 use core::net::IpAddr;
 use core::time::Duration;
 
 use plumb_wire::ethernet::{self, HEADER_LEN, ethertype};
 use plumb_wire::icmp::{self, Family, Kind, Message};
-use plumb_wire::{Instant, arp, ipv4, ipv6, ndp, protocol};
+use plumb_wire::packet::Packet;
+use plumb_wire::{Checksum, Instant, arp, ipv4, ipv6, ndp, protocol, tcp};
 
 /// TTL of answers.
 const TTL: u8 = 64;
@@ -140,6 +142,76 @@ pub(super) fn is_echo(packet: &[u8]) -> bool {
         }
         _ => false,
     }
+}
+
+/// Writes the frame that ends a connection which a target thinks it has, since a probe asked for one
+/// (RFC 9293 §3.10.7.1: a SYN-ACK for no connection), and returns its length; 0 if `packet` is
+/// something else. A kernel does the same below a raw socket, so that targets keep nothing.
+pub(super) fn reset(mac: [u8; 6], asker_mac: [u8; 6], packet: &[u8], into: &mut [u8]) -> usize {
+    let Ok(ip) = Packet::parse(packet) else {
+        return 0;
+    };
+    let tcp = tcp::Header::parse(ip.transport);
+    let Some((tcp, _)) = tcp.ok().filter(|_| ip.protocol == protocol::TCP) else {
+        return 0;
+    };
+    let flags = tcp.flags & (tcp::SYN | tcp::ACK | tcp::RST);
+    if flags != tcp::SYN | tcp::ACK || ip.src.is_multicast() || ip.src.is_unspecified() {
+        return 0;
+    }
+    const LEN: u16 = 20;
+    let (ethertype, header_len) = match (ip.dst, ip.src) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            let header = ipv4::Header {
+                tos: 0,
+                total_len: LEN + 20,
+                ident: 0,
+                flags_fragment: ipv4::DONT_FRAGMENT,
+                ttl: TTL,
+                protocol: protocol::TCP,
+                src,
+                dst,
+            };
+            header.emit(&mut into[HEADER_LEN..]);
+            (ethertype::IPV4, ipv4::HEADER_LEN)
+        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            let header = ipv6::Header {
+                traffic_class: 0,
+                flow_label: 0,
+                payload_len: LEN,
+                next_header: protocol::TCP,
+                hop_limit: TTL,
+                src,
+                dst,
+            };
+            header.emit(&mut into[HEADER_LEN..]);
+            (ethertype::IPV6, ipv6::HEADER_LEN)
+        }
+        _ => return 0,
+    };
+    let header = ethernet::Header {
+        dst: asker_mac,
+        src: mac,
+        ethertype,
+    };
+    header.emit(into);
+    let mut reply = tcp::Header {
+        src_port: tcp.dst_port,
+        dst_port: tcp.src_port,
+        seq: tcp.ack,
+        ack: 0,
+        flags: tcp::RST,
+        window: 0,
+        checksum: 0,
+    };
+    let at = HEADER_LEN + header_len;
+    let bytes = &mut into[at..at + tcp::HEADER_LEN];
+    reply.emit(bytes);
+    let sum = Checksum::new().pseudo_header(ip.dst, ip.src, protocol::TCP, tcp::HEADER_LEN);
+    reply.checksum = sum.bytes(bytes).finish();
+    reply.emit(bytes);
+    at + tcp::HEADER_LEN
 }
 
 /// Writes the frame that answers an ARP request for an address of `mac`, and returns its length.

@@ -18,6 +18,8 @@ use crate::platform::Nic;
 const ECHO_EVERY: Duration = Duration::from_millis(5);
 /// Time between two answers to questions for the addresses, when there are many.
 const RESOLVE_EVERY: Duration = Duration::from_millis(1);
+/// Time between two ends of connections, when there are many: more often than probes are sent.
+const RESET_EVERY: Duration = Duration::from_micros(10);
 /// Answers that may be given at once.
 const BURST: u32 = 50;
 
@@ -38,6 +40,7 @@ struct State {
     calibration: Calibration,
     echo: Limiter,
     resolve: Limiter,
+    reset: Limiter,
     /// A frame that is being written: an answer, or a packet with its header.
     frame: Vec<u8>,
 }
@@ -55,6 +58,7 @@ impl<N: Nic> Interface<N> {
             calibration: Calibration::default(),
             echo: Limiter::new(ECHO_EVERY, BURST),
             resolve: Limiter::new(RESOLVE_EVERY, BURST),
+            reset: Limiter::new(RESET_EVERY, BURST),
             frame: vec![0; HEADER_LEN + nic.mtu().max(least)],
         };
         Self { nic, state }
@@ -218,7 +222,7 @@ impl State {
                 if self.config.v4.is_none_or(|own| own.address != ip.dst) {
                     return 0;
                 }
-                self.handle_packet(now, frame, payload, take)
+                self.handle_packet(now, header.src, frame, payload, take)
             }
             ethertype::IPV6 => {
                 let Ok((ip, rest)) = ipv6::Header::parse(payload) else {
@@ -230,7 +234,7 @@ impl State {
                 if !mine || !self.has_v6(ip.dst) {
                     return 0;
                 }
-                self.handle_packet(now, frame, payload, take)
+                self.handle_packet(now, header.src, frame, payload, take)
             }
             _ => 0,
         }
@@ -240,13 +244,16 @@ impl State {
     fn handle_packet(
         &mut self,
         now: Instant,
+        src: [u8; 6],
         frame: &[u8],
         packet: &[u8],
         take: &mut dyn FnMut(&[u8]),
     ) -> usize {
         if !answer::is_echo(packet) {
             take(packet);
-            return 0;
+            let len = answer::reset(self.mac, src, packet, &mut self.frame);
+            let permitted = len > 0 && self.reset.permits(now);
+            return if permitted { len } else { 0 };
         }
         let Some(into) = self.frame.get_mut(..frame.len()) else {
             return 0;

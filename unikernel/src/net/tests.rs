@@ -562,6 +562,64 @@ fn echo_requests_are_answered_but_not_endlessly() {
 }
 
 #[test]
+fn a_target_that_accepts_a_connection_is_told_that_there_is_none() {
+    use plumb_wire::{Checksum, tcp};
+    for (from, to, kind) in [
+        ("5.0.0.1", "10.0.0.2", ethertype::IPV4),
+        ("2a00::1", "fd00::2", ethertype::IPV6),
+    ] {
+        let (from, to): (IpAddr, IpAddr) = (from.parse().unwrap(), to.parse().unwrap());
+        for (flags, answers) in [
+            (tcp::SYN | tcp::ACK, 1),
+            (tcp::SYN, 0),
+            (tcp::RST | tcp::ACK, 0),
+            (tcp::RST | tcp::SYN | tcp::ACK, 0),
+        ] {
+            let mut link = Interface::settled();
+            let mut packet = echo(from, to, icmp::Kind::EchoReply);
+            let at = packet.len() - 9;
+            packet.truncate(at);
+            packet.resize(at + 20, 0);
+            let accept = tcp::Header {
+                src_port: 80,
+                dst_port: 4000,
+                seq: 7,
+                ack: 99,
+                flags,
+                window: 1,
+                checksum: 0,
+            };
+            accept.emit(&mut packet[at..]);
+            if at == 20 {
+                packet[3] = 40;
+                packet[9] = protocol::TCP;
+            } else {
+                packet[5] = 20;
+                packet[6] = protocol::TCP;
+            }
+            let frame = framed(GATEWAY, MAC, kind, &packet);
+            assert_eq!(
+                link.arrives(ms(10), &[frame]),
+                [packet],
+                "the engine has it"
+            );
+            let sent = link.leaves();
+            assert_eq!(sent.len(), answers, "{flags}");
+            for frame in sent {
+                assert_eq!(frame[..6], GATEWAY);
+                let ip = Packet::parse(&frame[14..]).unwrap();
+                assert_eq!((ip.src, ip.dst, ip.ttl), (to, from, 64));
+                let (reset, _) = tcp::Header::parse(ip.transport).unwrap();
+                assert_eq!((reset.src_port, reset.dst_port), (4000, 80));
+                assert_eq!((reset.seq, reset.flags), (99, tcp::RST));
+                let sum = Checksum::new().pseudo_header(to, from, protocol::TCP, 20);
+                assert_eq!(sum.bytes(ip.transport).finish(), 0);
+            }
+        }
+    }
+}
+
+#[test]
 fn the_engine_is_given_what_is_for_this_machine_alone() {
     let mut link = Interface::settled();
     let own: IpAddr = "10.0.0.2".parse().unwrap();
