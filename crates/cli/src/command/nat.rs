@@ -1,18 +1,12 @@
 //! `plumb nat`: many hosts behind few addresses.
 
-use core::cell::RefCell;
-use core::time::Duration;
-
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::process::ExitCode;
-use std::rc::Rc;
 
 use anyhow::Context;
 use plumb_nf::nat::{Config, Event, EventKind, Filtering, Nat, Protocol, Timeouts};
-use plumb_nf::{Counter, Frame, Function, Output, Port};
 use plumb_record::{NatEntry, NatProtocol, NatSchema, NatType, WallTime};
-use plumb_wire::Instant;
 
 use crate::args::{self, FilteringName};
 use crate::exit::Failure;
@@ -25,14 +19,15 @@ pub(super) fn run(args: &args::Nat) -> anyhow::Result<ExitCode> {
         json: args.function.links.json,
         counts_only: false,
     };
+    let live = is_live(&args.function, played);
     let mut config = config(args).map_err(Failure::usage)?;
     config.seed = match args.seed {
         Some(seed) => seed,
-        None if is_live(&args.function, played) => unpredictable()?,
+        None if live => unpredictable()?,
         None => 1,
     };
     let nat = Nat::new(config).map_err(|refused| Failure::usage(refused.to_string()))?;
-    let log = match &args.log {
+    let mut log = match &args.log {
         None => None,
         Some(path) => {
             let file = File::create(path)
@@ -40,17 +35,29 @@ pub(super) fn run(args: &args::Nat) -> anyhow::Result<ExitCode> {
             Some(BufWriter::new(file))
         }
     };
-    let failed: Rc<RefCell<Option<io::Error>>> = Rc::default();
-    let logged = Logged {
-        nat,
-        log,
-        flushed: Instant::ZERO,
-        failed: Rc::clone(&failed),
-    };
-    let status = filter(logged, played, &args.function, |_| Ok(()))?;
-    match failed.take() {
-        Some(error) => Err(error).context("cannot write the log"),
-        None => Ok(status),
+    let ended = filter(nat, played, &args.function, |nat| {
+        let written = write(nat, log.as_mut(), live);
+        written.context("cannot write the log")
+    });
+    if let Some(mut log) = log {
+        log.flush().context("cannot write the log")?;
+    }
+    ended
+}
+
+/// Writes what a NAT has to say into its log; at once where somebody may be waiting for it.
+fn write(nat: &mut Nat, mut log: Option<&mut BufWriter<File>>, at_once: bool) -> io::Result<()> {
+    let mut written = false;
+    while let Some(event) = nat.poll_event() {
+        if let Some(log) = &mut log {
+            serde_json::to_writer(&mut *log, &entry(&event))?;
+            writeln!(log)?;
+            written = true;
+        }
+    }
+    match log {
+        Some(log) if written && at_once => log.flush(),
+        _ => Ok(()),
     }
 }
 
@@ -59,83 +66,6 @@ fn unpredictable() -> io::Result<u64> {
     let mut seed = [0; 8];
     File::open("/dev/urandom")?.read_exact(&mut seed)?;
     Ok(u64::from_ne_bytes(seed))
-}
-
-/// A NAT whose mappings are logged. Its time is wall time, on files and on live links.
-#[derive(Debug)]
-struct Logged {
-    nat: Nat,
-    log: Option<BufWriter<File>>,
-    /// When the log was last written out.
-    flushed: Instant,
-    /// Where the first error goes; nothing is written after it.
-    failed: Rc<RefCell<Option<io::Error>>>,
-}
-
-impl Logged {
-    /// How long an entry of a live log waits for others, while packets pass.
-    const FLUSH_EVERY: Duration = Duration::from_secs(1);
-
-    fn log(&mut self, now: Instant) {
-        if let Err(error) = self.write(now) {
-            self.log = None;
-            self.failed.borrow_mut().get_or_insert(error);
-        }
-    }
-
-    fn write(&mut self, now: Instant) -> io::Result<()> {
-        while let Some(event) = self.nat.poll_event() {
-            if let Some(log) = &mut self.log {
-                serde_json::to_writer(&mut *log, &entry(&event))?;
-                writeln!(log)?;
-            }
-        }
-        if now.since(self.flushed) >= Self::FLUSH_EVERY
-            && let Some(log) = &mut self.log
-        {
-            self.flushed = now;
-            log.flush()?;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Logged {
-    fn drop(&mut self) {
-        if let Some(Err(error)) = self.log.as_mut().map(Write::flush) {
-            self.failed.borrow_mut().get_or_insert(error);
-        }
-    }
-}
-
-impl Function for Logged {
-    fn handle_frames(
-        &mut self,
-        from: Port,
-        batch: &mut Vec<Frame>,
-        now: Instant,
-        out: &mut Output,
-    ) {
-        self.nat.handle_frames(from, batch, now, out);
-        self.log(now);
-    }
-
-    fn handle_timeout(&mut self, now: Instant, out: &mut Output) {
-        self.nat.handle_timeout(now, out);
-        self.log(now);
-    }
-
-    fn poll_timeout(&self) -> Option<Instant> {
-        self.nat.poll_timeout()
-    }
-
-    fn held(&self) -> usize {
-        self.nat.held()
-    }
-
-    fn counters(&self) -> Vec<Counter> {
-        self.nat.counters()
-    }
 }
 
 fn config(args: &args::Nat) -> Result<Config, String> {
