@@ -175,6 +175,12 @@ fn explanation(run: &Run) -> String {
     if stats.sent == 0 && stats.send_errors == 0 && run.taken == 0 {
         return format!("no target for {seconds} s: the list has not given one yet");
     }
+    if stats.sent == 0 && stats.send_errors == 0 {
+        return format!(
+            "nothing has been sent for {seconds} s: what is to send has not begun, because this \
+             system has much else to do or the machine hangs"
+        );
+    }
     let packets = text::count(stats.sent, "packet was", "packets were");
     let errors = match stats.send_errors {
         0 => String::new(),
