@@ -37,6 +37,20 @@ fn root_the_image_comes_up_on_qemus_microvm_with_kvm() {
 }
 
 #[test]
+fn root_the_image_comes_up_on_a_pc() {
+    let runner = qemu(Machine::Pc, Accelerator::Tcg);
+    require!(&runner);
+    comes_up_and_goes(&runner, PATIENCE);
+}
+
+#[test]
+fn root_the_image_comes_up_on_a_pc_with_pci_express() {
+    let runner = qemu(Machine::Q35, Accelerator::Tcg);
+    require!(&runner);
+    comes_up_and_goes(&runner, PATIENCE);
+}
+
+#[test]
 fn root_the_image_comes_up_on_firecracker() {
     let runner = Firecracker::default();
     require_firecracker!(&runner);

@@ -45,7 +45,10 @@ impl Chosen {
         for runner in candidates {
             match runner.check() {
                 Ok(uses) => {
-                    let why = auto.then(|| reason(runner.name(), &passed_over));
+                    let why = auto.then(|| match only_qemu {
+                        true => "--machine and --accel are QEMU's".to_owned(),
+                        false => reason(runner.name(), &passed_over),
+                    });
                     return Ok(Self { runner, uses, why });
                 }
                 Err(missing) => passed_over.push((runner.name(), missing)),
