@@ -1,5 +1,7 @@
 //! What the loop needs of the machine that it runs on.
 
+use core::time::Duration;
+
 use plumb_wire::Instant;
 
 /// Time and sleep.
@@ -11,6 +13,12 @@ pub trait Platform {
     /// an interrupt has come since the last call. A timer is always armed, so that a lost interrupt
     /// delays the loop and does not end it.
     fn wait(&mut self, until: Option<Instant>);
+
+    /// About how long it takes to fall asleep and be woken: shorter waits are better spent looking
+    /// for what is waited for.
+    fn wake_time(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// A network interface that carries whole Ethernet frames, without frame check sequence.

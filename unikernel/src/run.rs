@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use plumb_channel::{Fault, Guest};
-use plumb_wire::{Engine as _, ProbeId};
+use plumb_wire::{Engine as _, Instant, ProbeId};
 
 use crate::link::{Fate, Link};
 use crate::platform::{Platform, Stream};
@@ -64,6 +64,7 @@ where
         held: None,
         session: 0,
         batch: Vec::with_capacity(MOST_BATCH),
+        sent_at: None,
         copies: Vec::new(),
     };
     loop {
@@ -93,6 +94,8 @@ struct Loop<'a, P, L, S> {
     session: u64,
     /// Packets that leave with the next flush.
     batch: Vec<ProbeId>,
+    /// When packets left last.
+    sent_at: Option<Instant>,
     /// Their bytes, if they are to be reported.
     copies: Vec<Vec<u8>>,
 }
@@ -129,7 +132,11 @@ impl<P: Platform, L: Link, S: Stream> Loop<'_, P, L, S> {
                 // The engine is due, but the queue is full.
                 until = Some(now + FULL_QUEUE);
             }
-            if until.is_none_or(|until| until > self.platform.now()) {
+            let now = self.platform.now();
+            // What answers at once is seen at once, and the next packet leaves when it may.
+            let wake_time = self.platform.wake_time();
+            let just_sent = self.sent_at.is_some_and(|at| now.since(at) < wake_time);
+            if !just_sent && until.is_none_or(|until| until > now + wake_time) {
                 self.platform.wait(until);
             }
         }
@@ -215,6 +222,9 @@ impl<P: Platform, L: Link, S: Stream> Loop<'_, P, L, S> {
         let at = self.platform.now();
         self.link.flush();
         let any = !self.batch.is_empty();
+        if any {
+            self.sent_at = Some(at);
+        }
         for probe in self.batch.drain(..) {
             if let Some(engine) = self.sessions.engine_always() {
                 engine.handle_sent(probe, at);

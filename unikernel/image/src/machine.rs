@@ -1,6 +1,7 @@
 //! The machine as the library's loop sees it.
 
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use plumb_unikernel::platform::Platform;
 use plumb_wire::Instant;
@@ -65,4 +66,12 @@ impl Platform for Machine {
             }
         }
     }
+
+    fn wake_time(&self) -> Duration {
+        WAKE_TIME
+    }
 }
+
+/// Where an exit is emulated (PVM), halting, an interrupt and its acknowledgement take about as
+/// long; elsewhere they take less.
+const WAKE_TIME: Duration = Duration::from_micros(150);

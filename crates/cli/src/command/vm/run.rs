@@ -160,6 +160,14 @@ impl Prepared {
         }
     }
 
+    /// Whether its network is this process's own and ends with it.
+    fn is_private(&self) -> bool {
+        match self {
+            Self::New { uplink, .. } => uplink.is_private(),
+            Self::Held { .. } => false,
+        }
+    }
+
     /// Starts the machine with what `remote` has to say by now.
     fn start(&mut self, args: &VmRun, remote: &mut Remote) -> anyhow::Result<Machine> {
         match self {
@@ -304,12 +312,11 @@ fn measure(args: &VmRun, plan: Plan, work: &mut dyn Work) -> anyhow::Result<Exit
         return Err(error);
     }
     let outcome = outcome.map_err(|broken| machine.failure(broken, &mut remote.last_words).into());
-    // It can end while the last is written here.
-    let ours = match &machine {
-        Machine::Ours(vm) if remote.is_finished() => Some(vm),
-        Machine::Ours(_) | Machine::Held { .. } => None,
-    };
-    if let Some(vm) = ours {
+    let finished = remote.is_finished();
+    if let Machine::Ours(vm) = &machine
+        && finished
+    {
+        // It ends while the last is written here.
         remote.shut_down(&vm.channel);
     }
     if remote.unreported() > 0 {
@@ -318,8 +325,11 @@ fn measure(args: &VmRun, plan: Plan, work: &mut dyn Work) -> anyhow::Result<Exit
         session.status.line(&line);
     }
     let exit = session.end(remote.stats(), remote.dropped(), capture, outcome);
-    if let Some(vm) = ours {
-        wait_for_end(vm, GRACE);
+    match machine {
+        // It dies with this process in any case, which takes longer: its network ends with it.
+        Machine::Ours(vm) if finished && prepared.is_private() => core::mem::forget(vm),
+        Machine::Ours(vm) if finished => wait_for_end(&vm, GRACE),
+        Machine::Ours(_) | Machine::Held { .. } => {}
     }
     exit
 }

@@ -53,6 +53,11 @@ impl Uplink {
         words.push(format!("mac={mac}"));
         words.join(" ")
     }
+
+    /// Whether the network that it is in belongs to this process alone, and ends with it.
+    pub(crate) const fn is_private(&self) -> bool {
+        self._lab.is_some()
+    }
 }
 
 /// Makes the uplink that the options ask for.
