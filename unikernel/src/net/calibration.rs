@@ -11,33 +11,37 @@ const ROUND_TRIPS: u8 = 4;
 ///
 /// They take the way that probes take, through queue, exit, hypervisor, interrupt and sleep, and
 /// their ends are timed as those of probes are. So the longest of them is the most by which the
-/// machine makes a round trip longer. It begins with the request that the first probe has to wait
-/// for in any case; the others travel beside the probes.
+/// machine makes a round trip longer. The first request, for which the first probe has to wait in
+/// any case, does not count: while its answer is under way the machine sets up its other devices
+/// and does not look. The others travel beside the probes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Calibration {
     neighbor: Option<IpAddr>,
-    count: u8,
-    least: Duration,
-    most: Duration,
+    asked: u8,
+    round_trips: Option<(Duration, Duration)>,
 }
 
 impl Calibration {
-    /// Takes a round trip. Returns whether there should be another to the same neighbour.
-    pub(super) fn take(&mut self, neighbor: IpAddr, round_trip: Duration) -> bool {
-        if *self.neighbor.get_or_insert(neighbor) != neighbor || self.count >= ROUND_TRIPS {
+    /// Takes the time that a neighbour took to answer, if that can be told. Returns whether it should
+    /// be asked once more.
+    pub(super) fn take(&mut self, neighbor: IpAddr, round_trip: Option<Duration>) -> bool {
+        let Some(measured) = self.neighbor else {
+            self.neighbor = Some(neighbor);
+            return true;
+        };
+        if measured != neighbor || self.asked >= ROUND_TRIPS {
             return false;
         }
-        if self.count == 0 {
-            self.least = round_trip;
+        self.asked += 1;
+        if let Some(round_trip) = round_trip {
+            let (least, most) = self.round_trips.unwrap_or((round_trip, round_trip));
+            self.round_trips = Some((least.min(round_trip), most.max(round_trip)));
         }
-        self.least = self.least.min(round_trip);
-        self.most = self.most.max(round_trip);
-        self.count += 1;
-        self.count < ROUND_TRIPS
+        self.asked < ROUND_TRIPS
     }
 
     /// The shortest and the longest round trip so far.
-    pub fn round_trips(&self) -> Option<(Duration, Duration)> {
-        (self.count > 0).then_some((self.least, self.most))
+    pub const fn round_trips(&self) -> Option<(Duration, Duration)> {
+        self.round_trips
     }
 }

@@ -139,22 +139,24 @@ impl Neighbors {
         room
     }
 
-    /// Takes the news that a neighbour that packets were sent to has this MAC address. Returns the
-    /// time since it was asked, if it was asked just once.
+    /// Takes the news that a neighbour that packets were sent to has this MAC address. `None` if it
+    /// was not asked; otherwise the time since, if it was asked just once.
+    #[expect(
+        clippy::option_option,
+        reason = "not asked, asked once and asked often are three"
+    )]
     pub(super) fn confirm(
         &mut self,
         address: IpAddr,
         mac: [u8; 6],
         now: Instant,
-    ) -> Option<Duration> {
+    ) -> Option<Option<Duration>> {
         let entry = self.entries.iter_mut().find(|e| e.address == address)?;
         entry.mac = Some(mac);
         entry.since = now;
         let asked = entry.asked.take();
         self.release(address, Ok(mac));
-        asked
-            .filter(|asked| asked.count == 1)
-            .map(|asked| now.since(asked.first))
+        asked.map(|asked| (asked.count == 1).then(|| now.since(asked.first)))
     }
 
     /// Asks a known neighbour again.
