@@ -118,7 +118,7 @@ fn flags(root: &Path, platform: &str) -> Vec<String> {
         // The least file: with less the same is repeated, with more too much is copied.
         "-Cllvm-args=-inline-threshold=50".to_owned(),
     ];
-    // The same bytes wherever it is built: panics name files.
+    // Panics name files: not by where they lie on the machine that built them.
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
     if let Some(home) = home {
