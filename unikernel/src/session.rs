@@ -77,11 +77,13 @@ pub struct Sessions {
 struct Session {
     configure: Configure,
     engine: Engine,
-    options: BTreeMap<u8, Options>,
+    /// Options by number.
+    options: Vec<Option<Options>>,
     inbox: VecDeque<Waiting>,
-    /// Jobs under way: what the host calls them, and what the engine calls them.
-    tokens: BTreeMap<JobId, u64>,
-    jobs: BTreeMap<u64, JobId>,
+    /// Jobs under way: what the host calls what the engine calls so, and the other way round. Both
+    /// with the same types, since every kind of map is code in the image.
+    tokens: BTreeMap<u64, u64>,
+    jobs: BTreeMap<u64, u64>,
     finishing: bool,
     finished: bool,
     stats_due: Instant,
@@ -253,7 +255,11 @@ impl Sessions {
             }
             (Order::Shutdown, _) => self.closing = true,
             (Order::Options { number, options }, Some(session)) => {
-                session.options.insert(number, options);
+                let index = usize::from(number);
+                if session.options.len() <= index {
+                    session.options.resize(index + 1, None);
+                }
+                session.options[index] = Some(options);
             }
             (
                 Order::Start {
@@ -300,7 +306,7 @@ impl Sessions {
         self.current = Some(Session {
             engine: Engine::new(configure.engine, configure.seed),
             configure,
-            options: BTreeMap::new(),
+            options: Vec::new(),
             inbox: VecDeque::new(),
             tokens: BTreeMap::new(),
             jobs: BTreeMap::new(),
@@ -343,19 +349,20 @@ impl Session {
             return Err(Refusal::NotMyAddress);
         }
         let bad = Refusal::Engine(plumb_probe::Refused::BadOptions);
-        let options = self.options.get(&waiting.options).ok_or(bad)?;
+        let options = self.options.get(usize::from(waiting.options));
+        let options = options.and_then(Option::as_ref).ok_or(bad)?;
         let job = self
             .engine
             .start(options.job(src, dst), now)
             .map_err(Refusal::Engine)?;
-        self.tokens.insert(job, token);
-        self.jobs.insert(token, job);
+        self.tokens.insert(job.0, token);
+        self.jobs.insert(token, job.0);
         Ok(())
     }
 
     fn stop(&mut self, guest: &mut Guest, token: u64, now: Instant) {
         if let Some(job) = self.jobs.get(&token) {
-            self.engine.stop(*job, now);
+            self.engine.stop(JobId(*job), now);
         } else if let Some(at) = self.inbox.iter().position(|w| w.token == token) {
             self.inbox.remove(at);
             guest.took();
@@ -369,7 +376,7 @@ impl Session {
             guest.refused(waiting.token, Refusal::Stopped);
         }
         for job in self.jobs.values() {
-            self.engine.stop(*job, now);
+            self.engine.stop(JobId(*job), now);
         }
     }
 
@@ -391,13 +398,13 @@ impl Session {
                 Event::Hop { job, .. } | Event::PingReply { job, .. } => (*job, false),
             };
             let token = if last {
-                let token = self.tokens.remove(&job);
+                let token = self.tokens.remove(&job.0);
                 if let Some(token) = token {
                     self.jobs.remove(&token);
                 }
                 token
             } else {
-                self.tokens.get(&job).copied()
+                self.tokens.get(&job.0).copied()
             };
             if let Some(token) = token {
                 guest.event(token, &event, now);
