@@ -17,7 +17,7 @@ pub(crate) const LENGTH: usize = 4;
 /// Cuts a stream of bytes into frames.
 ///
 /// Holds what was pushed and not taken: one incomplete frame at most, if every
-/// [`push`](Self::push) is followed by [`next`](Self::next) until there is none.
+/// [`push`](Self::push) is followed by [`next_frame`](Self::next_frame) until there is none.
 #[derive(Debug)]
 pub struct Frames {
     bytes: Vec<u8>,
