@@ -269,3 +269,21 @@ fn root_an_end_that_is_nowhere_is_refused_with_an_example() {
     assert_eq!(done.code(), Some(2), "{done}");
     assert!(done.stderr.contains("an example:"), "{done}");
 }
+
+#[test]
+fn root_a_nat_between_two_commands_hides_the_left_one() {
+    require!("curl", "python3", "bash");
+    let directory = Directory::new();
+    directory.write("page", "found\n");
+    let script = "cd $D && $P exec --addr 10.0.0.2/24 --gateway 10.0.0.1 -- \
+             curl -sS --retry 20 --retry-connrefused --retry-delay 1 -o got http://192.168.0.9:8000/page | \
+         $P nat --counters --outside 192.168.0.1 | \
+         $P exec --side left --addr 10.0.0.1/24 --addr 192.168.0.9/24 -- python3 -m http.server; echo ${PIPESTATUS[@]}";
+    let mut command = shell(script);
+    let done = Running::start(command.env("D", directory.path())).finish(LIMIT);
+    assert!(done.stdout.contains("\n0 0 0\n"), "{done}");
+    assert!(done.stderr.contains("\n192.168.0.1 - - "), "{done}");
+    assert!(!done.stderr.contains("10.0.0.2 - - "), "{done}");
+    let got = std::fs::read_to_string(directory.file("got")).expect("a download");
+    assert_eq!(got, "found\n", "{done}");
+}

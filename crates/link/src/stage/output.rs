@@ -86,9 +86,9 @@ impl Output {
 
     /// Adds a frame, if there is room for it, and says whether there was.
     pub(super) fn push(&mut self, frame: &LinkFrame) -> Result<bool, LinkError> {
-        if self.backlog() >= WRITE_LEN {
+        if !self.has_room() {
             self.drain()?;
-            if self.backlog() >= WRITE_LEN {
+            if !self.has_room() {
                 return Ok(false);
             }
         }
@@ -143,6 +143,11 @@ impl Output {
             self.written = 0;
         }
         Ok(())
+    }
+
+    /// Whether a frame would be taken.
+    pub(super) fn has_room(&self) -> bool {
+        self.backlog() < WRITE_LEN || self.closed
     }
 
     /// Bytes that are not yet written.

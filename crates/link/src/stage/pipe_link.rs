@@ -452,7 +452,15 @@ impl Link for PipeLink {
         self.flush()?;
         let mut busy = false;
         let (from_ring, to_ring) = (self.receives_from_ring(), self.sends_to_ring());
+        // A frame may have found no room before the flush, or before the meeting was over.
         let mut sound = Ok(());
+        if needs.send && !to_ring {
+            busy |= match (&self.output, &self.meeting) {
+                (Some(output), _) => output.has_room(),
+                (None, Meeting::MayBe { in_vain: false } | Meeting::Visiting(..)) => false,
+                (None, _) => true,
+            };
+        }
         if let Some(joined) = &mut self.joined {
             if needs.receive && from_ring {
                 match joined.consumer.wait_for_frames() {
