@@ -11,6 +11,7 @@ mod devices;
 mod engine;
 mod interface;
 mod lab;
+mod nf;
 mod virtio;
 
 pub use channel::{guest, host};
@@ -18,6 +19,7 @@ pub use devices::devices;
 pub use engine::engine;
 pub use interface::interface;
 pub use lab::lab;
+pub use nf::nat;
 pub use virtio::virtio;
 
 use plumb_sim::Topology;
@@ -31,13 +33,14 @@ use plumb_wire::{arp, ethernet, icmp_ext, ipv6, ndp, tcp, udp};
 pub type Target = fn(&[u8]);
 
 /// All targets by name; the name is that of the corpus folder and of the libFuzzer binary.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("devices", devices),
     ("engine", engine),
     ("guest", guest),
     ("host", host),
     ("interface", interface),
     ("lab", lab),
+    ("nat", nat),
     ("packet", packet),
     ("pcapng", pcapng),
     ("topology", topology),
