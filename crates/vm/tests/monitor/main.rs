@@ -69,6 +69,17 @@ fn root_a_flood_on_the_serial_port_is_lost_and_stops_nothing() {
 }
 
 #[test]
+fn root_a_flood_leaves_room_for_the_last_words_of_the_monitor() {
+    require!();
+    // More than a pipe holds.
+    let ended = Machine::start(Guest::new().say(&"x".repeat(70_000)).fail()).wait(SOON);
+    assert_eq!(ended.code, Some(125));
+    let words = ended.said.trim_start_matches('x');
+    assert!(words.starts_with("plumb-vmm: "), "{words}");
+    assert_eq!(ended.said.len() - words.len(), 32 * 1024);
+}
+
+#[test]
 fn root_an_image_that_is_none_is_refused_with_the_reason() {
     require!();
     let ended = Machine::with_image(b"#!/bin/sh\n").wait(SOON);

@@ -6,8 +6,9 @@ use std::io::Write;
 const PORT: u16 = 0x3f8;
 /// Ports of the device.
 const PORTS: u16 = 8;
-/// Bytes that a machine may write in its life; what comes then is lost.
-const LIMIT: usize = 256 * 1024;
+/// Bytes that a machine may write in its life; what comes then is lost. Half of what a pipe holds,
+/// so that there is room for what the monitor says at the end, even if nobody has read anything.
+const LIMIT: usize = 32 * 1024;
 
 /// A serial port whose output goes to `W` as it comes. Where `W` takes nothing (a full pipe), the
 /// output is lost: the machine never waits for it.
