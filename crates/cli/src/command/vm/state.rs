@@ -74,27 +74,37 @@ impl State {
     /// `PLUMB_STATE`, otherwise /run/plumb/vm for root, and plumb/vm in the user's runtime directory.
     /// Made if it is not there; nobody else may look in.
     pub(crate) fn open() -> Result<Self, Failure> {
-        let path = Self::place();
-        let failed = |e: io::Error| {
-            let message = format!(
-                "cannot make the directory {} for machines: {e}; set PLUMB_STATE to one that can \
-                 be made",
-                path.display()
-            );
-            if e.kind() == ErrorKind::PermissionDenied {
-                Failure::permission(message)
-            } else {
-                Failure::usage(message)
+        let mut refusals = Vec::new();
+        for path in Self::places() {
+            let mut builder = DirBuilder::new();
+            let made = builder.recursive(true).mode(0o700).create(&path);
+            match made.and_then(|()| path.canonicalize()) {
+                Ok(path) => return Self::at(path),
+                Err(e) => refusals.push((path, e)),
             }
-        };
-        let mut builder = DirBuilder::new();
-        builder
-            .recursive(true)
-            .mode(0o700)
-            .create(&path)
-            .map_err(failed)?;
-        let path = path.canonicalize().map_err(failed)?;
-        let owner = path.metadata().map_err(failed)?;
+        }
+        let denied = refusals
+            .iter()
+            .any(|(_, e)| e.kind() == ErrorKind::PermissionDenied);
+        let refusals: Vec<String> = refusals
+            .iter()
+            .map(|(path, e)| format!("{}: {e}", path.display()))
+            .collect();
+        let message = format!(
+            "cannot make a directory for machines ({}); set PLUMB_STATE to one that can be made",
+            refusals.join(", ")
+        );
+        Err(match denied {
+            true => Failure::permission(message),
+            false => Failure::usage(message),
+        })
+    }
+
+    /// This directory, if nobody else can put anything there.
+    fn at(path: PathBuf) -> Result<Self, Failure> {
+        let owner = path
+            .metadata()
+            .map_err(|e| Failure::usage(format!("cannot read {}: {e}", path.display())))?;
         let user = rustix::process::geteuid().as_raw();
         if owner.uid() != user || owner.permissions().mode() & 0o022 != 0 {
             return Err(Failure::permission(format!(
@@ -106,16 +116,21 @@ impl State {
         Ok(Self { path })
     }
 
-    fn place() -> PathBuf {
+    /// Where it may be, the best first.
+    fn places() -> Vec<PathBuf> {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         if let Some(path) = variable("PLUMB_STATE") {
-            return path.into();
+            return vec![path.into()];
         }
         let user = rustix::process::geteuid();
-        match variable("XDG_RUNTIME_DIR") {
-            _ if user.is_root() => "/run/plumb/vm".into(),
+        let own = match variable("XDG_RUNTIME_DIR") {
             Some(runtime) => Path::new(&runtime).join("plumb/vm"),
-            None => std::env::temp_dir().join(format!("plumb-{}/vm", user.as_raw())),
+            None => std::env::temp_dir().join(format!("plumb-{}/vm", outside(user.as_raw()))),
+        };
+        // Root of a private network may be any user of this system.
+        match user.is_root() {
+            true => vec!["/run/plumb/vm".into(), own],
+            false => vec![own],
         }
     }
 
@@ -177,6 +192,18 @@ impl State {
             "there are {MOST_NUMBERS} machines already"
         )))
     }
+}
+
+/// The user's number outside the user namespace of this process, which may be a lab's.
+fn outside(user: u32) -> u32 {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let found = map.lines().find_map(|line| {
+        let mut numbers = line.split_whitespace().map(|n| n.parse::<u32>().ok());
+        let (inside, outside, count) = (numbers.next()??, numbers.next()??, numbers.next()??);
+        let offset = user.checked_sub(inside).filter(|offset| *offset < count)?;
+        outside.checked_add(offset)
+    });
+    found.unwrap_or(user)
 }
 
 /// Most machines without a name of the user's.
@@ -416,6 +443,17 @@ mod tests {
         assert!(claim.place.connect(Socket::Control).is_err());
         drop(claim);
         fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn a_directory_in_which_others_may_write_is_refused() {
+        let state = state("others");
+        fs::set_permissions(&state.path, fs::Permissions::from_mode(0o777)).unwrap();
+        let refused = State::at(state.path.clone()).unwrap_err();
+        assert_eq!(refused.exit, crate::exit::Exit::Permission);
+        fs::set_permissions(&state.path, fs::Permissions::from_mode(0o700)).unwrap();
+        assert!(State::at(state.path.clone()).is_ok());
+        fs::remove_dir(&state.path).unwrap();
     }
 
     #[test]
