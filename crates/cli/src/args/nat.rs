@@ -157,4 +157,6 @@ Examples:
   plumb nat --outside 198.51.100.1 < in.pcapng > out.pcapng
   plumb nat --outside 198.51.100.1-198.51.100.4 --port-block 512 --log log.ndjson < in.pcap > out.pcapng
   plumb nat --outside 198.51.100.1 --forward tcp:80=10.0.0.2:8080 --filtering endpoint-independent \\
-    --counters < both.pcapng | tshark -r -";
+    --counters < both.pcapng | tshark -r -
+  plumb exec --addr 10.0.0.2/8 -- ping 10.0.1.2 | plumb nat --outside 10.0.1.1 |
+    plumb exec --addr 10.0.1.2/24 --keep -- sleep 10";
