@@ -127,6 +127,18 @@ impl Window for Bar {
     }
 }
 
+/// Memory that takes everything: where harm has led to may be anywhere.
+#[derive(Debug)]
+struct Nothing;
+
+impl Window for Nothing {
+    fn read(&mut self, _offset: u64, _width: Width) -> u32 {
+        0
+    }
+
+    fn write(&mut self, _offset: u64, _width: Width, _value: u32) {}
+}
+
 fn bar() -> Bar {
     Bar {
         base: 0,
@@ -231,7 +243,7 @@ proptest! {
     fn no_configuration_space_makes_it_panic_or_loop(
         bytes in prop::collection::vec(any::<u8>(), 256), harm in prop::collection::vec((0..256usize, any::<u8>()), 0..20), random: bool,
     ) {
-        let (bar, mut space) = (bar(), Space::new(0x1041));
+        let mut space = Space::new(0x1041);
         if random {
             space.bytes[0x40..].copy_from_slice(&bytes[0x40..]);
         }
@@ -240,6 +252,6 @@ proptest! {
                 space.bytes[at] = by;
             }
         }
-        let _ = probe(&mut space, &bar);
+        Pci::probe(&mut space, &mut |_, _| Some(Nothing), VECTOR, &mut |_, _, _| {});
     }
 }
