@@ -6,6 +6,7 @@
 use core::time::Duration;
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
+use std::path::PathBuf;
 use std::process::Command;
 
 use plumb_record::{EndReason, StopReason, Trace};
@@ -352,6 +353,43 @@ fn root_an_image_that_hangs_or_is_none_is_ended_and_named() {
 }
 
 #[test]
+fn root_a_machine_that_stays_measures_as_one_that_does_not() {
+    require!();
+    let Some(runner) = best() else {
+        skip!("it needs /dev/kvm or qemu-system-x86_64");
+    };
+    let directory = Directory::new();
+    let stays = Stays(directory.file("state"));
+    let plumb_vm = |words: &str| stays.vm(words);
+    let mut start = plumb_vm("start probe --uplink lab:php,seed=7");
+    run(start.args(runner)).expect(0);
+    let arguments = "trace --json --seed 1 5.0.8.2";
+    let expected = traces(&run(native("php").args(arguments.split(' '))).expect(0));
+    for _ in 0..3 {
+        let done = run(&mut plumb_vm(&format!("run --vm probe -- {arguments}"))).expect(0);
+        assert_eq!(traces(&done), expected, "{done}");
+        // A client that dies in mid-measurement does not spoil the next.
+        let mut endless = plumb_vm("run --vm probe -- ping -c 0 -i 10ms --json 5.0.8.2");
+        let mut running = Running::start(&mut endless);
+        running.wait_until(|out, _| out.contains("\"reply\""));
+        running.signal("KILL");
+        running.finish(Duration::from_secs(10));
+    }
+    let mut endless = plumb_vm("run --vm probe -- ping -c 0 -i 10ms --json 5.0.8.2");
+    let mut running = Running::start(&mut endless);
+    running.wait_until(|out, _| out.contains("\"reply\""));
+    run(&mut plumb_vm("stop probe")).expect(0);
+    let done = running.finish(Duration::from_secs(10)).expect(5);
+    let error = Records::of(&done).end.error.unwrap();
+    assert!(
+        error.starts_with("the machine closed the job channel"),
+        "{done}"
+    );
+    let done = run(&mut plumb_vm("run --vm probe -- ping 5.0.8.2")).expect(2);
+    assert!(done.stderr.contains("there is no machine probe"), "{done}");
+}
+
+#[test]
 fn root_what_makes_no_sense_from_a_machine_is_refused_before_there_is_one() {
     require!();
     for (arguments, said) in [
@@ -384,6 +422,24 @@ fn root_what_makes_no_sense_from_a_machine_is_refused_before_there_is_one() {
         let done = run(&mut command).expect(2);
         assert!(done.stderr.contains(said), "{done}");
         assert_eq!(done.stderr.lines().count(), 1, "{done}");
+    }
+}
+
+/// Machines that stay no longer than this, with the directory that they are kept in.
+struct Stays(PathBuf);
+
+impl Stays {
+    fn vm(&self, words: &str) -> Command {
+        let mut command = Command::new(plumb());
+        command.arg("vm").args(words.split(' '));
+        command.env("PLUMB_STATE", &self.0);
+        command
+    }
+}
+
+impl Drop for Stays {
+    fn drop(&mut self) {
+        run(&mut self.vm("stop --all"));
     }
 }
 

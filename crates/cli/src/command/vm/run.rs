@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::machine::{Chosen, merge_hint};
 use super::remote::{Broken, Line, Patience, Remote, drive};
-use super::state::{Place, Socket, State};
+use super::state::{Life, Place, Socket, State};
 use super::uplink::{self, Uplink};
 use super::words::LastWords;
 use crate::args::{self, Command, ModeName, Prefix, VmRun};
@@ -139,6 +139,9 @@ impl Prepared {
             });
         };
         let place = State::open()?.machine(name)?;
+        if place.life() != Some(Life::Held) {
+            return Err(super::stay::no_machine(name).into());
+        }
         let (machine, _) = super::stay::ask(&place)
             .map_err(|e| Failure::usage(format!("the machine {name} does not answer: {e:#}")))?;
         if machine.busy {
