@@ -270,8 +270,8 @@ fn readers_one_after_the_other_get_what_their_predecessor_left() {
     let place = Place::new();
     let mut sent = place.record("in1", 11, 2000);
     sent.extend(place.record("in2", 12, 2000));
-    let done = place.sh("(cat in1; sleep 1; cat in2) | $P count --counters | \
-         (timeout -s INT 0.6 $P count > out1; echo $? > status; $P count > out2)");
+    let done = place.sh("(cat in1; sleep 3; cat in2) | $P count --counters | \
+         (timeout -s INT 2 $P count > out1; echo $? > status; $P count > out2)");
     assert_eq!(
         std::fs::read_to_string(place.0.file("status")).unwrap(),
         "124\n"

@@ -129,7 +129,7 @@ pub trait Link {
     /// How frames travel now, in a word: "ring", "pipe", the name of a device.
     fn describe(&self) -> String;
 
-    /// Prepares for sleep, and says whether there is no reason to.
+    /// Prepares for sleep, after a [`flush`](Self::flush), and says whether there is no reason to.
     #[doc(hidden)]
     fn prepare(&mut self, needs: Needs) -> Result<bool, LinkError>;
 

@@ -448,9 +448,10 @@ impl Link for PipeLink {
     }
 
     fn prepare(&mut self, needs: Needs) -> Result<bool, LinkError> {
+        // Whoever sleeps has flushed, and acts on what is left. What the meeting adds comes anew.
+        let was_joined = self.joined.is_some();
         self.look_after()?;
-        self.flush()?;
-        let mut busy = false;
+        let mut busy = self.joined.is_some() != was_joined;
         let (from_ring, to_ring) = (self.receives_from_ring(), self.sends_to_ring());
         // A frame may have found no room before the flush, or before the meeting was over.
         let mut sound = Ok(());
@@ -488,8 +489,9 @@ impl Link for PipeLink {
         {
             waiting.add(Tag::Input, input.as_fd(), PollFlags::IN);
         }
+        // The switch itself may still have to find room.
         if let Some(output) = &self.output
-            && !self.sends_to_ring()
+            && (!self.sends_to_ring() || output.backlog() > 0)
             && !output.is_closed()
         {
             match output.fd() {

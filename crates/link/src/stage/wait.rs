@@ -58,7 +58,7 @@ impl<'a> Waiting<'a> {
 }
 
 /// Sleeps until a link has what is needed of it, one of `others` becomes readable, or the time is
-/// over; `None` is for ever. Says which of `others` is readable, as a mask.
+/// over; `None` is for ever. Both must have been flushed. Says which of `others` is readable, as a mask.
 ///
 /// # Errors
 /// If a link cannot go on.
