@@ -149,7 +149,7 @@ impl Sessions {
 
     /// The engine of the session, unless there is none or too much waits to be reported.
     pub fn engine(&mut self) -> Option<&mut Engine> {
-        if self.guest.transmit().len() > MOST_WAITING {
+        if self.guest.backlog() > MOST_WAITING {
             return None;
         }
         self.current.as_mut().map(|session| &mut session.engine)
@@ -164,7 +164,7 @@ impl Sessions {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let session = self.current.as_ref()?;
         // Nothing is due that would make more reports, until those that wait have left.
-        if self.guest.transmit().len() > MOST_WAITING {
+        if self.guest.backlog() > MOST_WAITING {
             return None;
         }
         let stats = (!session.finished).then_some(session.stats_due);
@@ -176,7 +176,7 @@ impl Sessions {
 
     /// Whether a turn at once has more to do: events or jobs are left over.
     pub fn is_behind(&self) -> bool {
-        let blocked = self.guest.transmit().len() > MOST_WAITING;
+        let blocked = self.guest.backlog() > MOST_WAITING;
         self.current
             .as_ref()
             .is_some_and(|session| !blocked && session.may_start())
@@ -193,7 +193,7 @@ impl Sessions {
         let Some(session) = self.current.as_mut().filter(|s| !s.finished) else {
             return;
         };
-        if self.guest.transmit().len() > MOST_PACKETS {
+        if self.guest.backlog() > MOST_PACKETS {
             session.unreported += 1;
         } else if sent {
             self.guest.sent_packet(at, bytes);
@@ -225,7 +225,8 @@ impl Sessions {
     fn take_orders(&mut self, now: Instant) -> Result<(), Fault> {
         loop {
             let session = self.current.as_ref();
-            if session.is_some_and(|session| session.inbox.len() >= INBOX) {
+            // An honest host never sends so many, and what it says behind them is always heard.
+            if session.is_some_and(|session| session.inbox.len() > INBOX) {
                 self.drained = false;
                 return Ok(());
             }
@@ -280,8 +281,8 @@ impl Sessions {
             }
             (Order::StopAll, Some(session)) => session.stop_all(&mut self.guest, now),
             (Order::Finish, Some(session)) => session.finishing = true,
-            // Acknowledgements are the channel's business.
-            (Order::Ack { .. }, _) => {}
+            // What the host has is the channel's business.
+            (Order::Ack { .. } | Order::Received { .. }, _) => {}
             (order, _) => {
                 let frame = order.name();
                 return Err(self.complain(Fault::OutOfState { frame }));
@@ -328,7 +329,7 @@ impl Session {
 
     fn start_jobs(&mut self, guest: &mut Guest, machine: &Machine, now: Instant) {
         for _ in 0..STARTS_PER_TURN {
-            if !self.may_start() || guest.transmit().len() > MOST_WAITING {
+            if !self.may_start() || guest.backlog() > MOST_WAITING {
                 return;
             }
             let Some(waiting) = self.inbox.pop_front() else {
@@ -381,7 +382,7 @@ impl Session {
     }
 
     fn take_events(&mut self, guest: &mut Guest, now: Instant, rtt_error: Option<Duration>) {
-        while guest.transmit().len() <= MOST_WAITING {
+        while guest.backlog() <= MOST_WAITING {
             let Some(mut event) = self.engine.poll_event() else {
                 return;
             };
@@ -416,7 +417,7 @@ impl Session {
         let ends =
             self.finishing && !self.finished && self.inbox.is_empty() && self.tokens.is_empty();
         let due = !self.finished && now >= self.stats_due;
-        if ends || due && guest.transmit().len() <= MOST_WAITING {
+        if ends || due && guest.backlog() <= MOST_WAITING {
             self.stats_due = now + STATS_EVERY;
             guest.stats(now, self.engine.stats(), dropped, self.unreported);
         }

@@ -10,7 +10,7 @@ use crate::frame::{Frames, MOST_ORDER, MOST_REPORT};
 use crate::order::Order;
 use crate::outbox::Outbox;
 use crate::report::{Counters, Ready, Refusal, Report, Way};
-use crate::{Fault, INBOX};
+use crate::{Fault, INBOX, WINDOW};
 
 /// The guest's end, for all sessions of a machine.
 #[derive(Debug)]
@@ -20,6 +20,10 @@ pub struct Guest {
     /// Frames of the session so far.
     said: u64,
     acknowledged: u64,
+    /// Bytes of the session that have left; below 0 while those of another one are leaving.
+    sent: i64,
+    /// Bytes of the session that the host has.
+    received: i64,
     /// Jobs that have left the inbox, and how many of them the host knows of.
     taken: u64,
     told: u64,
@@ -32,6 +36,8 @@ impl Default for Guest {
             outbox: Outbox::default(),
             said: 0,
             acknowledged: 0,
+            sent: 0,
+            received: 0,
             taken: 0,
             told: 0,
         }
@@ -65,7 +71,14 @@ impl Guest {
                     }
                     self.acknowledged = self.acknowledged.max(frames);
                 }
+                Order::Received { bytes } => {
+                    let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+                    self.received = self.received.max(bytes);
+                }
                 Order::Configure(_) | Order::Reset => {
+                    // Who begins a session may never see what is left of the last one.
+                    self.sent = -i64::try_from(self.backlog()).unwrap_or(0);
+                    self.received = 0;
                     self.said = 0;
                     self.acknowledged = 0;
                     self.taken = 0;
@@ -170,13 +183,24 @@ impl Guest {
         self.say(&Report::Finished { frames });
     }
 
-    /// Bytes for the host.
+    /// Bytes for the host: no more than it has room for. Between the two there may be something that
+    /// drops what does not fit instead of waiting, as QEMU's console does.
     pub fn transmit(&self) -> &[u8] {
-        self.outbox.waiting()
+        let under_way = self.sent.saturating_sub(self.received).max(0);
+        let room = usize::try_from(under_way).map_or(0, |sent| WINDOW.saturating_sub(sent));
+        let waiting = self.outbox.waiting();
+        &waiting[..room.min(waiting.len())]
+    }
+
+    /// How many bytes wait to be sent, whether there is room for them or not.
+    pub fn backlog(&self) -> usize {
+        self.outbox.waiting().len()
     }
 
     /// Takes note that this many bytes have left.
     pub fn handle_sent(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.backlog());
+        self.sent = self.sent.saturating_add_unsigned(bytes as u64);
         self.outbox.advance(bytes);
     }
 

@@ -15,7 +15,7 @@ use crate::frame::{Frames, MOST_ORDER, MOST_REPORT};
 use crate::order::{Configure, MOST_OPTIONS, Options, Order};
 use crate::outbox::Outbox;
 use crate::report::{Counters, Ready, Refusal, Report, Way};
-use crate::{Fault, INBOX, sound};
+use crate::{Fault, INBOX, WINDOW, sound};
 
 /// How much a guest may say in a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +122,9 @@ pub struct Host {
     finishing: bool,
     /// Frames of the session that have come.
     came: u64,
+    /// Bytes that have come, and how many of them the guest knows of.
+    received: u64,
+    told: u64,
     counters: Counters,
     clocks: Clocks,
     limits: Limits,
@@ -146,6 +149,8 @@ impl Host {
             taken: 0,
             finishing: false,
             came: 0,
+            received: 0,
+            told: 0,
             counters: Counters::default(),
             clocks: Clocks::new(now),
             limits,
@@ -240,6 +245,12 @@ impl Host {
             return Err(fault);
         }
         let outcome = self.take(bytes, now);
+        self.received += bytes.len() as u64;
+        if self.received - self.told >= WINDOW as u64 / 4 {
+            self.told = self.received;
+            let bytes = self.received;
+            self.say(&Order::Received { bytes });
+        }
         self.fault = outcome.err();
         outcome
     }

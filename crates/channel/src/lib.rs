@@ -49,3 +49,7 @@ pub const VERSION: u16 = 1;
 /// Most jobs that the host may send before the guest has begun with the first of them. What is
 /// under way is bounded by the window of the configuration instead.
 pub const INBOX: usize = 256;
+
+/// Bytes of reports that may be under way, until the host has said that they have come. Whatever
+/// carries them, a socket's buffer for instance, holds that much even if it comes in small pieces.
+pub(crate) const WINDOW: usize = 32 << 10;

@@ -99,6 +99,11 @@ pub enum Order {
         /// Frames, from the session's `Ready` on.
         frames: u64,
     },
+    /// So many bytes of the session have come, so that more may be sent.
+    Received {
+        /// Bytes, from the session's `Ready` on, or before.
+        bytes: u64,
+    },
     /// Ends the session at once: whoever began it is gone.
     Reset,
     /// Ends the machine as soon as everything is acknowledged.
@@ -117,6 +122,7 @@ const FINISH: u8 = 6;
 const ACK: u8 = 7;
 const RESET: u8 = 8;
 pub(crate) const SHUTDOWN: u8 = 9;
+const RECEIVED: u8 = 10;
 
 impl Order {
     /// The name of its frame.
@@ -129,6 +135,7 @@ impl Order {
             Self::StopAll => "StopAll",
             Self::Finish => "Finish",
             Self::Ack { .. } => "Ack",
+            Self::Received { .. } => "Received",
             Self::Reset => "Reset",
             Self::Shutdown => "Shutdown",
         }
@@ -152,6 +159,7 @@ impl Order {
             Self::StopAll => STOP_ALL,
             Self::Finish => FINISH,
             Self::Ack { .. } => ACK,
+            Self::Received { .. } => RECEIVED,
             Self::Reset => RESET,
             Self::Shutdown => SHUTDOWN,
         }
@@ -187,6 +195,7 @@ impl Order {
             }
             Self::Stop { token } => w.u64(*token),
             Self::Ack { frames } => w.u64(*frames),
+            Self::Received { bytes } => w.u64(*bytes),
             Self::StopAll | Self::Finish | Self::Reset | Self::Shutdown => {}
         }
     }
@@ -236,6 +245,11 @@ impl Order {
                 let mut r = reader("Ack");
                 let frames = r.u64("frames")?;
                 (Self::Ack { frames }, r)
+            }
+            RECEIVED => {
+                let mut r = reader("Received");
+                let bytes = r.u64("bytes")?;
+                (Self::Received { bytes }, r)
             }
             RESET => (Self::Reset, reader("Reset")),
             SHUTDOWN => (Self::Shutdown, reader("Shutdown")),

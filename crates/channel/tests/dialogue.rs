@@ -77,10 +77,24 @@ fn to_guest(host: &mut Host, guest: &mut Guest) -> Vec<Order> {
     orders
 }
 
+/// All that the guest has to say, as if there were room for anything.
+fn says(guest: &mut Guest) -> Vec<u8> {
+    let bytes = u64::MAX;
+    guest.handle_bytes(&Order::Received { bytes }.frame());
+    assert!(matches!(guest.poll_order(), Ok(None)));
+    let mut all = Vec::new();
+    while !guest.transmit().is_empty() {
+        let bytes = guest.transmit();
+        all.extend_from_slice(bytes);
+        let len = bytes.len();
+        guest.handle_sent(len);
+    }
+    all
+}
+
 /// Moves what the guest has to say to the host, and returns the news.
 fn to_host(guest: &mut Guest, host: &mut Host) -> Result<Vec<News>, Fault> {
-    let bytes = guest.transmit().to_vec();
-    guest.handle_sent(bytes.len());
+    let bytes = says(guest);
     host.handle_bytes(&bytes, NOW)?;
     Ok(core::iter::from_fn(|| host.poll_news()).collect())
 }
@@ -227,8 +241,7 @@ fn times_of_the_guest_become_times_of_the_host_within_the_session() {
     to_guest(&mut host, &mut guest);
     let at = |millis| Instant::from_millis(millis);
     guest.ready(ready(1));
-    let bytes = guest.transmit().to_vec();
-    guest.handle_sent(bytes.len());
+    let bytes = says(&mut guest);
     // The guest's 5 is the host's 1003 at the latest.
     host.handle_bytes(&bytes, at(1003)).unwrap();
     for (guest_time, arrival, packet, expected) in [
@@ -242,8 +255,7 @@ fn times_of_the_guest_become_times_of_the_host_within_the_session() {
     ] {
         guest.stats(at(guest_time), Stats::default(), 0, 0);
         guest.sent_packet(at(packet), &[0x45]);
-        let bytes = guest.transmit().to_vec();
-        guest.handle_sent(bytes.len());
+        let bytes = says(&mut guest);
         host.handle_bytes(&bytes, at(arrival)).unwrap();
         let news: Vec<News> = core::iter::from_fn(|| host.poll_news()).collect();
         let Some(News::Packet { at: came, .. }) = news.last() else {
@@ -387,8 +399,7 @@ fn a_flood_is_stopped_however_well_formed() {
     let mut came = 0;
     let fault = loop {
         guest.stats(NOW, Stats::default(), 0, 0);
-        let bytes = guest.transmit().to_vec();
-        guest.handle_sent(bytes.len());
+        let bytes = says(&mut guest);
         came += bytes.len() as u64;
         if let Err(fault) = host.handle_bytes(&bytes, NOW + Duration::from_secs(2)) {
             break fault;
@@ -594,4 +605,28 @@ proptest! {
         guest.handle_bytes(&garbage);
         while let Ok(Some(_)) = guest.poll_order() {}
     }
+}
+
+#[test]
+fn no_more_is_under_way_than_the_host_has_room_for() {
+    let (mut host, mut guest) = begun();
+    guest.handle_bytes(&Order::Reset.frame());
+    assert!(matches!(guest.poll_order(), Ok(Some(Order::Reset))));
+    let line = "x".repeat(500);
+    for _ in 0..100 {
+        guest.text(&line);
+    }
+    let all = guest.backlog();
+    let (mut under_way, mut came) = (Vec::new(), 0);
+    while guest.backlog() > 0 || !under_way.is_empty() {
+        under_way.extend_from_slice(guest.transmit());
+        let len = guest.transmit().len();
+        guest.handle_sent(len);
+        assert!(under_way.len() <= 33 << 10, "{} bytes", under_way.len());
+        let some: Vec<u8> = under_way.drain(..under_way.len().min(3000)).collect();
+        came += some.len();
+        host.handle_bytes(&some, NOW).unwrap();
+        to_guest(&mut host, &mut guest);
+    }
+    assert_eq!(came, all);
 }
