@@ -22,6 +22,10 @@ pub struct Impair {
     pub keep_order: bool,
     /// How many packets are lost: 0.1%, or gemodel:P,R[,BAD[,GOOD]] for a link that turns bad with
     /// probability P, good again with R, and loses BAD (100%) and GOOD (0%) of the packets then.
+    #[allow(
+        rustdoc::broken_intra_doc_links,
+        reason = "brackets for people, not links"
+    )]
     #[arg(long, value_name = "LOSS", default_value = "0%")]
     pub loss: LossModel,
     /// How many packets come twice.

@@ -1,6 +1,7 @@
 //! The monitor's process, from its start to the machine's end.
 
 use core::convert::Infallible;
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -70,15 +71,23 @@ fn run() -> Result<Infallible, Error> {
     let (machine, mut processor) = assemble(&arguments)?;
     sandbox::drop_privileges(arguments.parent)?;
     let machine: &'static Machine = Box::leak(Box::new(machine));
+    // The image must not run before all threads are restricted.
+    static RESTRICTED: AtomicBool = AtomicBool::new(false);
     std::thread::Builder::new()
         .stack_size(STACK)
         .spawn(move || {
             end(match sandbox::restrict(&seccomp::EVENTS) {
-                Ok(()) => machine.serve(),
+                Ok(()) => {
+                    RESTRICTED.store(true, Ordering::Release);
+                    machine.serve()
+                }
                 Err(error) => End::Broken(error.to_string()),
             })
         })
         .map_err(|error| Error::system("start a thread", error))?;
+    while !RESTRICTED.load(Ordering::Acquire) {
+        std::thread::yield_now();
+    }
     sandbox::restrict(&seccomp::VCPU)?;
     end(machine.run(&mut processor))
 }
