@@ -26,3 +26,26 @@ fn no_prefix_of_an_image_makes_the_reader_panic() {
     }
     assert_eq!(Description::of(b"\x7fELF\x01\x01"), None);
 }
+
+#[test]
+fn a_file_that_is_cut_anywhere_or_damaged_is_survived() {
+    let program = std::fs::read("/proc/self/exe").unwrap();
+    let whole = Description::of(&program).unwrap();
+    let has = |name: &str, in_file: bool| {
+        let mut sections = whole.sections.iter();
+        sections.any(|s| s.name == name && s.in_file == in_file)
+    };
+    assert!(has(".text", true));
+    assert!(has(".bss", false));
+    assert_eq!(whole.pvh_entry, None);
+    assert_eq!(Description::of(b"no ELF"), None);
+    let head = &program[..1 << 12];
+    for len in 0..200 {
+        let _ = Description::of(&head[..len]);
+    }
+    for at in 0..0x40 {
+        let mut damaged = head.to_vec();
+        damaged[at] ^= 0xff;
+        let _ = Description::of(&damaged);
+    }
+}

@@ -1,4 +1,4 @@
-//! What an image consists of, for people. `cargo xtask image` shows the same, from the same code.
+//! What an image consists of, for people: `plumb vm image` and `cargo xtask image` show it.
 
 mod sha256;
 

@@ -2,11 +2,9 @@
 
 use std::io::{self, Write};
 
-use plumb_vm::IMAGE;
+use plumb_vm::{IMAGE, image};
 use serde::Serialize;
 
-use super::elf;
-use super::sha256::sha256;
 use crate::args::VmImage;
 use crate::exit::{Exit, Failure};
 
@@ -53,12 +51,12 @@ pub(super) fn run(args: &VmImage) -> anyhow::Result<Exit> {
 }
 
 fn describe(image: &[u8]) -> Option<Description> {
-    let file = elf::File::parse(image)?;
+    let file = image::Description::of(image)?;
     let hex = |address: u64| format!("{address:#x}");
     Some(Description {
-        bytes: image.len(),
-        sha256: sha256(image).iter().map(|b| format!("{b:02x}")).collect(),
-        linux_entry: hex(file.entry),
+        bytes: file.size,
+        sha256: file.digest.iter().map(|b| format!("{b:02x}")).collect(),
+        linux_entry: hex(file.linux_entry),
         pvh_entry: file.pvh_entry.map(|entry| hex(entry.into())),
         sections: file
             .sections

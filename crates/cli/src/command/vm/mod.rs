@@ -1,12 +1,10 @@
 //! `plumb vm`: the probing engine in machines of its own.
 
-mod elf;
 pub(crate) mod hold;
 mod image;
 mod machine;
 mod remote;
 mod run;
-mod sha256;
 mod state;
 mod status;
 mod stay;
