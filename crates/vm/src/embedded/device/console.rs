@@ -4,8 +4,7 @@ use std::io;
 
 use virtio_queue::{Error, QueueOwnedT, QueueT};
 
-use super::net::next;
-use super::{Access, Memory, TURN, Transport, Wants, fill, gather, room};
+use super::{Access, Memory, TURN, Transport, Wants, fill, gather, next, room};
 
 const DEVICE_ID: u32 = 3;
 const RECEIVE: usize = 0;
@@ -69,15 +68,7 @@ impl Console {
         let done = self
             .transmit(memory, peer, &mut wants)
             .and_then(|()| self.receive(memory, peer, &mut wants));
-        if done.is_err() {
-            self.transport.fail();
-            wants = Wants {
-                interrupt: true,
-                closed: wants.closed,
-                ..Wants::default()
-            };
-        }
-        wants
+        self.transport.settle(done, wants)
     }
 
     fn transmit(
@@ -116,9 +107,8 @@ impl Console {
             // The chain is looked at again, and given back when nothing is left of it.
             queue.go_to_previous_position();
         }
-        if used && queue.needs_notification(memory)? {
-            self.transport.used();
-            wants.interrupt = true;
+        if used {
+            wants.interrupt |= self.transport.announce(TRANSMIT, memory)?;
         }
         Ok(())
     }
@@ -165,9 +155,8 @@ impl Console {
             queue.add_used(memory, head, len)?;
             used = true;
         }
-        if used && queue.needs_notification(memory)? {
-            self.transport.used();
-            wants.interrupt = true;
+        if used {
+            wants.interrupt |= self.transport.announce(RECEIVE, memory)?;
         }
         Ok(())
     }

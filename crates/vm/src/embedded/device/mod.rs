@@ -19,7 +19,7 @@ pub use transport::{Access, Transport};
 
 use std::io;
 
-use virtio_queue::DescriptorChain;
+use virtio_queue::{DescriptorChain, Error, Queue, QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestMemoryMmap};
 
 /// Memory of the machine.
@@ -42,6 +42,20 @@ pub struct Wants {
 
 /// Chains of a queue that are served before others have their turn.
 const TURN: usize = 64;
+
+/// The next chain; if there is none, the driver is asked to say when there is.
+fn next<'m>(
+    queue: &mut Queue,
+    memory: &'m Memory,
+) -> Result<Option<DescriptorChain<&'m Memory>>, Error> {
+    if let Some(chain) = queue.iter(memory)?.next() {
+        return Ok(Some(chain));
+    }
+    if queue.enable_notification(memory)? {
+        return Ok(queue.iter(memory)?.next());
+    }
+    Ok(None)
+}
 
 /// Writable bytes of a chain, no more than `most`.
 fn room(chain: DescriptorChain<&Memory>, most: usize) -> usize {

@@ -2,9 +2,9 @@
 
 use std::io;
 
-use virtio_queue::{Error, Queue, QueueOwnedT, QueueT};
+use virtio_queue::{Error, QueueOwnedT, QueueT};
 
-use super::{Access, Memory, TURN, Transport, Wants, fill, gather, room};
+use super::{Access, Memory, TURN, Transport, Wants, fill, gather, next, room};
 
 const DEVICE_ID: u32 = 1;
 const F_MAC: u64 = 1 << 5;
@@ -63,15 +63,7 @@ impl Net {
         let done = self
             .transmit(memory, frames, &mut wants)
             .and_then(|()| self.receive(memory, frames, &mut wants));
-        if done.is_err() {
-            self.transport.fail();
-            wants = Wants {
-                interrupt: true,
-                closed: wants.closed,
-                ..Wants::default()
-            };
-        }
-        wants
+        self.transport.settle(done, wants)
     }
 
     fn transmit(
@@ -101,9 +93,8 @@ impl Net {
             queue.add_used(memory, head, 0)?;
             used = true;
         }
-        if used && queue.needs_notification(memory)? {
-            self.transport.used();
-            wants.interrupt = true;
+        if used {
+            wants.interrupt |= self.transport.announce(TRANSMIT, memory)?;
         }
         Ok(())
     }
@@ -149,24 +140,9 @@ impl Net {
             queue.add_used(memory, head, len)?;
             used = true;
         }
-        if used && queue.needs_notification(memory)? {
-            self.transport.used();
-            wants.interrupt = true;
+        if used {
+            wants.interrupt |= self.transport.announce(RECEIVE, memory)?;
         }
         Ok(())
     }
-}
-
-/// The next chain; if there is none, the driver is asked to say when there is.
-pub(super) fn next<'m>(
-    queue: &mut Queue,
-    memory: &'m Memory,
-) -> Result<Option<virtio_queue::DescriptorChain<&'m Memory>>, Error> {
-    if let Some(chain) = queue.iter(memory)?.next() {
-        return Ok(Some(chain));
-    }
-    if queue.enable_notification(memory)? {
-        return Ok(queue.iter(memory)?.next());
-    }
-    Ok(None)
 }

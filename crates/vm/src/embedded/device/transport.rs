@@ -1,8 +1,8 @@
 //! virtio over MMIO: the registers (Virtual I/O Device 1.2 §4.2).
 
-use virtio_queue::{Queue, QueueT};
+use virtio_queue::{Error, Queue, QueueT};
 
-use super::Memory;
+use super::{Memory, Wants};
 
 /// Queues of a device. Both of ours have two.
 const QUEUES: usize = 2;
@@ -89,9 +89,33 @@ impl Transport {
         self.interrupt |= I_CONFIG;
     }
 
-    /// Notes that buffers were used, for the driver to read.
-    pub fn used(&mut self) {
-        self.interrupt |= I_USED;
+    /// Notes that buffers of a queue were used, if the driver wants to be told, and says whether it
+    /// has to be interrupted for that.
+    ///
+    /// # Errors
+    /// If the rings make no sense.
+    pub fn announce(&mut self, index: usize, memory: &Memory) -> Result<bool, Error> {
+        let wanted = match self.queue(index) {
+            Some(queue) => queue.needs_notification(memory)?,
+            None => false,
+        };
+        if wanted {
+            self.interrupt |= I_USED;
+        }
+        Ok(wanted)
+    }
+
+    /// What a device wants after a turn. One whose rings made no sense stops, and says only that.
+    pub fn settle(&mut self, done: Result<(), Error>, wants: Wants) -> Wants {
+        if done.is_ok() {
+            return wants;
+        }
+        self.fail();
+        Wants {
+            interrupt: true,
+            closed: wants.closed,
+            ..Wants::default()
+        }
     }
 
     /// Reads registers or configuration space. What does not exist, or is read with a size that
