@@ -7,9 +7,10 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags};
 use rustix::thread::{CapabilitySet, CapabilitySets};
@@ -74,19 +75,23 @@ pub(crate) fn start(mut command: Command, inherited: Inheritance<'_>) -> Result<
         .stderr(errors)
         .spawn()
         .map_err(|e| Error::system(format!("start {}", name(&command)), e))?;
-    let pid = child.id();
-    // The child is not waited for before this, so the identifier is its own.
-    let process = i32::try_from(pid)
-        .ok()
-        .and_then(Pid::from_raw)
-        .ok_or(rustix::io::Errno::SRCH)
-        .and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()))
-        .map_err(|e| Error::system(format!("watch {}", name(&command)), e.into()))?;
+    let process =
+        pidfd(&child).map_err(|e| Error::system(format!("watch {}", name(&command)), e.into()))?;
     Ok(Started {
         process,
-        pid,
+        pid: child.id(),
         console,
     })
+}
+
+/// What tells of a child's end. The child must not have been waited for: its identifier is its own
+/// until then.
+pub(crate) fn pidfd(child: &Child) -> Result<OwnedFd, Errno> {
+    i32::try_from(child.id())
+        .ok()
+        .and_then(Pid::from_raw)
+        .ok_or(Errno::SRCH)
+        .and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()))
 }
 
 /// A file that exists in memory only, and cannot be changed any more.

@@ -1,7 +1,6 @@
 //! The parent's side: starting a monitor.
 
-use std::fs::File;
-use std::io::{self, IoSlice, Write};
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -9,13 +8,12 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use kvm_ioctls::Cap;
-use rustix::fs::MemfdFlags;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use rustix::pipe::PipeFlags;
-use rustix::process::{Pid, PidfdFlags};
 
 use super::arguments::{Arguments, NAME};
 use super::monitor;
+use crate::process::{in_memory, pidfd};
 use crate::{Error, IMAGE, Launch, Runner, RunnerName, Unavailable, Vm};
 
 /// The running program.
@@ -131,20 +129,14 @@ impl Runner for Embedded {
             .stderr(output)
             .spawn()
             .map_err(failed("start the monitor"))?;
-        let pid = child.id();
-        // The child is not waited for before this, so its identifier is still its own.
-        let process = i32::try_from(pid)
-            .ok()
-            .and_then(Pid::from_raw)
-            .ok_or(rustix::io::Errno::SRCH)
-            .and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()))
-            .map_err(|error| Error::system("watch the monitor", error.into()))?;
+        let process =
+            pidfd(&child).map_err(|error| Error::system("watch the monitor", error.into()))?;
         Ok(Vm {
             runner: RunnerName::Embedded,
             channel: ours,
             console,
             process,
-            pid,
+            pid: child.id(),
         })
     }
 }
@@ -152,16 +144,6 @@ impl Runner for Embedded {
 /// Whether the calling thread lives as long as its process.
 fn is_main_thread() -> bool {
     rustix::thread::gettid() == rustix::process::getpid()
-}
-
-/// A file that exists in memory only.
-fn in_memory(name: &str, bytes: &[u8]) -> Result<OwnedFd, Error> {
-    let file = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC)
-        .map_err(|error| Error::system("make a file in memory", error.into()))?;
-    let mut file = File::from(file);
-    file.write_all(bytes)
-        .map_err(failed("make a file in memory"))?;
-    Ok(file.into())
 }
 
 /// Puts files into the socket, for the monitor to find when it starts.
