@@ -1,8 +1,7 @@
 //! `boot_params` (Documentation/arch/x86/zero-page.rst).
 
-use super::{BootInfo, Malformed, MemoryMap, Physical, Region, text, u32_at, u64_at};
+use super::{BootInfo, Malformed, MemoryMap, Physical, Region, text, u32_at};
 
-const USABLE: u32 = 1;
 const ENTRY: usize = 20;
 /// Most entries that the table has room for.
 const MAX_ENTRIES: usize = 128;
@@ -23,23 +22,17 @@ pub(super) fn read(memory: &dyn Physical, address: u64) -> Result<BootInfo<'_>, 
     if entries == 0 {
         return Err(Malformed::MemoryMap);
     }
-    let mut map = MemoryMap::default();
-    for entry in params[0x2d0..].chunks_exact(ENTRY).take(entries) {
-        let start = u64_at(entry, 0).unwrap_or_default();
-        let size = u64_at(entry, 8).unwrap_or_default();
-        if let (Some(USABLE), Some(region)) = (u32_at(entry, 16), Region::sized(start, size)) {
-            map.add(region);
-        }
-    }
+    let table = params[0x2d0..].chunks_exact(ENTRY).take(entries);
     Ok(BootInfo {
         command_line,
         module,
-        memory: map,
+        memory: MemoryMap::read(table),
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::memory::USABLE;
     use super::super::tests::Flat;
     use super::super::{BootInfo, Protocol};
     use super::*;

@@ -1,5 +1,7 @@
 //! Which memory there is, and which of it is free.
 
+use super::{u32_at, u64_at};
+
 /// Addresses from `start` up to and without `end`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Region {
@@ -47,7 +49,24 @@ pub struct MemoryMap {
     len: usize,
 }
 
+/// What both boot protocols call memory that can be used.
+pub(super) const USABLE: u32 = 1;
+
 impl MemoryMap {
+    /// Reads the entries of a loader's table. Both protocols begin them with start and size, 64
+    /// bits each, and a 32-bit type. What is not usable, or not possible, is left out.
+    pub(super) fn read<'a>(entries: impl Iterator<Item = &'a [u8]>) -> Self {
+        let mut map = Self::default();
+        for entry in entries {
+            let start = u64_at(entry, 0).unwrap_or_default();
+            let size = u64_at(entry, 8).unwrap_or_default();
+            if let (Some(USABLE), Some(region)) = (u32_at(entry, 16), Region::sized(start, size)) {
+                map.add(region);
+            }
+        }
+        map
+    }
+
     /// Adds usable memory; nothing happens if there are too many regions already.
     pub fn add(&mut self, region: Region) {
         if let Some(slot) = self.usable.get_mut(self.len) {

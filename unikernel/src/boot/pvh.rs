@@ -3,7 +3,6 @@
 use super::{BootInfo, Malformed, MemoryMap, Physical, Region, text, u32_at, u64_at};
 
 const MAGIC: u32 = 0x336e_c578;
-const USABLE: u32 = 1;
 const ENTRY: usize = 24;
 /// Most entries of a memory map that are read.
 const MAX_ENTRIES: u32 = 256;
@@ -32,18 +31,11 @@ pub(super) fn read(memory: &dyn Physical, address: u64) -> Result<BootInfo<'_>, 
         return Err(Malformed::MemoryMap);
     }
     let table = memory.bytes(long(40)?, entries * ENTRY);
-    let mut map = MemoryMap::default();
-    for entry in table.ok_or(Malformed::MemoryMap)?.chunks_exact(ENTRY) {
-        let start = u64_at(entry, 0).unwrap_or_default();
-        let size = u64_at(entry, 8).unwrap_or_default();
-        if let (Some(USABLE), Some(region)) = (u32_at(entry, 16), Region::sized(start, size)) {
-            map.add(region);
-        }
-    }
+    let table = table.ok_or(Malformed::MemoryMap)?;
     Ok(BootInfo {
         command_line,
         module,
-        memory: map,
+        memory: MemoryMap::read(table.chunks_exact(ENTRY)),
     })
 }
 
