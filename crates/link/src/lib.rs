@@ -32,6 +32,7 @@ mod tap;
 mod transmit_time;
 mod tun;
 mod unprivileged;
+mod wire_end;
 
 pub mod capability;
 pub mod memory;

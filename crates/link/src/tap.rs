@@ -1,17 +1,14 @@
 //! A TAP device: an Ethernet interface whose wire is a file descriptor.
 
 use core::net::IpAddr;
-use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Read};
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
 
 use plumb_wire::{Instant, SendError};
 
 use crate::netlink::{LinkChange, Netlink};
-use crate::raw::{Failure, classify};
-use crate::tun::DEVICE;
-use crate::{Batch, Capability, Clock, Error, Interface, Port, Progress, Then, sys};
+use crate::wire_end::WireEnd;
+use crate::{Batch, Capability, Error, Interface, Port, Progress, sys};
 
 /// How to create a [`Tap`].
 #[derive(Clone, Debug)]
@@ -52,10 +49,7 @@ impl Default for TapOptions {
 /// and with it addresses, routes and the place in a bridge. As a [`Port`] it carries whole frames.
 #[derive(Debug)]
 pub struct Tap {
-    file: File,
-    name: String,
-    clock: Clock,
-    buffer: Box<[u8]>,
+    wire: WireEnd,
 }
 
 impl Tap {
@@ -76,8 +70,7 @@ impl Tap {
         if sys::interface_index(&options.name).is_some() {
             return Err(Error::system("create", what(), ErrorKind::AlreadyExists));
         }
-        let tap = Self::attach(&options.name, options.virtio_header)
-            .map_err(|e| or_refused("create", what(), e))?;
+        let tap = Self::attach("create", &options.name, options.virtio_header, what)?;
         tap.configure(options)?;
         Ok(tap)
     }
@@ -90,7 +83,7 @@ impl Tap {
     pub fn open(name: &str, virtio_header: bool) -> Result<Self, Error> {
         let found = Interface::find(name)?.ok_or_else(|| Error::NoInterface(name.to_owned()))?;
         let what = || format!("the TAP device {name:?}");
-        let tap = Self::attach(name, virtio_header).map_err(|e| or_refused("open", what(), e))?;
+        let tap = Self::attach("open", name, virtio_header, what)?;
         if !found.is_up {
             let netlink =
                 Netlink::open().map_err(|e| Error::system("open", "a netlink socket", e))?;
@@ -103,7 +96,7 @@ impl Tap {
 
     /// Name of the interface.
     pub fn name(&self) -> &str {
-        &self.name
+        self.wire.name()
     }
 
     /// What the kernel says of the interface.
@@ -111,36 +104,27 @@ impl Tap {
     /// # Errors
     /// If it says nothing, or the interface was removed.
     pub fn interface(&self) -> Result<Interface, Error> {
-        Interface::find(&self.name)?.ok_or_else(|| Error::NoInterface(self.name.clone()))
+        Interface::find(self.name())?.ok_or_else(|| Error::NoInterface(self.name().into()))
     }
 
     /// The descriptor, for whoever is to be at the wire's end.
     pub fn into_fd(self) -> OwnedFd {
-        self.file.into()
+        self.wire.into_fd()
     }
 
-    fn attach(name: &str, virtio_header: bool) -> Result<Self, Error> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
-            .open(DEVICE)
-            .map_err(|e| Error::system("open", DEVICE, e))?;
+    fn attach(
+        operation: &'static str,
+        name: &str,
+        virtio_header: bool,
+        what: impl FnOnce() -> String,
+    ) -> Result<Self, Error> {
         let mut flags = libc::IFF_TAP | libc::IFF_NO_PI;
         if virtio_header {
             flags |= libc::IFF_VNET_HDR;
         }
-        let name = sys::tun_set_iff(file.as_fd(), name, flags).map_err(|e| Error::System {
-            operation: "attach to",
-            object: name.to_owned(),
-            source: e,
-        })?;
-        Ok(Self {
-            file,
-            name,
-            clock: Clock::new(),
-            buffer: vec![0; 65_536].into_boxed_slice(),
-        })
+        let refused = |e| Error::privileged(operation, what(), Capability::NetAdmin, e);
+        let wire = WireEnd::open(name, flags, refused)?;
+        Ok(Self { wire })
     }
 
     fn configure(&self, options: &TapOptions) -> Result<(), Error> {
@@ -276,22 +260,9 @@ fn quieten(netlink: &Netlink, index: u32, name: &str, with_v6: bool) {
     let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/{variable}"), value);
 }
 
-/// The error of [`Tap::attach`], said of this device and with the capability that was missing.
-fn or_refused(operation: &'static str, what: String, error: Error) -> Error {
-    let Error::System {
-        operation: "attach to",
-        source,
-        ..
-    } = error
-    else {
-        return error;
-    };
-    Error::privileged(operation, what, Capability::NetAdmin, source)
-}
-
 impl AsFd for Tap {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+        self.wire.as_fd()
     }
 }
 
@@ -302,51 +273,26 @@ impl Port for Tap {
         batch: &Batch,
         report: &mut dyn FnMut(usize, Result<Instant, SendError>),
     ) -> Result<Progress, Error> {
-        for index in 0..batch.len() {
-            let at = self.clock.now();
-            // The device takes a frame whole or not at all.
-            match rustix::io::write(&self.file, batch.packet(index)).map_err(io::Error::from) {
-                Ok(_) => report(index, Ok(at)),
-                Err(error) => match classify(&error) {
-                    Failure::Retry(then) => return Ok(Progress { done: index, then }),
-                    Failure::Packet(reason) => report(index, Err(reason)),
-                },
-            }
-        }
-        Ok(Progress {
-            done: batch.len(),
-            then: Then::Now,
-        })
+        self.wire.send(batch, report)
     }
 
-    /// A TAP device has no receive times: a frame's is when it is read.
     fn receive(
         &mut self,
         budget: usize,
         sink: &mut dyn FnMut(Instant, &[u8]),
     ) -> Result<usize, Error> {
-        for taken in 0..budget {
-            match self.file.read(&mut self.buffer) {
-                Ok(len) => sink(self.clock.now(), &self.buffer[..len]),
-                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
-                    return Ok(taken);
-                }
-                Err(e) => return Err(Error::system("read from", self.name.clone(), e)),
-            }
-        }
-        Ok(budget)
+        self.wire.receive(budget, sink)
     }
 
     fn readable(&self) -> BorrowedFd<'_> {
-        self.as_fd()
+        self.wire.readable()
     }
 
     fn writable(&self) -> BorrowedFd<'_> {
-        self.as_fd()
+        self.wire.writable()
     }
 
-    /// The kernel counts what it could not put into the device's queue as its own drops.
     fn dropped(&mut self) -> u64 {
-        0
+        self.wire.dropped()
     }
 }

@@ -1,16 +1,14 @@
 //! A TUN device: a network interface whose wire is a file descriptor.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
 
 use plumb_wire::{Instant, SendError};
 
 use crate::netlink::Netlink;
-use crate::raw::{Failure, classify};
-use crate::{Batch, Capability, Clock, Error, Port, Progress, Then, sys};
+use crate::wire_end::WireEnd;
+use crate::{Batch, Capability, Error, Port, Progress, sys};
 
 /// How to create a [`Tun`].
 #[derive(Clone, Debug)]
@@ -43,14 +41,8 @@ impl Default for TunOptions {
 /// and what is sent here arrives at the kernel. It ceases to exist when this is dropped.
 #[derive(Debug)]
 pub struct Tun {
-    file: File,
-    name: String,
-    clock: Clock,
-    buffer: Box<[u8]>,
+    wire: WireEnd,
 }
-
-/// Where the kernel makes TUN devices.
-pub(crate) const DEVICE: &str = "/dev/net/tun";
 
 impl Tun {
     /// Creates the interface in the current network namespace, gives it its addresses and routes,
@@ -60,21 +52,16 @@ impl Tun {
     /// If /dev/net/tun is missing or cannot be opened, if CAP_NET_ADMIN is missing in the user
     /// namespace that the network namespace belongs to, or if the name or an address is taken.
     pub fn create(options: &TunOptions) -> Result<Self, Error> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
-            .open(DEVICE)
-            .map_err(|e| Error::system("open", DEVICE, e))?;
         let flags = libc::IFF_TUN | libc::IFF_NO_PI;
-        let name = sys::tun_set_iff(file.as_fd(), &options.name, flags).map_err(|e| {
+        let wire = WireEnd::open(&options.name, flags, |e| {
             let object = format!("the TUN device {:?}", options.name);
             Error::privileged("create", object, Capability::NetAdmin, e)
         })?;
+        let name = wire.name();
         let failed = |operation: &'static str, e| {
-            Error::privileged(operation, name.clone(), Capability::NetAdmin, e)
+            Error::privileged(operation, name, Capability::NetAdmin, e)
         };
-        let index = sys::interface_index(&name).ok_or_else(|| Error::NoInterface(name.clone()))?;
+        let index = sys::interface_index(name).ok_or_else(|| Error::NoInterface(name.into()))?;
         let netlink = Netlink::open().map_err(|e| Error::system("open", "a netlink socket", e))?;
         netlink
             .set_up(index, Some(options.mtu))
@@ -93,32 +80,24 @@ impl Tun {
                     .map_err(|e| failed("add a default route to", e))?;
             }
         }
-        Ok(Self::new(file, name))
+        Ok(Self { wire })
     }
 
     /// Takes over a device that another process created and configured.
     pub fn from_fd(fd: OwnedFd, name: String) -> Self {
-        Self::new(File::from(fd), name)
+        let wire = WireEnd::of(File::from(fd), name);
+        Self { wire }
     }
 
     /// Name of the interface.
     pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn new(file: File, name: String) -> Self {
-        Self {
-            file,
-            name,
-            clock: Clock::new(),
-            buffer: vec![0; 65_536].into_boxed_slice(),
-        }
+        self.wire.name()
     }
 }
 
 impl AsFd for Tun {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+        self.wire.as_fd()
     }
 }
 
@@ -128,50 +107,26 @@ impl Port for Tun {
         batch: &Batch,
         report: &mut dyn FnMut(usize, Result<Instant, SendError>),
     ) -> Result<Progress, Error> {
-        for index in 0..batch.len() {
-            let at = self.clock.now();
-            // The device takes a packet whole or not at all.
-            match rustix::io::write(&self.file, batch.packet(index)).map_err(io::Error::from) {
-                Ok(_) => report(index, Ok(at)),
-                Err(error) => match classify(&error) {
-                    Failure::Retry(then) => return Ok(Progress { done: index, then }),
-                    Failure::Packet(reason) => report(index, Err(reason)),
-                },
-            }
-        }
-        Ok(Progress {
-            done: batch.len(),
-            then: Then::Now,
-        })
+        self.wire.send(batch, report)
     }
 
-    /// A TUN device has no receive times: a packet's is when it is read.
     fn receive(
         &mut self,
         budget: usize,
         sink: &mut dyn FnMut(Instant, &[u8]),
     ) -> Result<usize, Error> {
-        for taken in 0..budget {
-            match self.file.read(&mut self.buffer) {
-                Ok(len) => sink(self.clock.now(), &self.buffer[..len]),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(taken),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok(taken),
-                Err(e) => return Err(Error::system("read from", self.name.clone(), e)),
-            }
-        }
-        Ok(budget)
+        self.wire.receive(budget, sink)
     }
 
     fn readable(&self) -> BorrowedFd<'_> {
-        self.as_fd()
+        self.wire.readable()
     }
 
     fn writable(&self) -> BorrowedFd<'_> {
-        self.as_fd()
+        self.wire.writable()
     }
 
-    /// The kernel counts what it could not put into the device's queue as its own drops.
     fn dropped(&mut self) -> u64 {
-        0
+        self.wire.dropped()
     }
 }
