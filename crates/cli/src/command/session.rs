@@ -212,32 +212,28 @@ pub(super) fn run(plan: Plan, work: &mut dyn Work) -> anyhow::Result<Exit> {
     let mut watch = vec![signals.as_fd()];
     watch.extend(bell.as_ref().map(AsFd::as_fd));
     let mut nobody = ();
-    let observer: &mut dyn Observer = match &mut capture {
-        Some(capture) => capture,
-        None => &mut nobody,
-    };
-    let mut failed = None;
     let outcome = plumb_link::run(
         &mut engine,
         &mut port,
         &clock,
         &watch,
-        observer,
-        |engine, now| match session.turn(engine, now, interrupts.count()) {
-            Ok(turn) => turn,
-            Err(error) => {
-                failed = Some(error);
-                Turn::Stop
-            }
-        },
+        observer(&mut capture, &mut nobody),
+        |engine, now| session.turn(engine, now, interrupts.count()),
     );
-    if let Some(error) = failed {
-        session.status.clear();
-        return Err(error);
-    }
     let outcome = outcome.map_err(anyhow::Error::from);
     let stats = engine.stats();
     session.end(stats, port.dropped(), capture, outcome)
+}
+
+/// Who is told of packets: the capture, if there is one.
+pub(super) fn observer<'a>(
+    capture: &'a mut Option<Capture>,
+    nobody: &'a mut (),
+) -> &'a mut dyn Observer {
+    match capture {
+        Some(capture) => capture,
+        None => nobody,
+    }
 }
 
 /// How often a JSON list gets a progress record.
@@ -270,6 +266,8 @@ pub(super) struct Session<'a> {
     /// Whether something was written and not flushed.
     dirty: bool,
     stopping: bool,
+    /// Why a turn ended the run.
+    failed: Option<anyhow::Error>,
     next_progress: Instant,
     /// Measurements waiting to send with which no target is started.
     most_backlog: usize,
@@ -313,6 +311,7 @@ impl<'a> Session<'a> {
             flushed: started,
             dirty: true,
             stopping: false,
+            failed: None,
             next_progress: started + PROGRESS_EVERY,
             most_backlog: engine.most_backlog(),
         }
@@ -332,7 +331,8 @@ impl<'a> Session<'a> {
         self.feed.bell()
     }
 
-    /// Writes what comes last, and says how the run ended.
+    /// Writes what comes last, and says how the run ended. After a turn that failed there is
+    /// nothing to write.
     pub(super) fn end(
         mut self,
         stats: plumb_probe::Stats,
@@ -341,6 +341,9 @@ impl<'a> Session<'a> {
         outcome: anyhow::Result<()>,
     ) -> anyhow::Result<Exit> {
         self.status.clear();
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
         self.run.now = self.run.clock.now();
         self.run.stats = stats;
         let ending = Ending {
@@ -361,8 +364,26 @@ impl<'a> Session<'a> {
         Ok(self.run.exit(&ending))
     }
 
-    /// One round: news out, targets in.
+    /// One round: news out, targets in. What fails here ends the run, and [`end`](Self::end) says
+    /// what it was.
     pub(super) fn turn<P: Prober>(
+        &mut self,
+        prober: &mut P,
+        now: Instant,
+        interrupts: usize,
+    ) -> Turn {
+        self.try_turn(prober, now, interrupts)
+            .unwrap_or_else(|error| {
+                self.failed = Some(error);
+                Turn::Stop
+            })
+    }
+
+    /// The same for who can end the run himself.
+    ///
+    /// # Errors
+    /// If the list, the names or what is written fail.
+    pub(super) fn try_turn<P: Prober>(
         &mut self,
         prober: &mut P,
         now: Instant,

@@ -9,7 +9,6 @@ use std::os::unix::net::UnixStream;
 
 use anyhow::Context as _;
 use plumb_channel::{Configure, Ready};
-use plumb_link::{Observer, Turn};
 use plumb_vm::{RunnerName, Vm};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -23,7 +22,7 @@ use crate::command::feed::Feed;
 use crate::command::interrupt::Interrupts;
 use crate::command::network::Way;
 use crate::command::prober::Prober as _;
-use crate::command::session::{Plan, Session, SourceOf, Work};
+use crate::command::session::{Plan, Session, SourceOf, Work, observer};
 use crate::command::status::Status;
 use crate::command::{ping, trace};
 use crate::exit::{Exit, Failure};
@@ -267,7 +266,7 @@ fn measure(args: &VmRun, plan: Plan, work: &mut dyn Work) -> anyhow::Result<Exit
     };
     let mut remote = Remote::new(&configure, clock.now());
     // What can be said before the machine runs is there when it does.
-    session.turn(&mut remote, clock.now(), 0)?;
+    session.try_turn(&mut remote, clock.now(), 0)?;
     let machine = prepared.start(args, &mut remote)?;
     plumb_link::capability::drop_all().map_err(|e| Failure::permission(e.to_string()))?;
     session.start_feed();
@@ -276,15 +275,10 @@ fn measure(args: &VmRun, plan: Plan, work: &mut dyn Work) -> anyhow::Result<Exit
     let mut watch = vec![signals.as_fd()];
     watch.extend(bell.as_ref().map(AsFd::as_fd));
     let mut nobody = ();
-    let observer: &mut dyn Observer = match &mut capture {
-        Some(capture) => capture,
-        None => &mut nobody,
-    };
     let patience = Patience {
         deadline: args.deadline.map(|seconds| seconds.0),
         ..Patience::default()
     };
-    let mut failed = None;
     let mut told = !args.verbose;
     let outcome = drive(
         &mut remote,
@@ -292,7 +286,7 @@ fn measure(args: &VmRun, plan: Plan, work: &mut dyn Work) -> anyhow::Result<Exit
         &clock,
         patience,
         &watch,
-        observer,
+        observer(&mut capture, &mut nobody),
         |remote, now| {
             for text in remote.texts() {
                 session.status.line(&format!("the machine says: {text}"));
@@ -301,19 +295,9 @@ fn measure(args: &VmRun, plan: Plan, work: &mut dyn Work) -> anyhow::Result<Exit
                 told = true;
                 session.status.line(&describe(ready));
             }
-            match session.turn(remote, now, interrupts.count()) {
-                Ok(turn) => turn,
-                Err(error) => {
-                    failed = Some(error);
-                    Turn::Stop
-                }
-            }
+            session.turn(remote, now, interrupts.count())
         },
     )?;
-    if let Some(error) = failed {
-        session.status.clear();
-        return Err(error);
-    }
     let outcome = outcome.map_err(|broken| machine.failure(broken, &mut remote.last_words).into());
     let finished = remote.is_finished();
     if let Machine::Ours(vm) = &machine
