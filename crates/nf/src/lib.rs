@@ -17,7 +17,7 @@ mod frame;
 mod function;
 mod offload;
 mod player;
-mod random;
+mod probability;
 
 pub mod impair;
 pub mod nat;
@@ -28,4 +28,4 @@ pub use function::{Counter, Function, Output};
 pub use offload::{complete_checksum, segment};
 pub use player::Player;
 pub use plumb_wire::frame::Port;
-pub use random::Probability;
+pub use probability::Probability;

@@ -5,10 +5,9 @@ use core::net::IpAddr;
 
 use plumb_wire::icmp::Family;
 use plumb_wire::mpls::Lse;
-use plumb_wire::{Checksum, checksum, icmp, ipv4, ipv6, protocol, tcp, udp};
+use plumb_wire::{Checksum, SplitMix64, checksum, icmp, ipv4, ipv6, protocol, tcp, udp};
 
 use crate::lookup::Owner;
-use crate::random::mix;
 
 /// A packet with what the routers on its way need to know, read once.
 ///
@@ -239,14 +238,14 @@ fn flow(
     protocol: u64,
     transport: Option<usize>,
 ) -> u64 {
-    let mut hash = mix(protocol);
+    let mut hash = SplitMix64::mix(protocol);
     let first = transport
         .and_then(|at| bytes.get(at..at + 4))
         .unwrap_or(&[]);
     for word in bytes[addresses].chunks(4).chain(core::iter::once(first)) {
         let mut four = [0; 4];
         four[..word.len()].copy_from_slice(word);
-        hash = mix(hash ^ u64::from(u32::from_be_bytes(four)));
+        hash = SplitMix64::mix(hash ^ u64::from(u32::from_be_bytes(four)));
     }
     hash
 }

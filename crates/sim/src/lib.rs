@@ -29,7 +29,6 @@ mod limit;
 mod lookup;
 mod nat;
 mod network;
-mod random;
 mod router;
 mod routing;
 mod topology;

@@ -6,12 +6,11 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 use core::convert::Infallible;
 
-use plumb_wire::{Engine, Instant, ProbeId, SendError, Transmit};
+use plumb_wire::{Engine, Instant, ProbeId, SendError, SplitMix64, Transmit};
 
 use crate::flight::{Flight, Header};
 use crate::limit::Bucket;
 use crate::nat::NatTable;
-use crate::random::{Random, mix};
 use crate::topology::{Kind, Plan, Topology, Vantage};
 
 /// Packets under way at once; more are lost.
@@ -36,7 +35,7 @@ pub struct Network {
     next_arrival: u64,
     next_packet: u64,
     pub(crate) now: Instant,
-    pub(crate) random: Random,
+    pub(crate) random: SplitMix64,
     pub(crate) salt: u64,
     stats: Stats,
 }
@@ -79,12 +78,12 @@ impl Network {
     /// A network at rest.
     pub fn new(topology: &Topology, seed: u64) -> Self {
         let plan = Arc::clone(&topology.plan);
-        let mut random = Random::new(seed);
+        let mut random = SplitMix64::new(seed);
         let salt = random.next();
         let nodes = (0u64..)
             .zip(&plan.nodes)
             .map(|(n, node)| NodeState {
-                ip_id: (mix(salt ^ n) & 0xffff) as u16,
+                ip_id: (SplitMix64::mix(salt ^ n) & 0xffff) as u16,
                 errors: node.profile.errors.map(Bucket::full),
                 echoes: node.profile.echoes.map(Bucket::full),
                 nat: NatTable::default(),

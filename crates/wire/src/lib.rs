@@ -9,8 +9,8 @@
 //! the caller gives is shorter than the documented length; that length is always a constant or
 //! returned by a `len` function beside it.
 //!
-//! The crate also holds the two things that every engine and every driver share: [`Instant`] and
-//! the [`Engine`] trait.
+//! The crate also holds what every engine and every driver share: [`Instant`], the [`Engine`] trait
+//! and a source of chance, [`SplitMix64`].
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -21,6 +21,7 @@ extern crate std;
 mod address;
 mod checksum;
 mod engine;
+mod random;
 mod time;
 
 pub mod arp;
@@ -43,6 +44,7 @@ pub mod udp;
 pub use address::is_reserved;
 pub use checksum::{Checksum, checksum};
 pub use engine::{Engine, ProbeId, SendError, Transmit};
+pub use random::SplitMix64;
 pub use time::Instant;
 
 /// IANA "Assigned Internet Protocol Numbers" that plumb reads or writes.

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use crate::random::Random;
+use plumb_wire::SplitMix64;
 
 /// What jitter is distributed like. All but [`Uniform`](Self::Uniform) have the jitter as their
 /// standard deviation.
@@ -25,7 +25,7 @@ const ONE: i64 = 1 << 16;
 
 impl Distribution {
     /// A deviation in units of 2^-16 of the jitter.
-    pub(super) fn draw(self, random: &mut Random) -> i64 {
+    pub(super) fn draw(self, random: &mut SplitMix64) -> i64 {
         match self {
             Self::Uniform => below(random, 2 * ONE) - ONE,
             Self::Normal => normal(random),
@@ -42,18 +42,18 @@ pub(super) fn delayed(mean: Duration, jitter: Duration, deviation: i64) -> Durat
     Duration::from_nanos(u64::try_from(late.max(0)).unwrap_or(u64::MAX))
 }
 
-fn below(random: &mut Random, bound: i64) -> i64 {
+fn below(random: &mut SplitMix64, bound: i64) -> i64 {
     let bound = u64::try_from(bound).unwrap_or(0);
     i64::try_from(random.below(bound)).unwrap_or(0)
 }
 
 /// The variance of a uniform number is 1/12, so twelve have the variance 1.
-fn normal(random: &mut Random) -> i64 {
+fn normal(random: &mut SplitMix64) -> i64 {
     (0..12).map(|_| below(random, ONE)).sum::<i64>() - 6 * ONE
 }
 
 /// u^(-1/3) has the mean 3/2 and the standard deviation √3/2.
-fn pareto(random: &mut Random) -> i64 {
+fn pareto(random: &mut SplitMix64) -> i64 {
     // u in steps of 2^-48: its inverse's cube root, in steps of 2^-16, is that of 2^96 / u.
     let u = u128::from(random.next() >> 16) + 1;
     let root = cube_root((1u128 << 96) / u);
@@ -81,7 +81,7 @@ mod tests {
     use std::vec::Vec;
 
     fn moments(distribution: Distribution) -> (f64, f64) {
-        let mut random = Random::new(7);
+        let mut random = SplitMix64::new(7);
         let drawn: Vec<f64> = (0..40_000)
             .map(|_| {
                 let steps = i32::try_from(distribution.draw(&mut random)).unwrap();

@@ -3,10 +3,9 @@
 use alloc::collections::BTreeMap;
 use core::time::Duration;
 
-use plumb_wire::Instant;
 use plumb_wire::frame::Port;
+use plumb_wire::{Instant, SplitMix64};
 
-use crate::random::Random;
 use crate::{Frame, Output};
 
 use super::Impairment;
@@ -28,7 +27,7 @@ pub(super) struct Counts {
 #[derive(Debug)]
 pub(super) struct Lane {
     impairment: Impairment,
-    random: Random,
+    random: SplitMix64,
     lossy: Lossy,
     /// By the time they leave, then in the order in which they came.
     queue: BTreeMap<(Instant, u64), Frame>,
@@ -44,7 +43,7 @@ impl Lane {
     pub(super) fn new(impairment: Impairment, seed: u64) -> Self {
         Self {
             impairment,
-            random: Random::new(seed),
+            random: SplitMix64::new(seed),
             lossy: Lossy::new(impairment.loss),
             queue: BTreeMap::new(),
             next_number: 0,
@@ -57,7 +56,7 @@ impl Lane {
     /// Takes a frame that is going `to`.
     pub(super) fn take(&mut self, frame: Frame, now: Instant, to: Port, out: &mut Output) {
         self.counts.taken += 1;
-        if self.random.happens(self.impairment.duplicate) {
+        if self.impairment.duplicate.happens(&mut self.random) {
             self.counts.duplicated += 1;
             let copy = out.copy(&frame);
             self.pass(copy, now, to, out);
@@ -94,7 +93,7 @@ impl Lane {
         }
         let full = self.queue.len() >= self.impairment.limit;
         let at = self.leaves(&frame, now);
-        if self.random.happens(self.impairment.corrupt) && !frame.bytes.is_empty() {
+        if self.impairment.corrupt.happens(&mut self.random) && !frame.bytes.is_empty() {
             self.corrupt(&mut frame);
         }
         if at <= now && self.next().is_none_or(|next| next > now) {
@@ -119,7 +118,7 @@ impl Lane {
             Some(rate) => self.busy_until.max(now) + time_on(frame, rate),
             None => now,
         };
-        if self.random.happens(self.impairment.reorder) {
+        if self.impairment.reorder.happens(&mut self.random) {
             self.counts.reordered += 1;
             return through;
         }

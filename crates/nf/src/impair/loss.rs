@@ -1,6 +1,8 @@
 //! Which frames are lost.
 
-use crate::random::{Probability, Random};
+use plumb_wire::SplitMix64;
+
+use crate::probability::Probability;
 
 /// How frames get lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,9 +42,9 @@ impl Lossy {
     }
 
     /// Says whether the next frame is lost.
-    pub(super) fn loses(&mut self, random: &mut Random) -> bool {
+    pub(super) fn loses(&mut self, random: &mut SplitMix64) -> bool {
         match self.loss {
-            Loss::Random(probability) => random.happens(probability),
+            Loss::Random(probability) => probability.happens(random),
             Loss::GilbertElliott {
                 fail,
                 recover,
@@ -50,11 +52,11 @@ impl Lossy {
                 in_good,
             } => {
                 self.bad = if self.bad {
-                    !random.happens(recover)
+                    !recover.happens(random)
                 } else {
-                    random.happens(fail)
+                    fail.happens(random)
                 };
-                random.happens(if self.bad { in_bad } else { in_good })
+                if self.bad { in_bad } else { in_good }.happens(random)
             }
         }
     }
@@ -66,7 +68,7 @@ mod tests {
 
     /// Share of frames lost, and mean length of a run of losses.
     fn run(loss: Loss) -> (f64, f64) {
-        let (mut random, mut lossy) = (Random::new(3), Lossy::new(loss));
+        let (mut random, mut lossy) = (SplitMix64::new(3), Lossy::new(loss));
         let (mut lost, mut bursts, mut before) = (0u32, 0u32, false);
         for _ in 0..200_000 {
             let loses = lossy.loses(&mut random);

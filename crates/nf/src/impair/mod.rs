@@ -13,7 +13,7 @@ use plumb_wire::Instant;
 use plumb_wire::frame::Port;
 
 use crate::offload::segment;
-use crate::random::Probability;
+use crate::probability::Probability;
 use crate::{Counter, Frame, Function, Output};
 
 pub use delay::Distribution;

@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use core::ops::RangeInclusive;
 
-use crate::random::Random;
+use plumb_wire::SplitMix64;
 
 use super::Protocol;
 
@@ -80,7 +80,7 @@ impl Ports {
         address: usize,
         protocol: Protocol,
         wanted: u16,
-        random: &mut Random,
+        random: &mut SplitMix64,
     ) -> Option<u16> {
         let (low, high) = (*self.range.start(), *self.range.end());
         let (low, high) = match wanted {
@@ -98,7 +98,7 @@ impl Ports {
         protocol: Protocol,
         wanted: u16,
         block: u16,
-        random: &mut Random,
+        random: &mut SplitMix64,
     ) -> Option<u16> {
         let ports = self.ports_of(block);
         let port = self.within(address, protocol, wanted, ports, random)?;
@@ -107,7 +107,7 @@ impl Ports {
     }
 
     /// A block that no host has, at random.
-    pub(super) fn free_block(&self, address: usize, random: &mut Random) -> Option<u16> {
+    pub(super) fn free_block(&self, address: usize, random: &mut SplitMix64) -> Option<u16> {
         let span = u32::from(*self.range.end()) - u32::from(*self.range.start()) + 1;
         let count = u16::try_from(span / u32::from(self.block.max(1))).unwrap_or(u16::MAX);
         let start = random.below(count.into());
@@ -152,7 +152,7 @@ impl Ports {
         protocol: Protocol,
         wanted: u16,
         ports: RangeInclusive<u16>,
-        random: &mut Random,
+        random: &mut SplitMix64,
     ) -> Option<u16> {
         let taken = self.taken.entry((address, protocol)).or_default();
         if self.preserve && ports.contains(&wanted) && !taken.has(wanted) {
@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn every_port_of_the_range_is_given_out_once() {
         let mut ports = Ports::new(1000..=1100, false, 0);
-        let mut random = Random::new(1);
+        let mut random = SplitMix64::new(1);
         let mut take = |wanted| ports.allocate(0, Protocol::Udp, wanted, &mut random);
         let high: BTreeSet<_> = (0..77).map(|_| take(5000).unwrap()).collect();
         assert_eq!(high, (1024..=1100).collect());
@@ -199,16 +199,16 @@ mod tests {
         assert_eq!(low, (1000..=1023).collect());
         assert_eq!(take(53), None);
         ports.release(0, Protocol::Udp, 1050);
-        let again = ports.allocate(0, Protocol::Udp, 5001, &mut Random::new(2));
+        let again = ports.allocate(0, Protocol::Udp, 5001, &mut SplitMix64::new(2));
         assert_eq!(again, Some(1050));
         assert!(
             ports
-                .allocate(1, Protocol::Udp, 5000, &mut Random::new(2))
+                .allocate(1, Protocol::Udp, 5000, &mut SplitMix64::new(2))
                 .is_some()
         );
         assert!(
             ports
-                .allocate(0, Protocol::Tcp, 5000, &mut Random::new(2))
+                .allocate(0, Protocol::Tcp, 5000, &mut SplitMix64::new(2))
                 .is_some()
         );
     }

@@ -6,9 +6,7 @@ use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 use core::time::Duration;
 
-use plumb_wire::Instant;
-
-use crate::random::Random;
+use plumb_wire::{Instant, SplitMix64};
 
 use super::event::{Event, EventKind};
 use super::ports::Ports;
@@ -81,7 +79,7 @@ pub(super) struct Table {
     max_sessions: usize,
     filtering: Filtering,
     timeouts: Timeouts,
-    random: Random,
+    random: SplitMix64,
     ports: Ports,
     hosts: BTreeMap<Ipv4Addr, Host>,
     mappings: Slab<Mapping>,
@@ -106,7 +104,7 @@ impl Table {
             max_sessions: config.max_sessions,
             filtering: config.filtering,
             timeouts: config.timeouts,
-            random: Random::new(config.seed),
+            random: SplitMix64::new(config.seed),
             ports: Ports::new(config.ports.clone(), config.preserve_ports, config.block),
             hosts: BTreeMap::new(),
             mappings: Slab::default(),
@@ -538,7 +536,7 @@ impl Table {
     /// The outside address for a host that has none: always the same one.
     fn pick(&self, inside: Ipv4Addr) -> usize {
         let count = u64::try_from(self.pool.len()).unwrap_or(1);
-        let choice = Random::new(inside.to_bits().into()).below(count);
+        let choice = SplitMix64::new(inside.to_bits().into()).below(count);
         usize::try_from(choice).unwrap_or(0)
     }
 

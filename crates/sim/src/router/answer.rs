@@ -3,12 +3,11 @@
 use core::net::IpAddr;
 
 use plumb_wire::icmp::{Family, Kind, Message};
-use plumb_wire::{Checksum, ipv4, ipv6, protocol, tcp};
+use plumb_wire::{Checksum, SplitMix64, ipv4, ipv6, protocol, tcp};
 
 use super::error::{Complaint, initial_ttl};
 use crate::flight::{Flight, Header, tcp_header};
 use crate::network::Network;
-use crate::random::mix;
 use crate::topology::{Plan, Silence, UnreachableSource};
 
 impl Network {
@@ -76,7 +75,7 @@ impl Network {
             // An acknowledgement of nothing (RFC 9293 §3.10.7.1).
             (tcp::RST, probe.ack, 0)
         } else if syn && open {
-            let seq = (mix(header.flow ^ self.salt) & 0xffff_ffff) as u32;
+            let seq = (SplitMix64::mix(header.flow ^ self.salt) & 0xffff_ffff) as u32;
             (tcp::SYN | tcp::ACK, seq, probe.seq.wrapping_add(1))
         } else {
             (tcp::RST | tcp::ACK, 0, probe.seq.wrapping_add(consumed))

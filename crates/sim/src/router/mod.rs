@@ -7,12 +7,12 @@ mod label;
 
 use core::net::IpAddr;
 
+use plumb_wire::SplitMix64;
 use plumb_wire::icmp::Family;
 
 use crate::flight::{Flight, Header, Stack};
 use crate::lookup::{Owner, Scope};
 use crate::network::Network;
-use crate::random::mix;
 use crate::topology::{Answer, Ecmp, Node, Plan};
 use error::Complaint;
 
@@ -125,7 +125,7 @@ impl Network {
                     Ecmp::Packet => self.random.next(),
                     Ecmp::Flow => {
                         let flow = f.header.map_or(0, |h| h.flow);
-                        mix(flow ^ self.salt.wrapping_add(u64::from(f.at)))
+                        SplitMix64::mix(flow ^ self.salt.wrapping_add(u64::from(f.at)))
                     }
                 };
                 let index = (u128::from(chance) * several.len() as u128) >> 64;
