@@ -5,7 +5,6 @@
 
 use core::time::Duration;
 use std::collections::BTreeSet;
-use std::fs::OpenOptions;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -18,23 +17,34 @@ use plumb_wire::pcapng::{Direction, Read, Reader};
 
 /// The options for each runner that works here; QEMU does without KVM as well.
 fn runners() -> Vec<&'static [&'static str]> {
-    let kvm = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/kvm")
-        .is_ok();
-    let has = |program: &str| plumb_tests::requirements(&[program]).is_ok();
-    let mut found: Vec<&[&str]> = Vec::new();
-    if kvm {
-        found.push(&["--runner", "embedded"]);
-    }
-    if kvm && has("firecracker") {
-        found.push(&["--runner", "firecracker"]);
-    }
-    if has("qemu-system-x86_64") {
-        found.push(&["--runner", "qemu", "--accel", "tcg"]);
-    }
-    found
+    let options = |runner: &str| -> &'static [&'static str] {
+        match runner {
+            "embedded" => &["--runner", "embedded"],
+            "firecracker" => &["--runner", "firecracker"],
+            _ => &["--runner", "qemu", "--accel", "tcg"],
+        }
+    };
+    plumb_tests::runners().into_iter().map(options).collect()
+}
+
+/// The runners; where there are none, the test that calls it is skipped.
+macro_rules! require_runners {
+    () => {{
+        let runners = runners();
+        if runners.is_empty() {
+            skip!("it needs /dev/kvm or qemu-system-x86_64");
+        }
+        runners
+    }};
+}
+
+/// A ping without an end from such a machine, which has had replies.
+fn endless_ping(runner: &[&str]) -> Running {
+    let mut command = vm(runner, "plain");
+    command.args("ping -c 0 -i 100ms --json 5.0.4.2".split(' '));
+    let mut running = Running::start(&mut command);
+    running.wait_until(|out, _| out.contains("\"reply\""));
+    running
 }
 
 /// The best of them.
@@ -94,10 +104,7 @@ const BY_CHANCE: [&str; 2] = ["lossy", "rate-limited"];
 #[test]
 fn root_in_every_lab_every_runners_records_are_those_of_the_native_command() {
     require!();
-    let runners = runners();
-    if runners.is_empty() {
-        skip!("it needs /dev/kvm or qemu-system-x86_64");
-    }
+    let runners = require_runners!();
     at_once(labs(), |lab| {
         let arguments = ["trace", "--json", "--seed", "1", "--wait", "3s"];
         let expected = run(native(lab.name).args(arguments).args(lab.targets)).expect(0);
@@ -255,7 +262,7 @@ fn root_all_packets_of_a_machine_are_captured() {
 #[test]
 fn root_an_interrupt_ends_the_round_and_the_machine_with_it() {
     require!();
-    for runner in runners() {
+    for runner in require_runners!() {
         let mut command = vm(runner, "silent");
         command.args("trace --first 2 --max-hops 3 --wait 20s --json 5.0.9.2".split(' '));
         let mut running = Running::start(&mut command);
@@ -280,11 +287,8 @@ fn root_an_interrupt_ends_the_round_and_the_machine_with_it() {
 #[test]
 fn root_a_machine_that_is_killed_is_reported_and_leaves_nothing() {
     require!();
-    for runner in runners() {
-        let mut command = vm(runner, "plain");
-        command.args("ping -c 0 -i 100ms --json 5.0.4.2".split(' '));
-        let mut running = Running::start(&mut command);
-        running.wait_until(|out, _| out.contains("\"reply\""));
+    for runner in require_runners!() {
+        let mut running = endless_ping(runner);
         let monitors = children(running.pid());
         for monitor in &monitors {
             kill(monitor);
@@ -302,11 +306,8 @@ fn root_a_machine_that_is_killed_is_reported_and_leaves_nothing() {
 #[test]
 fn root_a_machine_dies_with_the_command_that_started_it() {
     require!();
-    for runner in runners() {
-        let mut command = vm(runner, "plain");
-        command.args("ping -c 0 -i 100ms --json 5.0.4.2".split(' '));
-        let mut running = Running::start(&mut command);
-        running.wait_until(|out, _| out.contains("\"reply\""));
+    for runner in require_runners!() {
+        let mut running = endless_ping(runner);
         let monitors = children(running.pid());
         assert!(!monitors.is_empty());
         running.signal("KILL");

@@ -4,7 +4,7 @@
 
 use std::process::Command;
 
-use plumb_tests::{Directory, Done, at_once, plumb, require, run, skip};
+use plumb_tests::{Directory, Done, at_once, plumb, require, run, runners, skip};
 
 /// Pings from a machine, kills `$1` when some replies have come, and says what is there after:
 /// exit status, the machine's process, its device.
@@ -42,20 +42,6 @@ fn kill(runner: &str, what: &str) -> Done {
         .env("KILL", what)
         .env("OUT", directory.file("out")))
     .expect(0)
-}
-
-/// The runners that work here.
-fn runners() -> Vec<&'static str> {
-    let doctor = run(Command::new(plumb()).arg("doctor")).stdout;
-    [
-        ("embedded runner", "embedded"),
-        ("Firecracker", "firecracker"),
-        ("QEMU", "qemu"),
-    ]
-    .into_iter()
-    .filter(|(check, _)| doctor.contains(&format!("ok      {check}")))
-    .map(|(_, runner)| runner)
-    .collect()
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use std::process::Command;
 
-use plumb_tests::{Done, at_once, plumb, require, run, skip};
+use plumb_tests::{Done, at_once, plumb, require, run, runners, skip};
 
 /// Runs a script in an empty network namespace.
 fn alone(runner: &str, script: &str) -> Done {
@@ -12,20 +12,6 @@ fn alone(runner: &str, script: &str) -> Done {
         .args(["--net", "sh", "-ec", script])
         .env("TESTED", plumb())
         .env("RUNNER", runner))
-}
-
-/// The runners that work here.
-fn runners() -> Vec<&'static str> {
-    let doctor = run(Command::new(plumb()).arg("doctor")).stdout;
-    [
-        ("embedded runner", "embedded"),
-        ("Firecracker", "firecracker"),
-        ("QEMU", "qemu"),
-    ]
-    .into_iter()
-    .filter(|(check, _)| doctor.contains(&format!("ok      {check}")))
-    .map(|(_, runner)| runner)
-    .collect()
 }
 
 /// Links, but for loopback, by name.

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -127,29 +127,31 @@ fn root_a_killed_monitor_is_noticed() {
     assert!(!Path::new(&format!("/proc/{pid}")).exists(), "it is reaped");
 }
 
-/// The other process of the test below: it starts a machine, says so, and waits to be killed.
-#[test]
-#[ignore = "a part of another test"]
-fn a_parent_with_a_machine() {
+/// Set where the test below is the other process of itself.
+const PARENT: &str = "PLUMB_TEST_PARENT";
+
+/// The other process: it starts a machine, says so, and waits to be killed.
+fn be_a_parent_with_a_machine() {
     let mut machine = Machine::start(hanging());
     assert!(machine.says("up", SOON));
-    println!("\nmachine {}", machine.vm().pid);
+    let mut out = std::io::stdout();
+    writeln!(out, "\nmachine {}", machine.vm().pid).unwrap();
     std::thread::sleep(3 * SOON);
 }
 
 #[test]
 fn root_a_machine_ends_with_its_parent_however_that_dies() {
     require!();
+    if std::env::var_os(PARENT).is_some() {
+        return be_a_parent_with_a_machine();
+    }
     // With one thread, the test runs on the main one, whose death the kernel tells of; otherwise
     // the closed channel does.
     for threads in ["1", "2"] {
         let mut parent = Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "--nocapture"])
-            .args([
-                "process::a_parent_with_a_machine",
-                "--test-threads",
-                threads,
-            ])
+            .args(["--exact", "--nocapture", "--test-threads", threads])
+            .arg("process::root_a_machine_ends_with_its_parent_however_that_dies")
+            .env(PARENT, "1")
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
