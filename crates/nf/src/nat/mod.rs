@@ -17,6 +17,7 @@ mod icmp;
 mod neighbour;
 mod ports;
 mod rewrite;
+mod slab;
 mod table;
 mod tcp;
 #[cfg(test)]

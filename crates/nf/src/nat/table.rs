@@ -10,6 +10,7 @@ use plumb_wire::{Instant, SplitMix64};
 
 use super::event::{Event, EventKind};
 use super::ports::Ports;
+use super::slab::Slab;
 use super::tcp::Connection;
 use super::{Config, Endpoint, Filtering, Protocol, Refused, Timeouts};
 
@@ -572,55 +573,4 @@ impl Table {
             self.events.push_back(Event { at, kind });
         }
     }
-}
-
-/// Things by number, numbers used again.
-#[derive(Debug)]
-struct Slab<T> {
-    places: Vec<Option<T>>,
-    free: Vec<u32>,
-}
-
-impl<T> Default for Slab<T> {
-    fn default() -> Self {
-        Self {
-            places: Vec::new(),
-            free: Vec::new(),
-        }
-    }
-}
-
-impl<T> Slab<T> {
-    fn insert(&mut self, value: T) -> u32 {
-        if let Some(id) = self.free.pop()
-            && let Some(place) = self.places.get_mut(index(id))
-        {
-            *place = Some(value);
-            return id;
-        }
-        self.places.push(Some(value));
-        u32::try_from(self.places.len() - 1).unwrap_or(u32::MAX)
-    }
-
-    fn remove(&mut self, id: u32) -> Option<T> {
-        let value = self.places.get_mut(index(id))?.take()?;
-        self.free.push(id);
-        Some(value)
-    }
-
-    fn get(&self, id: u32) -> Option<&T> {
-        self.places.get(index(id))?.as_ref()
-    }
-
-    fn get_mut(&mut self, id: u32) -> Option<&mut T> {
-        self.places.get_mut(index(id))?.as_mut()
-    }
-
-    fn len(&self) -> usize {
-        self.places.len() - self.free.len()
-    }
-}
-
-fn index(id: u32) -> usize {
-    usize::try_from(id).unwrap_or(usize::MAX)
 }
