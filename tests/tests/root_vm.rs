@@ -288,7 +288,7 @@ fn root_an_interrupt_ends_the_round_and_the_machine_with_it() {
 fn root_a_machine_that_is_killed_is_reported_and_leaves_nothing() {
     require!();
     for runner in require_runners!() {
-        let mut running = endless_ping(runner);
+        let running = endless_ping(runner);
         let monitors = children(running.pid());
         for monitor in &monitors {
             kill(monitor);
@@ -307,7 +307,7 @@ fn root_a_machine_that_is_killed_is_reported_and_leaves_nothing() {
 fn root_a_machine_dies_with_the_command_that_started_it() {
     require!();
     for runner in require_runners!() {
-        let mut running = endless_ping(runner);
+        let running = endless_ping(runner);
         let monitors = children(running.pid());
         assert!(!monitors.is_empty());
         running.signal("KILL");
