@@ -32,7 +32,8 @@ impl Cgroup {
     /// Makes a group; works with both versions of the kernel's interface.
     pub(crate) fn create(name: &str) -> anyhow::Result<Self> {
         let root = Path::new("/sys/fs/cgroup");
-        let name = format!("plumb-bench-{}-{name}", std::process::id());
+        sweep(root);
+        let name = format!("{PREFIX}{}-{name}", std::process::id());
         let unified = root.join("cgroup.controllers").exists();
         let (memory, cpu) = if unified {
             // Controllers reach the children of the root only if it says so.
@@ -159,6 +160,29 @@ fn remove(folder: &Path) -> bool {
         }
     }
     fs::remove_dir(folder).is_ok()
+}
+
+/// What the names of groups begin with; the identifier of their process comes next.
+const PREFIX: &str = "plumb-bench-";
+
+/// Removes the groups of processes that were killed.
+fn sweep(root: &Path) {
+    let hierarchies = fs::read_dir(root).into_iter().flatten().flatten();
+    let folders = hierarchies.map(|entry| entry.path()).chain([root.into()]);
+    for entry in folders
+        .filter_map(|folder| fs::read_dir(folder).ok())
+        .flatten()
+        .flatten()
+    {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| {
+            let (pid, _) = name.strip_prefix(PREFIX)?.split_once('-')?;
+            pid.parse::<u32>().ok()
+        });
+        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            remove(&entry.path());
+        }
+    }
 }
 
 /// This process's stay in a group.

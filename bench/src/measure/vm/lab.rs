@@ -34,7 +34,7 @@ impl Lab {
     pub(super) fn open(bench: &Bench, name: &str) -> anyhow::Result<Self> {
         let script =
             "echo \"$PLUMB_LAB_ADDRESS\"; echo \"$PLUMB_LAB_GATEWAY\"; exec sleep infinity";
-        let mut process = Command::new(bench.plumb())
+        let mut process = with_us(bench.plumb())
             .args(["lab", "run", name, "--seed", "1", "--bridge", BRIDGE, "--"])
             .args(["sh", "-c", script])
             .stdin(Stdio::null())
@@ -69,25 +69,19 @@ impl Lab {
 
     /// Lets tcpdump note when packets come by.
     fn watch(&mut self) -> anyhow::Result<()> {
-        let place = self.place();
-        let capture = self.capture.clone();
-        let child = std::thread::spawn(move || -> anyhow::Result<Child> {
-            place.enter()?;
-            Command::new("tcpdump")
-                .args(["-i", "any", "-n", "-U", "--immediate-mode", "-s", "64"])
-                .args(["--time-stamp-precision", "nano", "-w"])
-                .arg(capture)
-                .arg("arp or icmp")
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::piped())
-                .spawn()
-                .context("cannot start tcpdump")
-        });
-        let Ok(child) = child.join() else {
-            bail!("the thread broke");
-        };
-        let mut child = child?;
+        let mut child = with_us("nsenter")
+            .arg(format!("--net=/proc/{}/ns/net", self.process.id()))
+            // As another user it would forget with whom it ends.
+            .args(["tcpdump", "-Z", "root", "-i", "any", "-n", "-U"])
+            .arg("--immediate-mode")
+            .args(["-s", "64", "--time-stamp-precision", "nano", "-w"])
+            .arg(&self.capture)
+            .arg("arp or icmp")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("cannot start tcpdump")?;
         let said = child.stderr.take().context("no standard error")?;
         let mut lines = BufReader::new(said).lines().map_while(Result::ok);
         let listens = lines.any(|line| line.contains("listening on"));
@@ -99,6 +93,14 @@ impl Lab {
         std::thread::spawn(move || lines.count());
         Ok(())
     }
+}
+
+/// A program that the kernel ends with the thread that starts it, which has to be the main one:
+/// whatever ends this process, nothing stays.
+fn with_us(program: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", program]);
+    command
 }
 
 impl Drop for Lab {
