@@ -36,6 +36,7 @@ const ROOMS: &[Room] = &[
         "plumb-channel",
         &["plumb-wire", "plumb-record", "plumb-probe"],
     ),
+    room("plumb-quic", &["plumb-wire", "plumb-record"]),
     Room {
         may_be_unsafe: true,
         ..room("plumb-vm", &["plumb-wire", "plumb-record", "plumb-link"])
