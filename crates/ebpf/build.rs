@@ -8,17 +8,18 @@ use std::process::Command;
 use libbpf_cargo::SkeletonBuilder;
 
 fn main() {
-    println!("cargo:rerun-if-changed=src");
-    println!("cargo:rerun-if-env-changed=CLANG");
+    println!("cargo::rerun-if-changed=src");
+    println!("cargo::rerun-if-env-changed=CLANG");
     let clang = env::var_os("CLANG").unwrap_or_else(|| "clang".into());
     if Command::new(&clang).arg("--version").output().is_err() {
         println!(
-            "cargo:error=clang is missing: it compiles plumb's programs for the kernel \
+            "cargo::error=clang is missing: it compiles plumb's programs for the kernel \
              (Debian: apt-get install clang libelf-dev zlib1g-dev, or run `make run` once)"
         );
         return;
     }
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
+    let kernel_headers = kernel_headers();
     let mut sources = Vec::new();
     find(Path::new("src"), &mut sources);
     for source in sources {
@@ -27,12 +28,23 @@ fn main() {
         let built = SkeletonBuilder::new()
             .source(&source)
             .clang(&clang)
-            .clang_args(["-Isrc", "-Wall", "-Werror", "-Wno-missing-declarations"])
+            .clang_args(["-Isrc", "-Wall", "-Werror"])
+            .clang_args(kernel_headers.iter().flat_map(|path| ["-idirafter", path]))
             .build_and_generate(out.join(format!("{name}.skel.rs")));
         if let Err(error) = built {
-            println!("cargo:error={} does not compile: {error:?}", source.display());
+            println!(
+                "cargo::error={} does not compile: {error:?}",
+                source.display()
+            );
         }
     }
+}
+
+/// Where Debian keeps `asm/types.h`, which clang does not look for when it compiles for BPF.
+fn kernel_headers() -> Option<String> {
+    let arch = env::var("CARGO_CFG_TARGET_ARCH").ok()?;
+    let path = format!("/usr/include/{arch}-linux-gnu");
+    Path::new(&path).is_dir().then_some(path)
 }
 
 /// Collects the programs below a directory.
