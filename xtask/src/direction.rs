@@ -43,6 +43,10 @@ const ROOMS: &[Room] = &[
     },
     Room {
         may_be_unsafe: true,
+        ..room("plumb-ebpf", &["plumb-wire", "plumb-record"])
+    },
+    Room {
+        may_be_unsafe: true,
         ..room(
             "plumb-unikernel",
             &["plumb-wire", "plumb-record", "plumb-probe", "plumb-channel"],
@@ -58,6 +62,7 @@ const ROOMS: &[Room] = &[
             "plumb-sim",
             "plumb-link",
             "plumb-channel",
+            "plumb-ebpf",
             "plumb-vm",
         ],
     ),

@@ -1,0 +1,1 @@
+//! TCP flow probes.
