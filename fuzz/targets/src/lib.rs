@@ -27,7 +27,7 @@ use plumb_wire::icmp::{Family, Message};
 use plumb_wire::packet::Packet;
 use plumb_wire::pcapng;
 use plumb_wire::quote::Quote;
-use plumb_wire::{arp, ethernet, icmp_ext, ipv6, ndp, tcp, udp};
+use plumb_wire::{arp, dns, ethernet, icmp_ext, ipv6, ndp, tcp, udp};
 
 /// A function under fuzz.
 pub type Target = fn(&[u8]);
@@ -57,6 +57,9 @@ pub fn packet(data: &[u8]) {
     let _ = udp::Header::parse(data);
     let _ = ethernet::Header::parse(data);
     let _ = arp::Packet::parse(data);
+    if let Ok(message) = dns::Message::parse(data) {
+        assert!(message.name.labels().count() <= dns::MAX_NAME_LEN);
+    }
     if let Ok((header, rest)) = ipv6::Header::parse(data) {
         let _ = ndp::Message::parse(&header, rest);
     }
