@@ -18,7 +18,10 @@ mod function;
 mod offload;
 mod player;
 mod probability;
+mod slab;
 
+pub mod conntrack;
+pub mod dissect;
 pub mod impair;
 pub mod nat;
 
