@@ -20,10 +20,12 @@ mod player;
 mod probability;
 mod slab;
 
+pub mod antispoof;
 pub mod conntrack;
 pub mod dissect;
 pub mod impair;
 pub mod nat;
+pub mod reassembly;
 
 pub use count::Count;
 pub use frame::Frame;

@@ -235,17 +235,21 @@ impl Conntrack {
         match &packet.transport {
             Transport::Icmp(icmp) if related::is_untracked(icmp) => return Tracked::untracked(),
             Transport::Icmp(icmp) if related::is_error(icmp) => {
-                return self.related(ip, icmp, frame, zone);
+                return self.related(ip, icmp, frame, zone, now);
             }
             Transport::Tcp(segment) => {
                 if let Some(fault) = tcp::flags_fault(segment) {
                     return Tracked::invalid(fault);
                 }
             }
-            _ => {}
+            Transport::None
+            | Transport::Udp(_)
+            | Transport::Icmp(_)
+            | Transport::Ports(_)
+            | Transport::Other => {}
         }
         let key = Key::new(&tuple, zone);
-        if let Some(slot) = self.table.find(&key) {
+        if let Some(slot) = self.live(&key, now) {
             match self.known(slot, &tuple, ip, &packet.transport, now) {
                 Some(tracked) => return tracked,
                 None => self.end(slot, End::Reopened, now),
@@ -362,12 +366,12 @@ impl Conntrack {
     }
 
     /// An ICMP error.
-    fn related(&mut self, ip: &Ip, icmp: &Icmp, frame: &Frame, zone: u16) -> Tracked {
+    fn related(&mut self, ip: &Ip, icmp: &Icmp, frame: &Frame, zone: u16, now: Instant) -> Tracked {
         let tuple = match related::quote(ip, icmp, &frame.bytes) {
             Ok(tuple) => tuple,
             Err(why) => return Tracked::invalid(why),
         };
-        let slot = self.table.find(&Key::new(&tuple, zone));
+        let slot = self.live(&Key::new(&tuple, zone), now);
         let Some((slot, entry)) = slot.and_then(|slot| Some((slot, self.table.get(slot)?))) else {
             return Tracked::invalid(Invalid::IcmpNoConnection);
         };
@@ -377,6 +381,17 @@ impl Conntrack {
             Direction::Original
         };
         self.describe(entry, Some(slot), State::Related, direction)
+    }
+
+    /// Finds a connection that is not over at `now`.
+    fn live(&mut self, key: &Key, now: Instant) -> Option<u32> {
+        let slot = self.table.find(key)?;
+        if self.table.get(slot)?.expires > now {
+            return Some(slot);
+        }
+        self.counts.timed_out += 1;
+        self.end(slot, End::TimedOut, now);
+        None
     }
 
     fn describe(

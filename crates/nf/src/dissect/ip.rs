@@ -43,6 +43,7 @@ pub(super) fn v4(bytes: &[u8], at: usize, cut_off: bool) -> Result<(Ip, Option<F
             ident: header.ident.into(),
             offset,
             more,
+            start: at + header_len,
         }),
         extensions: Extensions::default(),
         protocol: header.protocol,
@@ -107,6 +108,7 @@ pub(super) fn v6(bytes: &[u8], at: usize, cut_off: bool) -> Result<(Ip, Option<F
                 ident: u32::from_be_bytes([extension[4], extension[5], extension[6], extension[7]]),
                 offset: offset & 0xfff8,
                 more: offset & 1 != 0,
+                start: ip.payload,
             });
             let fault = impossible(&ip);
             if ip.is_later() || fault.is_some() {

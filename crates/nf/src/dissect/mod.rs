@@ -89,6 +89,8 @@ pub struct Fragment {
     pub offset: u16,
     /// There are bytes behind its last one.
     pub more: bool,
+    /// Where its bytes begin in the frame: behind the fragment header of IPv6.
+    pub start: usize,
 }
 
 /// A set of IPv6 extension headers.
@@ -234,7 +236,7 @@ impl Dissected {
             || frame.offload.gso.is_some()
             || frame.offload.checksum_verified
             || frame.original_len != 0
-            || ip.fragment.is_some();
+            || ip.is_piece();
         skipped || transport::checksum_is_right(&frame.bytes, ip, &self.transport)
     }
 }
@@ -279,6 +281,15 @@ impl Ip {
     /// Explicit congestion notification, 2 bits (RFC 3168).
     pub const fn ecn(&self) -> u8 {
         self.tos & 3
+    }
+
+    /// Says whether it is a piece of a datagram, and not all of it. A packet with a fragment header
+    /// may be whole all the same (RFC 6946).
+    pub const fn is_piece(&self) -> bool {
+        match self.fragment {
+            Some(Fragment { offset, more, .. }) => offset != 0 || more,
+            None => false,
+        }
     }
 
     /// Says whether it is a fragment other than the first, which holds no transport header.

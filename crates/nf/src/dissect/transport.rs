@@ -128,7 +128,7 @@ pub(super) fn udp(bytes: &[u8], ip: &Ip, gso: Option<Gso>) -> Result<Udp, Fault>
     let datagram = &bytes[ip.payload..ip.end];
     let (header, _) = udp::Header::parse(datagram).map_err(|_| Fault::TransportCutOff)?;
     let payload_len = announced(ip, udp::HEADER_LEN);
-    let is_whole = ip.fragment.is_none();
+    let is_whole = !ip.is_piece();
     // In a superframe it may be the length of all or of one; in a fragment that of the whole.
     let is_super = gso.is_some_and(|gso| gso.kind == Segmentation::Udp);
     let len = u32::from(header.len);

@@ -164,7 +164,15 @@ impl Connection {
                 }
                 skips_window = reset.skips_window;
             }
-            _ => {}
+            TcpState::None
+            | TcpState::SynSent
+            | TcpState::SynRecv
+            | TcpState::Established
+            | TcpState::FinWait
+            | TcpState::CloseWait
+            | TcpState::LastAck
+            | TcpState::TimeWait
+            | TcpState::Close => {}
         }
         if !skips_window {
             let liberal = config.tcp_be_liberal;
