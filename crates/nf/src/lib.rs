@@ -19,6 +19,8 @@ mod offload;
 mod player;
 mod probability;
 mod slab;
+#[cfg(test)]
+mod testing;
 
 pub mod antispoof;
 pub mod conntrack;

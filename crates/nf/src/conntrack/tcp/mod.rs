@@ -3,9 +3,6 @@
 mod state;
 mod window;
 
-#[cfg(test)]
-mod tests;
-
 use core::time::Duration;
 
 use plumb_wire::tcp::RST;
