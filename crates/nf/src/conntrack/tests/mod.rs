@@ -174,7 +174,8 @@ impl Pair {
             self.state(Server, SYN | ACK, 500, 101, 0),
             State::Established
         );
-        assert_eq!(self.state(Client, ACK, 101, 501, 0), State::Established);
-        assert_eq!(self.tcp(), Some(TcpState::Established));
+        let open = self.send(Client, ACK, 101, 501, 0);
+        assert_eq!(open.state, State::Established);
+        assert_eq!(open.tcp, Some(TcpState::Established));
     }
 }
