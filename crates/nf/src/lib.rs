@@ -18,9 +18,16 @@ mod function;
 mod offload;
 mod player;
 mod probability;
+mod slab;
+#[cfg(test)]
+mod testing;
 
+pub mod antispoof;
+pub mod conntrack;
+pub mod dissect;
 pub mod impair;
 pub mod nat;
+pub mod reassembly;
 
 pub use count::Count;
 pub use frame::Frame;

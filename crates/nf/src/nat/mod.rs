@@ -17,7 +17,6 @@ mod icmp;
 mod neighbour;
 mod ports;
 mod rewrite;
-mod slab;
 mod table;
 mod tcp;
 #[cfg(test)]

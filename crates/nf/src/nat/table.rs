@@ -10,9 +10,9 @@ use plumb_wire::{Instant, SplitMix64};
 
 use super::event::{Event, EventKind};
 use super::ports::Ports;
-use super::slab::Slab;
 use super::tcp::Connection;
 use super::{Config, Endpoint, Filtering, Protocol, Refused, Timeouts};
+use crate::slab::Slab;
 
 /// An inside endpoint and what stands for it outside.
 #[derive(Clone, Copy, Debug)]
