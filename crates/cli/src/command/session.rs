@@ -124,7 +124,7 @@ impl Run {
             kind: StartType::Start,
             time: self.wall(self.started),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            arguments: std::env::args_os()
+            arguments: crate::arguments()
                 .map(|a| a.to_string_lossy().into_owned())
                 .collect(),
         }

@@ -504,7 +504,7 @@ impl View {
             kind: StartType::Start,
             time: self.wall(at),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            arguments: std::env::args_os()
+            arguments: crate::arguments()
                 .map(|a| a.to_string_lossy().into_owned())
                 .collect(),
         }

@@ -1,5 +1,6 @@
 //! `plumb vm`: the probing engine in machines of its own.
 
+pub(crate) mod control;
 pub(crate) mod hold;
 mod image;
 mod machine;

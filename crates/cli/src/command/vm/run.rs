@@ -9,9 +9,11 @@ use std::os::unix::net::UnixStream;
 
 use anyhow::Context as _;
 use plumb_channel::{Configure, Ready};
+use plumb_link::memory;
 use plumb_vm::{RunnerName, Vm};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::control::{self, Measurement, Order};
 use super::machine::{Chosen, merge_hint};
 use super::remote::{Broken, Line, Patience, Remote, drive};
 use super::state::{Life, Place, Socket, State};
@@ -30,14 +32,36 @@ use crate::exit::{Exit, Failure};
 pub(super) fn run(mut args: VmRun) -> anyhow::Result<Exit> {
     let measurement = core::mem::take(&mut args.measurement);
     let command = parse(measurement)?;
-    if let Command::Trace(what) = command {
+    let measurement = if let Command::Trace(what) = command {
         check_trace(&what)?;
-        trace::run_with(*what, |plan, work| measure(&args, plan, work))
+        Measurement::Trace(what)
     } else if let Command::Ping(what) = command {
         check(what.mode, what.interface.as_deref())?;
-        ping::run_with(*what, |plan, work| measure(&args, plan, work))
+        Measurement::Ping(what)
     } else {
-        Err(Failure::usage("a machine can `trace` and `ping`, and nothing else").into())
+        return Err(Failure::usage("a machine can `trace` and `ping`, and nothing else").into());
+    };
+    let order = Order {
+        machine: args,
+        measurement,
+    };
+    control::start_anew(&order);
+    carry_out(order)
+}
+
+/// Measures from a machine.
+pub(super) fn carry_out(order: Order) -> anyhow::Result<Exit> {
+    let Order {
+        machine,
+        measurement,
+    } = order;
+    match measurement {
+        Measurement::Trace(what) => {
+            trace::run_with(*what, |plan, work| measure(&machine, plan, work))
+        }
+        Measurement::Ping(what) => {
+            ping::run_with(*what, |plan, work| measure(&machine, plan, work))
+        }
     }
 }
 
@@ -268,6 +292,8 @@ fn measure(args: &VmRun, plan: Plan, work: &mut dyn Work) -> anyhow::Result<Exit
     // What can be said before the machine runs is there when it does.
     session.try_turn(&mut remote, clock.now(), 0)?;
     let machine = prepared.start(args, &mut remote)?;
+    // While the machine boots.
+    memory::trim();
     plumb_link::capability::drop_all().map_err(|e| Failure::permission(e.to_string()))?;
     session.start_feed();
     let signals = interrupts.fd().context("cannot watch for signals")?;
