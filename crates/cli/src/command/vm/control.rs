@@ -50,6 +50,10 @@ pub(crate) fn main() -> anyhow::Result<ExitCode> {
     memory::spare();
     let order = std::env::args().nth(1).unwrap_or_default();
     let order: Order = serde_json::from_str(&order)?;
+    if order.machine.machine.merge {
+        // Where that cannot be, the machine says so.
+        let _ = memory::merge();
+    }
     run::carry_out(order).map(ExitCode::from)
 }
 
