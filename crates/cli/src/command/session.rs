@@ -226,7 +226,7 @@ pub(super) fn run(plan: Plan, work: &mut dyn Work) -> anyhow::Result<Exit> {
 }
 
 /// Who is told of packets: the capture, if there is one.
-pub(super) fn observer<'a>(
+pub(crate) fn observer<'a>(
     capture: &'a mut Option<Capture>,
     nobody: &'a mut (),
 ) -> &'a mut dyn Observer {

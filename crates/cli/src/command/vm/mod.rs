@@ -4,6 +4,7 @@ pub(crate) mod control;
 pub(crate) mod hold;
 mod image;
 mod machine;
+mod probe;
 mod remote;
 mod run;
 mod state;
