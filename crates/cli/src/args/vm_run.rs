@@ -4,11 +4,12 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
+use serde::{Deserialize, Serialize};
 
 use super::{MachineOptions, Seconds};
 
 /// Arguments of `plumb vm run`.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
 #[command(after_help = RUN_AFTER_HELP)]
 pub struct VmRun {
     /// The machine that is started.
@@ -28,6 +29,7 @@ pub struct VmRun {
     pub verbose: bool,
     /// `trace` or `ping` with its arguments, as `plumb trace` and `plumb ping` take them.
     #[arg(last = true, required = true, value_name = "trace|ping ARGUMENTS")]
+    #[serde(skip)]
     pub measurement: Vec<OsString>,
 }
 

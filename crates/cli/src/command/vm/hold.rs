@@ -55,6 +55,10 @@ pub(crate) fn main() -> anyhow::Result<ExitCode> {
 fn run(name: Option<&str>, options: &MachineOptions) -> anyhow::Result<Exit> {
     // A session of its own: no terminal ends the machine. It may be the first of one already.
     let _ = rustix::process::setsid();
+    if options.merge {
+        // Where that cannot be, the machine says so.
+        let _ = memory::merge();
+    }
     let mut interrupts = Interrupts::watch()?;
     let claim = State::open()?.claim(name)?;
     std::env::set_current_dir("/")?;
