@@ -12,6 +12,7 @@ mod impair;
 mod interface;
 mod lab;
 mod link;
+mod mirror;
 mod nat;
 mod ping;
 mod schema;
@@ -34,11 +35,12 @@ pub use impair::{DistributionName, Impair, Way};
 pub use interface::{If, Side};
 pub use lab::{Lab, LabCommand};
 pub use link::{Addressed, FunctionArgs, LinkArgs, PathPair};
+pub use mirror::Mirror;
 pub use nat::{FilteringName, Nat};
 pub use ping::{Ping, PingFormat};
 pub use schema::{Schema, SchemaName};
 pub use trace::{Format, MethodName, ModeName, ProgressWhen, RevealWhen, Trace};
-pub use value::{BitRate, LossModel, Percent, Rate, Seconds};
+pub use value::{BitRate, ByteCount, LossModel, Percent, Rate, Seconds};
 pub use vm::{
     AcceleratorName, Mac, MachineName, MachineOptions, Prefix, RunnerChoice, Vm, VmCommand,
 };
@@ -83,6 +85,8 @@ pub enum Command {
     Impair(Box<Impair>),
     /// Count the packets that pass.
     Count(Count),
+    /// Pass packets on, and copy them to a file, an interface or another pipe.
+    Mirror(Box<Mirror>),
     /// Probe from machines of their own: small virtual ones that start in milliseconds.
     Vm(Box<Vm>),
     /// Check what plumb needs on this machine and say how to fix what is missing.
