@@ -4,6 +4,7 @@
 //! in. Help, man pages and completions come from these types.
 
 mod address;
+mod chain;
 mod config;
 mod count;
 mod doctor;
@@ -27,6 +28,7 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 pub use address::{AddressRange, ForwardedPorts, Network, PortRange, StaticPair};
+pub use chain::Chain;
 pub use config::{Config, ConfigCommand};
 pub use count::Count;
 pub use doctor::Doctor;
@@ -87,6 +89,8 @@ pub enum Command {
     Count(Count),
     /// Pass packets on, and copy them to a file, an interface or another pipe.
     Mirror(Box<Mirror>),
+    /// Run stages joined by |, with those of plumb in one process.
+    Chain(Box<Chain>),
     /// Probe from machines of their own: small virtual ones that start in milliseconds.
     Vm(Box<Vm>),
     /// Check what plumb needs on this machine and say how to fix what is missing.

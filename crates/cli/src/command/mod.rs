@@ -1,5 +1,6 @@
 //! The commands, one module each.
 
+mod chain;
 mod config;
 mod count;
 mod doctor;
@@ -42,6 +43,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Vm(args) => vm::run(*args).map(ExitCode::from),
         Command::Impair(args) => impair::run(&args),
         Command::Count(args) => count::run(&args),
+        Command::Chain(args) => chain::run(*args),
         Command::Mirror(args) => mirror::run(&args),
         Command::Nat(args) => nat::run(&args),
         Command::Doctor(args) => doctor::run(args).map(ExitCode::from),

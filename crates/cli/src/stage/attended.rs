@@ -1,7 +1,7 @@
 //! Functions that have something to say to others than their neighbours.
 
 use plumb_nf::impair::Impair;
-use plumb_nf::{Count, Function};
+use plumb_nf::{Chain, Count, Function};
 
 use super::Pass;
 
@@ -23,5 +23,11 @@ impl Attended for Pass {}
 impl<F: Attended + ?Sized> Attended for Box<F> {
     fn attend(&mut self) -> anyhow::Result<()> {
         (**self).attend()
+    }
+}
+
+impl<F: Attended> Attended for Chain<F> {
+    fn attend(&mut self) -> anyhow::Result<()> {
+        self.functions_mut().try_for_each(F::attend)
     }
 }

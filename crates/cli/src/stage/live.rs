@@ -481,12 +481,7 @@ impl<F: Function> Run<'_, F> {
                 no_room_frames: side.dropped,
             }
         });
-        counters::report_live(
-            self.live.name,
-            &links,
-            &self.function.counters(),
-            self.live.json,
-        )
+        counters::report_live(self.live.name, &links, &self.function, self.live.json)
     }
 }
 

@@ -17,5 +17,5 @@ pub(crate) use filter::{filter, is_live};
 pub(crate) use guests::{Guest, Guests, Process};
 pub(crate) use links::{Streams, side};
 pub(crate) use live::{Live, Pass, run as run_live};
-pub(crate) use play::Played;
+pub(crate) use play::{Played, play};
 pub(crate) use recording::{Recording, Rotation};
