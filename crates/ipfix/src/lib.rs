@@ -16,6 +16,7 @@ extern crate alloc;
 extern crate std;
 
 mod message;
+pub mod table;
 mod template;
 mod types;
 mod value;
