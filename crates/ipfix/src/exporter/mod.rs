@@ -43,8 +43,6 @@ pub struct ExporterConfig {
     pub process: u32,
     /// What carries the messages.
     pub transport: Transport,
-    /// Greatest length of a message in bytes, from [`MIN_MESSAGE_LEN`] to 65535.
-    pub max_message_len: usize,
     /// Longest time that a record waits for others to fill its message.
     pub flush_after: Duration,
     /// Longest time between two announcements of the templates; the first ones come faster.
@@ -58,7 +56,7 @@ pub struct ExporterConfig {
     pub queue_bytes: usize,
 }
 
-/// The least [`ExporterConfig::max_message_len`]: what IPv6 carries everywhere. A template takes
+/// The least length that messages may be bounded to: what IPv6 carries everywhere. A template takes
 /// up to half of it.
 pub const MIN_MESSAGE_LEN: usize = 1232;
 
@@ -69,7 +67,6 @@ impl Default for ExporterConfig {
             domain: 1,
             process: 1,
             transport: Transport::Datagrams,
-            max_message_len: MIN_MESSAGE_LEN,
             flush_after: Duration::from_secs(1),
             refresh_after: Duration::from_secs(60),
             refresh_after_messages: 4096,
@@ -109,6 +106,7 @@ pub struct ExporterStatistics {
 #[derive(Debug)]
 pub struct Exporter {
     config: ExporterConfig,
+    max_message_len: usize,
     connection: Connection,
     announcements: Announcements,
     layouts: Layouts,
@@ -142,11 +140,9 @@ const FIRST_REFRESH: Duration = Duration::from_secs(1);
 
 impl Exporter {
     /// An exporter without records, whose transport is to be opened at once.
-    pub fn new(mut config: ExporterConfig) -> Self {
-        config.max_message_len = config
-            .max_message_len
-            .clamp(MIN_MESSAGE_LEN, usize::from(u16::MAX));
+    pub fn new(config: ExporterConfig) -> Self {
         Self {
+            max_message_len: MIN_MESSAGE_LEN,
             connection: Connection::new(),
             announcements: Announcements::new(config.enterprise),
             layouts: Layouts::new(config.enterprise, announce::FIRST_DATA),
@@ -194,8 +190,10 @@ impl Exporter {
         self.connection.poll(now)
     }
 
-    /// The transport is up, and a session begins.
-    pub fn connected(&mut self, now: Instant) {
+    /// The transport is up, and a session begins, whose messages have at most `max_message_len`
+    /// bytes, from [`MIN_MESSAGE_LEN`] to 65535.
+    pub fn connected(&mut self, now: Instant, max_message_len: usize) {
+        self.max_message_len = max_message_len.clamp(MIN_MESSAGE_LEN, usize::from(u16::MAX));
         self.connection.up();
         self.statistics.sessions += 1;
         self.land();
@@ -243,6 +241,11 @@ impl Exporter {
         self.announcements.statistics_are_due();
     }
 
+    /// Whether records wait that fill a message.
+    pub fn is_full(&self) -> bool {
+        self.queued_bytes >= self.room() + self.queue.len() * QUEUE_OVERHEAD
+    }
+
     /// Whether everything was sent.
     pub fn is_drained(&self) -> bool {
         self.queue.is_empty() && self.flight.is_none() && !self.announcements.pending()
@@ -277,7 +280,7 @@ impl Exporter {
 
     /// Bytes that a record may have.
     const fn room(&self) -> usize {
-        self.config.max_message_len - HEADER_LEN - SET_HEADER_LEN
+        self.max_message_len - HEADER_LEN - SET_HEADER_LEN
     }
 
     fn enqueue(
@@ -362,13 +365,13 @@ impl Exporter {
             self.announcements.statistics_are_due();
             self.statistics_at = now + self.config.statistics_every;
         }
-        let full = self.queued_bytes >= self.room() + self.queue.len() * QUEUE_OVERHEAD;
+        let full = self.is_full();
         let flush = self.finishing || self.flush_at() <= now || full;
         let has_records = flush && !self.queue.is_empty();
         if !has_records && !self.announcements.pending() {
             return None;
         }
-        let mut builder = Builder::new(self.config.max_message_len);
+        let mut builder = Builder::new(self.max_message_len);
         let fields = self.fields(wall);
         let told =
             self.announcements
@@ -380,6 +383,14 @@ impl Exporter {
         {
             let set = self.layouts.template(next.layout).id;
             if !builder.has_room(set, next.bytes.len()) {
+                // It came when messages could be longer.
+                if builder.is_empty()
+                    && let Some(record) = self.dequeue()
+                {
+                    self.statistics.too_long += 1;
+                    self.count_not_sent(record.packets, record.octets);
+                    continue;
+                }
                 break;
             }
             if let Some(record) = self.dequeue() {

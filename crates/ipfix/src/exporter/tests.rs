@@ -36,6 +36,7 @@ struct Peer {
     collector: Collector,
     messages: Vec<Vec<u8>>,
     profiles: Vec<FlowProfile>,
+    max_message_len: usize,
 }
 
 impl Peer {
@@ -52,12 +53,13 @@ impl Peer {
             collector: Collector::new(CollectorLimits::default()),
             messages: Vec::new(),
             profiles: Vec::new(),
+            max_message_len: MIN_MESSAGE_LEN,
         }
     }
 
     fn connect(&mut self, now: Instant) {
         assert!(self.exporter.poll_connect(now));
-        self.exporter.connected(now);
+        self.exporter.connected(now, self.max_message_len);
         self.collector = Collector::new(CollectorLimits::default());
     }
 
@@ -214,7 +216,7 @@ fn attempts_become_rarer_until_one_works() {
         [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000]
     );
     assert!(exporter.poll_connect(now));
-    exporter.connected(now);
+    exporter.connected(now, MIN_MESSAGE_LEN);
     assert!(exporter.poll_transmit(now, WALL).is_some());
     exporter.transmitted();
     exporter.failed(now);
@@ -278,6 +280,23 @@ fn a_record_that_no_message_can_hold_loses_its_words_first() {
 }
 
 #[test]
+fn a_record_that_came_when_messages_could_be_longer_is_dropped_and_counted() {
+    let mut peer = Peer::new(Transport::Datagrams);
+    peer.max_message_len = 9000;
+    peer.connect(at(0));
+    let mut long = profile(1);
+    long.cgroup = Some("/x".repeat(3000));
+    peer.exporter.take(&long, at(0));
+    peer.exporter.take(&profile(2), at(0));
+    peer.exporter.failed(at(0));
+    peer.max_message_len = MIN_MESSAGE_LEN;
+    peer.connect(at(500));
+    peer.run(at(2000));
+    assert_eq!(peer.profiles, [profile(2)]);
+    assert_eq!(peer.exporter.statistics().too_long, 1);
+}
+
+#[test]
 fn a_value_beyond_its_short_length_is_sent_in_full() {
     let mut peer = Peer::new(Transport::Datagrams);
     peer.connect(at(0));
@@ -295,9 +314,9 @@ fn a_value_beyond_its_short_length_is_sent_in_full() {
 fn the_number_of_templates_is_bounded_and_only_columns_are_lost() {
     let mut peer = Peer::with(ExporterConfig {
         transport: Transport::Stream,
-        max_message_len: 65_535,
         ..ExporterConfig::default()
     });
+    peer.max_message_len = 65_535;
     peer.connect(at(0));
     peer.exporter.take(&profile(0), at(0));
     for n in 0..1024_u32 {
