@@ -35,6 +35,11 @@ pub(super) struct Announcements {
 
 impl Announcements {
     pub(super) fn new(enterprise: u32) -> Self {
+        let mut described: Vec<&Element> = elements()
+            .filter(|element| element.scope == Scope::Plumb)
+            .collect();
+        // Those of one template go into one set.
+        described.sort_by_key(|element| range(element).is_none());
         Self {
             enterprise,
             options: alloc::vec![
@@ -53,9 +58,7 @@ impl Announcements {
                 ),
             ],
             options_told: false,
-            described: elements()
-                .filter(|element| element.scope == Scope::Plumb)
-                .collect(),
+            described,
             types_told: 0,
             data_told: Vec::new(),
             statistics_due: true,
@@ -169,7 +172,7 @@ fn options_template(
 
 /// Writes the description of an element (RFC 5610), and returns the template that it goes with.
 fn describe(element: &Element, enterprise: u32, into: &mut Vec<u8>) -> u16 {
-    let range = element.range.or_else(|| natural_range(element.kind));
+    let range = range(element);
     let number = |n: u64| Value::Unsigned(n);
     let values = [
         Some(number(element.kind.number().into())),
@@ -192,6 +195,11 @@ fn describe(element: &Element, enterprise: u32, into: &mut Vec<u8>) -> u16 {
 
 fn emit(element: &Element, value: Value<'_>, into: &mut Vec<u8>) {
     value.emit(element.kind, element.wire_len(true), into);
+}
+
+/// The values that an element may have, if it is a number without sign.
+fn range(element: &Element) -> Option<(u64, u64)> {
+    element.range.or_else(|| natural_range(element.kind))
 }
 
 /// Whether an element is one of the two that have a range of values.

@@ -241,6 +241,11 @@ impl Exporter {
         self.announcements.statistics_are_due();
     }
 
+    /// Memory of the records that wait, in bytes.
+    pub const fn queued_bytes(&self) -> usize {
+        self.queued_bytes
+    }
+
     /// Whether records wait that fill a message.
     pub fn is_full(&self) -> bool {
         self.queued_bytes >= self.room() + self.queue.len() * QUEUE_OVERHEAD
