@@ -25,6 +25,7 @@ const fn room(name: &'static str, knows: &'static [&'static str]) -> Room {
 const ROOMS: &[Room] = &[
     room("plumb-wire", &[]),
     room("plumb-record", &["plumb-wire"]),
+    room("plumb-ipfix", &["plumb-wire", "plumb-record"]),
     room("plumb-probe", &["plumb-wire", "plumb-record"]),
     room("plumb-nf", &["plumb-wire"]),
     room("plumb-sim", &["plumb-wire"]),
@@ -63,6 +64,7 @@ const ROOMS: &[Room] = &[
             "plumb-link",
             "plumb-channel",
             "plumb-ebpf",
+            "plumb-ipfix",
             "plumb-vm",
         ],
     ),
@@ -75,6 +77,7 @@ const ROOMS: &[Room] = &[
             "plumb-probe",
             "plumb-sim",
             "plumb-channel",
+            "plumb-ipfix",
             "plumb-unikernel",
             "plumb-vm",
         ],
