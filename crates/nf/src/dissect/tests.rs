@@ -56,10 +56,10 @@ fn tcp_options_are_read_and_silly_ones_end_them() {
             payload: 3,
         };
         let frame = tcp(end("10.0.0.1:1"), end("10.0.0.2:2"), &segment);
-        match Dissected::new(&frame).transport {
-            Transport::Tcp(tcp) => tcp,
-            other => panic!("{other:?}"),
-        }
+        let Transport::Tcp(tcp) = Dissected::new(&frame).transport else {
+            panic!("no TCP");
+        };
+        tcp
     };
     let full = read(&[2, 4, 5, 0xb4, 4, 2, 1, 1, 3, 3, 9, 0]);
     assert_eq!(

@@ -47,10 +47,10 @@ impl Stage {
         for piece in others {
             assert!(matches!(self.push(piece), Outcome::Taken));
         }
-        match self.push(last) {
-            Outcome::Whole(datagram) => datagram,
-            other => panic!("{other:?}"),
-        }
+        let Outcome::Whole(datagram) = self.push(last) else {
+            panic!("something is missing");
+        };
+        datagram
     }
 
     /// Takes pieces that never make a datagram.
