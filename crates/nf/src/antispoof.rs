@@ -143,7 +143,7 @@ fn has_no_address_yet(packet: &Dissected, src: IpAddr, dst: IpAddr) -> bool {
             matches!(packet.ports(), Some((68, 67)))
         }
         (IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V6(_)) => {
-            matches!(packet.transport, Transport::Icmp(icmp) if matches!(icmp.kind, 130..=136 | 143))
+            matches!(&packet.transport, Transport::Icmp(icmp) if icmp.is_between_neighbours())
         }
         _ => false,
     }
@@ -226,5 +226,169 @@ impl FromStr for Prefix {
             None => 128,
         };
         Self::new(address, len).ok_or(NotAPrefix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{icmp, udp};
+    use alloc::vec;
+    use proptest::prelude::*;
+
+    fn prefix(text: &str) -> Prefix {
+        text.parse().unwrap()
+    }
+
+    fn of(policy: &Antispoof, from: Port, src: &str) -> Option<Spoofed> {
+        let src: IpAddr = src.parse().unwrap();
+        let dst = if src.is_ipv4() {
+            "192.0.2.1:53"
+        } else {
+            "[2001:db8:1::1]:53"
+        };
+        let frame = udp((src, 5000).into(), dst.parse().unwrap(), b"?");
+        policy.check(from, &Dissected::new(&frame), &frame)
+    }
+
+    #[test]
+    fn rfc_1812_no_host_sends_from_a_martian_address() {
+        let policy = Antispoof::default();
+        for src in [
+            "0.1.2.3",
+            "127.0.0.1",
+            "224.0.0.1",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::1",
+            "ff02::1",
+            "::ffff:10.0.0.1",
+            "::",
+        ] {
+            assert_eq!(
+                of(&policy, Port::Left, src),
+                Some(Spoofed::Martian),
+                "{src}"
+            );
+        }
+        for src in [
+            "1.0.0.0",
+            "126.255.255.255",
+            "223.255.255.255",
+            "10.0.0.1",
+            "2001:db8::1",
+            "fe80::1",
+        ] {
+            assert_eq!(of(&policy, Port::Left, src), None, "{src}");
+        }
+        assert_eq!(
+            of(&policy, Port::Left, "192.0.2.1"),
+            Some(Spoofed::OwnDestination)
+        );
+        let open = Antispoof {
+            martians: false,
+            ..policy
+        };
+        assert_eq!(of(&open, Port::Left, "127.0.0.1"), None);
+        assert_eq!(of(&open, Port::Left, "192.0.2.1"), None);
+    }
+
+    #[test]
+    fn bcp_38_each_side_sends_from_its_own_networks() {
+        let policy = Antispoof::inside(vec![prefix("10.0.0.0/8"), prefix("2001:db8::/48")]);
+        for (from, src, spoofed) in [
+            (Port::Left, "10.1.2.3", None),
+            (Port::Left, "198.51.100.7", Some(Spoofed::Foreign)),
+            (Port::Left, "2001:db8::7", None),
+            (Port::Left, "2001:db8:1::7", Some(Spoofed::Foreign)),
+            (Port::Left, "fe80::7", None),
+            (Port::Right, "198.51.100.7", None),
+            (Port::Right, "10.1.2.3", Some(Spoofed::Forbidden)),
+            (Port::Right, "2001:db8::7", Some(Spoofed::Forbidden)),
+            (Port::Right, "fe80::7", None),
+        ] {
+            assert_eq!(of(&policy, from, src), spoofed, "{from:?} {src}");
+        }
+        // Nothing was said of IPv6.
+        let four = Antispoof::inside(vec![prefix("10.0.0.0/8")]);
+        assert_eq!(of(&four, Port::Left, "2001:db8:1::7"), None);
+    }
+
+    #[test]
+    fn hosts_without_an_address_may_ask_for_one() {
+        let policy = Antispoof::inside(vec![prefix("10.0.0.0/8"), prefix("2001:db8::/48")]);
+        let check = |frame: &Frame| policy.check(Port::Left, &Dissected::new(frame), frame);
+        let discover = |dst: &str, port: u16| {
+            udp(
+                "0.0.0.0:68".parse().unwrap(),
+                (dst.parse::<IpAddr>().unwrap(), port).into(),
+                b"?",
+            )
+        };
+        assert_eq!(check(&discover("255.255.255.255", 67)), None);
+        assert_eq!(
+            check(&discover("255.255.255.255", 53)),
+            Some(Spoofed::Martian)
+        );
+        assert_eq!(check(&discover("192.0.2.1", 67)), Some(Spoofed::Martian));
+        let solicit = |kind| {
+            icmp(
+                "::".parse().unwrap(),
+                "ff02::1:ff00:1".parse().unwrap(),
+                (kind, 0),
+                0,
+                &[0; 16],
+            )
+        };
+        assert_eq!(check(&solicit(135)), None);
+        assert_eq!(check(&solicit(128)), Some(Spoofed::Martian));
+    }
+
+    #[test]
+    fn arp_claims_only_addresses_of_its_side() {
+        let policy = Antispoof::inside(vec![prefix("10.0.0.0/8")]);
+        let claims = |from, sender: &str| {
+            let mut frame = Frame::new(plumb_wire::Instant::ZERO, &[0xff; 42]);
+            frame.bytes[12..14].copy_from_slice(&[8, 6]);
+            let packet = arp::Packet {
+                operation: arp::Operation::Reply,
+                sender_mac: [2; 6],
+                sender: sender.parse().unwrap(),
+                target_mac: [3; 6],
+                target: [10, 0, 0, 9].into(),
+            };
+            packet.emit(&mut frame.bytes[14..]);
+            policy.check(from, &Dissected::new(&frame), &frame)
+        };
+        assert_eq!(claims(Port::Left, "10.0.0.1"), None);
+        assert_eq!(claims(Port::Left, "0.0.0.0"), None);
+        assert_eq!(claims(Port::Left, "198.51.100.1"), Some(Spoofed::Foreign));
+        assert_eq!(claims(Port::Right, "10.0.0.1"), Some(Spoofed::Forbidden));
+    }
+
+    #[test]
+    fn networks_are_read_and_written() {
+        for (text, written) in [
+            ("10.1.2.3/8", "10.0.0.0/8"),
+            ("10.1.2.3", "10.1.2.3/32"),
+            ("::/0", "::/0"),
+            ("2001:db8::1", "2001:db8::1/128"),
+        ] {
+            assert_eq!(std::format!("{}", prefix(text)), written);
+        }
+        for text in ["10.0.0.0/33", "::/129", "10.0.0.0/", "x", "", "10.0.0.0/-1"] {
+            assert!(text.parse::<Prefix>().is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_network_contains_what_shares_its_bits(a: u128, b: u128, len in 0..=128u8) {
+            let network = Prefix::new(Ipv6Addr::from_bits(a).into(), len).unwrap();
+            let same = len == 0 || (a ^ b) >> (128 - u32::from(len)) == 0;
+            prop_assert_eq!(network.contains(Ipv6Addr::from_bits(b).into()), same);
+            prop_assert!(network.contains(Ipv6Addr::from_bits(a).into()));
+            prop_assert!(!network.contains(Ipv4Addr::UNSPECIFIED.into()));
+        }
     }
 }

@@ -7,6 +7,7 @@
 
 mod bytes;
 mod channel;
+mod conntrack;
 mod devices;
 mod engine;
 mod interface;
@@ -15,6 +16,7 @@ mod nf;
 mod virtio;
 
 pub use channel::{guest, host};
+pub use conntrack::conntrack;
 pub use devices::devices;
 pub use engine::engine;
 pub use interface::interface;
@@ -33,7 +35,8 @@ use plumb_wire::{arp, dns, ethernet, icmp_ext, ipv6, ndp, tcp, udp};
 pub type Target = fn(&[u8]);
 
 /// All targets by name; the name is that of the corpus folder and of the libFuzzer binary.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 12] = [
+    ("conntrack", conntrack),
     ("devices", devices),
     ("engine", engine),
     ("guest", guest),

@@ -233,7 +233,7 @@ impl Conntrack {
             _ => 0,
         };
         match &packet.transport {
-            Transport::Icmp(icmp) if related::is_untracked(icmp) => return Tracked::untracked(),
+            Transport::Icmp(icmp) if icmp.is_between_neighbours() => return Tracked::untracked(),
             Transport::Icmp(icmp) if related::is_error(icmp) => {
                 return self.related(ip, icmp, frame, zone, now);
             }

@@ -21,12 +21,6 @@ pub(super) const fn is_error(icmp: &Icmp) -> bool {
     }
 }
 
-/// Says whether a message is one of those between neighbours that no connection is made of:
-/// multicast listener discovery and neighbour discovery.
-pub(super) const fn is_untracked(icmp: &Icmp) -> bool {
-    matches!((icmp.family, icmp.kind), (Family::V6, 130..=136 | 143))
-}
-
 /// The quoted packet as it was sent.
 ///
 /// Neither its length nor its checksums are looked at: the quote is the start of what the router

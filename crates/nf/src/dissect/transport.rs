@@ -88,6 +88,14 @@ pub struct Icmp {
     pub payload_len: u32,
 }
 
+impl Icmp {
+    /// Says whether it is of multicast listener or neighbour discovery of IPv6, which stay on a
+    /// link (RFC 2710, RFC 3810, RFC 4861).
+    pub const fn is_between_neighbours(&self) -> bool {
+        matches!((self.family, self.kind), (Family::V6, 130..=136 | 143))
+    }
+}
+
 /// Where all transports with ports have them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ports {
