@@ -15,6 +15,7 @@ mod link;
 mod nat;
 mod ping;
 mod schema;
+mod tap;
 mod trace;
 mod value;
 mod vm;
@@ -37,6 +38,9 @@ pub use link::{Addressed, FunctionArgs, LinkArgs, PathPair};
 pub use nat::{FilteringName, Nat};
 pub use ping::{Ping, PingFormat};
 pub use schema::{Schema, SchemaName};
+pub use tap::{
+    AttachName, OneIn, RateLimit, Reduction, Tap, TapCommand, TapDirection, TapRun,
+};
 pub use trace::{Format, MethodName, ModeName, ProgressWhen, RevealWhen, Trace};
 pub use value::{BitRate, LossModel, Percent, Rate, Seconds};
 pub use vm::{
@@ -83,6 +87,8 @@ pub enum Command {
     Impair(Box<Impair>),
     /// Count the packets that pass.
     Count(Count),
+    /// Copy the packets of virtual machines and other interfaces, in the kernel.
+    Tap(Box<Tap>),
     /// Probe from machines of their own: small virtual ones that start in milliseconds.
     Vm(Box<Vm>),
     /// Check what plumb needs on this machine and say how to fix what is missing.

@@ -20,6 +20,8 @@ pub enum SchemaName {
     Ping,
     /// `plumb.nat/1`: the log of `plumb nat --log`.
     Nat,
+    /// `plumb.tap/1`: `plumb tap status --json`.
+    Tap,
     /// `plumb.live/1`: `plumb trace --report --json`.
     Live,
 }

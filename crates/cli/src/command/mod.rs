@@ -19,6 +19,7 @@ mod prober;
 mod schema;
 mod session;
 mod status;
+mod tap;
 mod trace;
 pub(crate) mod vm;
 
@@ -41,6 +42,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Vm(args) => vm::run(*args).map(ExitCode::from),
         Command::Impair(args) => impair::run(&args),
         Command::Count(args) => count::run(&args),
+        Command::Tap(args) => tap::run(*args),
         Command::Nat(args) => nat::run(&args),
         Command::Doctor(args) => doctor::run(args).map(ExitCode::from),
         Command::Config(args) => config::run(args).map(ExitCode::from),

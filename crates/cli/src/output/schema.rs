@@ -1,7 +1,7 @@
 //! The JSON Schemas of the NDJSON records.
 
 use plumb_record::{
-    End, NatEntry, Ping, PingReply, PingSchema, Progress, Start, Trace, TraceSchema,
+    End, NatEntry, Ping, PingReply, PingSchema, Progress, Start, TapStatus, Trace, TraceSchema,
 };
 use schemars::{JsonSchema, generate::SchemaSettings};
 
@@ -25,6 +25,11 @@ pub fn live() -> String {
 /// The JSON Schema of one line of `plumb nat --log`.
 pub fn nat() -> String {
     text::<NatEntry>()
+}
+
+/// The JSON Schema of what `plumb tap status --json` prints.
+pub fn tap() -> String {
+    text::<TapStatus>()
 }
 
 /// A line of `plumb trace --json`: `start` comes first, `end` last.

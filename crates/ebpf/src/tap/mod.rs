@@ -10,6 +10,7 @@
 mod attach;
 pub mod cbpf;
 mod encapsulation;
+pub mod filter;
 mod insn;
 mod layout;
 mod program;
