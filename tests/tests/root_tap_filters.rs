@@ -171,7 +171,11 @@ fn packet(random: &mut SplitMix64) -> Vec<u8> {
     }
     for _ in 0..any(&[0, 0, 0, 1, 1, 2]) {
         let tag = u16::try_from(any(&[100, 200, 0x2064])).unwrap();
-        p.extend(u16::try_from(any(&[0x8100, 0x88a8, 0x9100])).unwrap().to_be_bytes());
+        p.extend(
+            u16::try_from(any(&[0x8100, 0x88a8, 0x9100]))
+                .unwrap()
+                .to_be_bytes(),
+        );
         p.extend(tag.to_be_bytes());
     }
     let labels = any(&[0, 0, 0, 0, 1, 2]);
@@ -199,15 +203,25 @@ fn packet(random: &mut SplitMix64) -> Vec<u8> {
         _ => [192, 168, 1, 1],
     };
     let v6 = |n: u64| -> [u8; 16] {
-        let text = ["2001:db8::1", "2001:db8::2", "fe80::1", "ff02::1"][usize::try_from(n).unwrap()];
+        let text =
+            ["2001:db8::1", "2001:db8::2", "fe80::1", "ff02::1"][usize::try_from(n).unwrap()];
         text.parse::<core::net::Ipv6Addr>().unwrap().octets()
     };
     let addresses = [0, 1, 2, 3, 4];
-    let protocol = byte(any(&[1, 2, 6, 6, 6, 17, 17, 17, 50, 51, 58, 103, 112, 132, 44]));
+    let protocol = byte(any(&[
+        1, 2, 6, 6, 6, 17, 17, 17, 50, 51, 58, 103, 112, 132, 44,
+    ]));
     match kind {
         4 => {
             let options = any(&[0, 0, 0, 1]);
-            p.extend([0x45 + byte(options), byte(any(&[0, 1])), 0, byte(any(&[40, 60, 90])), 0, 1]);
+            p.extend([
+                0x45 + byte(options),
+                byte(any(&[0, 1])),
+                0,
+                byte(any(&[40, 60, 90])),
+                0,
+                1,
+            ]);
             p.extend([byte(any(&[0, 0x40, 0x20])), byte(any(&[0, 0, 0, 7]))]);
             p.extend([byte(any(&[1, 4, 64, 255])), protocol, 0, 0]);
             p.extend(v4(any(&addresses)));
@@ -246,7 +260,11 @@ fn packet(random: &mut SplitMix64) -> Vec<u8> {
     let most = p.len();
     match any(&[0, 0, 0, 1, 2]) {
         0 => {}
-        1 => p.truncate(usize::try_from(any(&[14, 20, 33, 34, 38, 53, 60])).unwrap().min(most)),
+        1 => p.truncate(
+            usize::try_from(any(&[14, 20, 33, 34, 38, 53, 60]))
+                .unwrap()
+                .min(most),
+        ),
         _ => p.resize(most + 30, 0),
     }
     p
@@ -285,7 +303,9 @@ fn root_every_expression_chooses_what_libpcap_chooses_and_the_kernel_runs_it_ali
             continue;
         };
         let (mut chosen, mut cut) = (0u64, 0);
-        session.set_filter(Some(ours)).unwrap_or_else(|e| panic!("{expression}: {e}"));
+        session
+            .set_filter(Some(ours))
+            .unwrap_or_else(|e| panic!("{expression}: {e}"));
         let before = session.counters().expect("counters").matched;
         for (n, packet) in packets.iter().enumerate() {
             let len = u32::try_from(packet.len()).unwrap();
@@ -304,11 +324,15 @@ fn root_every_expression_chooses_what_libpcap_chooses_and_the_kernel_runs_it_ali
             ran_packets += u64::from(ran.is_ok());
         }
         if cut > packets.len() / 200 {
-            wrong.push(format!("{expression}: {cut} packets that end within a header"));
+            wrong.push(format!(
+                "{expression}: {cut} packets that end within a header"
+            ));
         }
         let matched = session.counters().expect("counters").matched - before;
         if matched != chosen && wrong.is_empty() {
-            wrong.push(format!("{expression}: the kernel chose {matched}, not {chosen}"));
+            wrong.push(format!(
+                "{expression}: the kernel chose {matched}, not {chosen}"
+            ));
         }
         most_chosen = most_chosen.max(chosen);
     }

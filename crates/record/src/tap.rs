@@ -118,3 +118,25 @@ pub struct TapCounters {
     /// Frames that it did not take.
     pub not_taken: u64,
 }
+
+impl TapCounters {
+    /// Names and values, in order.
+    pub fn rows(&self) -> [(&'static str, u64); 14] {
+        [
+            ("seen", self.seen),
+            ("seen_bytes", self.seen_bytes),
+            ("matched", self.matched),
+            ("delivered", self.delivered),
+            ("delivered_bytes", self.delivered_bytes),
+            ("sampled_out", self.sampled_out),
+            ("rate_limited", self.rate_limited),
+            ("duplicates", self.duplicates),
+            ("truncated", self.truncated),
+            ("ring_full", self.ring_full),
+            ("output_failed", self.output_failed),
+            ("own", self.own),
+            ("written", self.written),
+            ("not_taken", self.not_taken),
+        ]
+    }
+}

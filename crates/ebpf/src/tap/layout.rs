@@ -75,24 +75,6 @@ pub struct Counters {
 const WORDS: usize = size_of::<Counters>() / 8;
 
 impl Counters {
-    /// Names and values, in order.
-    pub fn fields(&self) -> [(&'static str, u64); WORDS] {
-        [
-            ("seen", self.seen),
-            ("seen_bytes", self.seen_bytes),
-            ("matched", self.matched),
-            ("delivered", self.delivered),
-            ("delivered_bytes", self.delivered_bytes),
-            ("sampled_out", self.sampled_out),
-            ("rate_limited", self.rate_limited),
-            ("duplicates", self.duplicates),
-            ("truncated", self.truncated),
-            ("ring_full", self.ring_full),
-            ("output_failed", self.output_failed),
-            ("own", self.own),
-        ]
-    }
-
     /// Adds up what each processor has counted; `bytes` is the value of a per-CPU map.
     pub(crate) fn add(&mut self, bytes: &[u8]) {
         let mut words = [0; WORDS];

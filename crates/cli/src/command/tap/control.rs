@@ -163,18 +163,10 @@ pub(super) fn status(id: u32, json: bool) -> anyhow::Result<ExitCode> {
         return Ok(Exit::Reached.into());
     }
     writeln!(out, "{}", line(&status))?;
-    for (name, value) in rows(&status)? {
+    for (name, value) in status.counters.rows() {
         writeln!(out, "{value:>16} {}", name.replace('_', " "))?;
     }
     Ok(Exit::Reached.into())
-}
-
-/// Names and values of the counters.
-pub(super) fn rows(status: &TapStatus) -> anyhow::Result<Vec<(String, u64)>> {
-    let counters = serde_json::to_value(status.counters)?;
-    let fields = counters.as_object().into_iter().flatten();
-    let rows = fields.map(|(name, value)| (name.clone(), value.as_u64().unwrap_or(0)));
-    Ok(rows.collect())
 }
 
 /// A session in a line.

@@ -143,6 +143,7 @@ pub(super) struct Target {
     name: String,
     destination: Destination,
     pub(super) found: Result<Output, String>,
+    asking: bool,
 }
 
 impl Target {
@@ -151,12 +152,19 @@ impl Target {
             name: text.to_owned(),
             destination: text.parse()?,
             found: Err("not looked for".to_owned()),
+            asking: false,
         })
     }
 
     /// Looks for the way. A neighbour that is not known is asked for.
     pub(super) fn find(&mut self, all: &[Interface]) {
-        self.found = self.destination.find(all);
+        self.asking = false;
+        self.found = self.destination.find(all, &mut self.asking);
+    }
+
+    /// Whether a neighbour has been asked, and has not answered yet.
+    pub(super) const fn is_asking(&self) -> bool {
+        self.asking
     }
 
     /// What the kernel is told: clones to an output that is not there fail, and are counted.
@@ -177,7 +185,7 @@ impl Target {
 }
 
 impl Destination {
-    fn find(&self, all: &[Interface]) -> Result<Output, String> {
+    fn find(&self, all: &[Interface], asking: &mut bool) -> Result<Output, String> {
         match self {
             Self::Interface(name) => {
                 let interface = all.iter().find(|interface| interface.name == *name);
@@ -205,6 +213,7 @@ impl Destination {
                     .map_err(|e| e.to_string())?;
                 let Some(next_mac) = way.mac else {
                     ask(source, way.neighbour);
+                    *asking = true;
                     return Err(format!("the neighbour {} does not answer yet", way.neighbour));
                 };
                 Ok(Output {

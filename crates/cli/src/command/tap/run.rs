@@ -31,6 +31,8 @@ const BATCH: usize = 1024;
 const DELAY: Duration = Duration::from_millis(10);
 /// How many times nothing comes before the kernel is to wake us again.
 const QUIET: u32 = 10;
+/// How many times a neighbour is looked for before packets are taken.
+const NEIGHBOUR_TRIES: u32 = 50;
 /// How often ways that are missing are looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -112,7 +114,7 @@ pub(super) fn run(args: &TapRun) -> anyhow::Result<ExitCode> {
     };
     // Before the first look, so that nothing that happens in between is missed.
     let watch = Watch::open()?;
-    tap.begin()?;
+    tap.begin(&watch)?;
     let status = tap.until_ended(&watch, &listener)?;
     Ok(ExitCode::from(status))
 }
@@ -146,8 +148,8 @@ struct Tap<'a> {
 
 impl Tap<'_> {
     /// Gets on the interfaces that there are.
-    fn begin(&mut self) -> anyhow::Result<()> {
-        let all = Interface::list()?;
+    fn begin(&mut self, watch: &Watch) -> anyhow::Result<()> {
+        let mut all = Interface::list()?;
         if !self.args.wait
             && let Some(missing) = self.sources.missing(&all)
         {
@@ -157,18 +159,22 @@ impl Tap<'_> {
             .into());
         }
         self.find_outputs(&all)?;
+        // A neighbour answers soon, if at all.
+        for _ in 0..NEIGHBOUR_TRIES {
+            if self.targets.iter().all(|target| !target.is_asking()) {
+                break;
+            }
+            wait_for(&[watch.as_fd()], Some(DELAY))?;
+            watch.changes();
+            all = Interface::list()?;
+            self.find_outputs(&all)?;
+        }
         let conflict = self.follow(&all, true)?;
         if let Some(conflict) = conflict {
             return Err(Failure::usage(conflict).into());
         }
-        if self.on.is_empty() && !self.args.wait && self.sources.machines.is_empty() {
-            self.say("no interface matches yet; waiting for one")?;
-        }
-        for target in &self.targets {
-            if let Err(trouble) = &target.found {
-                self.say(&format!("{}: {trouble}", target.shown().name))?;
-            }
-        }
+        let status = self.status()?;
+        writeln!(io::stderr().lock(), "tap {}", control::line(&status))?;
         Ok(())
     }
 
@@ -178,6 +184,9 @@ impl Tap<'_> {
 
     /// Looks for the ways to the outputs, and tells the kernel if they are different.
     fn find_outputs(&mut self, all: &[Interface]) -> anyhow::Result<()> {
+        if self.targets.is_empty() {
+            return Ok(());
+        }
         let before: Vec<_> = self.targets.iter().map(Target::output).collect();
         for target in &mut self.targets {
             target.find(all);
@@ -421,7 +430,7 @@ impl Tap<'_> {
             writeln!(out, "{}", serde_json::to_string(status)?)?;
             return Ok(());
         }
-        for (name, value) in control::rows(status)? {
+        for (name, value) in status.counters.rows() {
             writeln!(out, "tap: {value:>12} {}", name.replace('_', " "))?;
         }
         Ok(())
