@@ -16,6 +16,7 @@ mod flow;
 mod nat;
 mod ping;
 mod run;
+mod tap;
 mod trace;
 mod wall_time;
 
@@ -27,6 +28,7 @@ pub use flow::{
 pub use nat::{NatEntry, NatProtocol, NatSchema, NatType};
 pub use ping::{Ping, PingReply, PingSchema, PingType, ReplyType};
 pub use run::{End, EndReason, EndType, Progress, ProgressType, Start, StartType};
+pub use tap::{TapCounters, TapInterface, TapLimits, TapOutput, TapSchema, TapStatus};
 pub use trace::{
     Hop, HopTunnel, LabelStackEntry, Lsr, LsrMethod, Method, Revelation, Role, StopReason, Trace,
     TraceSchema, TraceType, Trigger, Tunnel, TunnelType, Variant,

@@ -18,6 +18,7 @@ mod mirror;
 mod nat;
 mod ping;
 mod schema;
+mod tap;
 mod trace;
 mod value;
 mod vm;
@@ -43,6 +44,7 @@ pub use mirror::Mirror;
 pub use nat::{FilteringName, Nat};
 pub use ping::{Ping, PingFormat};
 pub use schema::{Schema, SchemaName};
+pub use tap::{AttachName, OneIn, RateLimit, Reduction, Tap, TapCommand, TapDirection, TapRun};
 pub use trace::{Format, MethodName, ModeName, ProgressWhen, RevealWhen, Trace};
 pub use value::{BitRate, ByteCount, LossModel, Percent, Rate, Seconds};
 pub use vm::{
@@ -93,6 +95,8 @@ pub enum Command {
     Mirror(Box<Mirror>),
     /// Run stages joined by |, with those of plumb in one process.
     Chain(Box<Chain>),
+    /// Copy the packets of virtual machines and other interfaces, in the kernel.
+    Tap(Box<Tap>),
     /// Probe from machines of their own: small virtual ones that start in milliseconds.
     Vm(Box<Vm>),
     /// Send recorded flow records to IPFIX collectors.

@@ -24,6 +24,8 @@ pub enum SchemaName {
     Flow,
     /// The fields of flow records as a page of Markdown: unit, kernel source, IPFIX element.
     Kpis,
+    /// `plumb.tap/1`: `plumb tap status --json`.
+    Tap,
     /// `plumb.live/1`: `plumb trace --report --json`.
     Live,
 }

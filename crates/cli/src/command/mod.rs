@@ -22,6 +22,7 @@ pub(crate) mod prober;
 mod schema;
 pub(crate) mod session;
 mod status;
+mod tap;
 mod trace;
 pub(crate) mod vm;
 
@@ -46,6 +47,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Count(args) => count::run(&args),
         Command::Chain(args) => chain::run(*args),
         Command::Mirror(args) => mirror::run(&args),
+        Command::Tap(args) => tap::run(*args),
         Command::Nat(args) => nat::run(&args),
         Command::Export(args) => export::run(&args).map(ExitCode::from),
         Command::Doctor(args) => doctor::run(args).map(ExitCode::from),

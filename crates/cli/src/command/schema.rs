@@ -13,6 +13,7 @@ pub(super) fn run(args: Schema) -> anyhow::Result<Exit> {
         SchemaName::Nat => schema::nat(),
         SchemaName::Flow => schema::flow(),
         SchemaName::Kpis => plumb_ipfix::table::kpis_markdown(),
+        SchemaName::Tap => schema::tap(),
         SchemaName::Live => schema::live(),
     };
     std::io::stdout().lock().write_all(text.as_bytes())?;

@@ -1,8 +1,8 @@
 //! The JSON Schemas of the NDJSON records.
 
 use plumb_record::{
-    DnsProfile, End, FlowProfile, NatEntry, Ping, PingReply, PingSchema, Progress, Start, Trace,
-    TraceSchema,
+    DnsProfile, End, FlowProfile, NatEntry, Ping, PingReply, PingSchema, Progress, Start,
+    TapStatus, Trace, TraceSchema,
 };
 use schemars::{JsonSchema, generate::SchemaSettings};
 
@@ -31,6 +31,11 @@ pub fn nat() -> String {
 /// The JSON Schema of a connection's profile and of a name lookup.
 pub fn flow() -> String {
     text::<FlowLine>()
+}
+
+/// The JSON Schema of what `plumb tap status --json` prints.
+pub fn tap() -> String {
+    text::<TapStatus>()
 }
 
 /// A line of `plumb trace --json`: `start` comes first, `end` last.
