@@ -25,6 +25,7 @@ const fn room(name: &'static str, knows: &'static [&'static str]) -> Room {
 const ROOMS: &[Room] = &[
     room("plumb-wire", &[]),
     room("plumb-record", &["plumb-wire"]),
+    room("plumb-ipfix", &["plumb-wire", "plumb-record"]),
     room("plumb-probe", &["plumb-wire", "plumb-record"]),
     room("plumb-nf", &["plumb-wire"]),
     room("plumb-sim", &["plumb-wire"]),
@@ -62,6 +63,7 @@ const ROOMS: &[Room] = &[
             "plumb-link",
             "plumb-channel",
             "plumb-ebpf",
+            "plumb-ipfix",
             "plumb-vm",
         ],
     ),
@@ -74,6 +76,7 @@ const ROOMS: &[Room] = &[
             "plumb-probe",
             "plumb-sim",
             "plumb-channel",
+            "plumb-ipfix",
             "plumb-unikernel",
             "plumb-vm",
         ],

@@ -11,12 +11,19 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod dns;
+mod flow;
 mod nat;
 mod ping;
 mod run;
 mod trace;
 mod wall_time;
 
+pub use dns::{DnsProfile, DnsTransport, DnsType};
+pub use flow::{
+    FlowEnd, FlowEvent, FlowMptcp, FlowOpen, FlowPhase, FlowProfile, FlowProtocol, FlowSchema,
+    FlowState, FlowType,
+};
 pub use nat::{NatEntry, NatProtocol, NatSchema, NatType};
 pub use ping::{Ping, PingReply, PingSchema, PingType, ReplyType};
 pub use run::{End, EndReason, EndType, Progress, ProgressType, Start, StartType};

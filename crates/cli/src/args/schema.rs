@@ -20,6 +20,8 @@ pub enum SchemaName {
     Ping,
     /// `plumb.nat/1`: the log of `plumb nat --log`.
     Nat,
+    /// `plumb.flow/1`: profiles of connections and name lookups.
+    Flow,
     /// `plumb.live/1`: `plumb trace --report --json`.
     Live,
 }

@@ -1,7 +1,8 @@
 //! The JSON Schemas of the NDJSON records.
 
 use plumb_record::{
-    End, NatEntry, Ping, PingReply, PingSchema, Progress, Start, Trace, TraceSchema,
+    DnsProfile, End, FlowProfile, NatEntry, Ping, PingReply, PingSchema, Progress, Start, Trace,
+    TraceSchema,
 };
 use schemars::{JsonSchema, generate::SchemaSettings};
 
@@ -25,6 +26,11 @@ pub fn live() -> String {
 /// The JSON Schema of one line of `plumb nat --log`.
 pub fn nat() -> String {
     text::<NatEntry>()
+}
+
+/// The JSON Schema of a connection's profile and of a name lookup.
+pub fn flow() -> String {
+    text::<FlowLine>()
 }
 
 /// A line of `plumb trace --json`: `start` comes first, `end` last.
@@ -58,6 +64,15 @@ enum LiveLine {
     Start(Start<LiveSchema>),
     Report(Box<Report>),
     End(End<LiveSchema>),
+}
+
+/// A record of the schema `plumb.flow/1`.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only the schema of the type is used")]
+enum FlowLine {
+    Flow(Box<FlowProfile>),
+    Dns(Box<DnsProfile>),
 }
 
 fn text<T: JsonSchema>() -> String {
