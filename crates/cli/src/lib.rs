@@ -9,6 +9,7 @@
 pub mod args;
 pub mod command;
 pub mod exit;
+pub mod export;
 pub mod output;
 pub mod settings;
 pub mod targets;

@@ -15,12 +15,16 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod collector;
+mod exporter;
 mod message;
 pub mod table;
 mod template;
 mod types;
 mod value;
 
+pub use collector::{Collector, CollectorLimits, CollectorStatistics, Learned, Profiles, Record};
+pub use exporter::{Exporter, ExporterConfig, ExporterStatistics, MIN_MESSAGE_LEN, Transport};
 pub use message::{Framer, HEADER_LEN, Header, SET_HEADER_LEN, Set, Sets, VERSION};
 pub use template::{
     FIRST_TEMPLATE, FieldSpec, OPTIONS_TEMPLATE_SET, TEMPLATE_SET, Template, TemplateRecord,

@@ -8,6 +8,7 @@ mod config;
 mod count;
 mod doctor;
 mod exec;
+mod export;
 mod impair;
 mod interface;
 mod lab;
@@ -30,6 +31,7 @@ pub use config::{Config, ConfigCommand};
 pub use count::Count;
 pub use doctor::Doctor;
 pub use exec::Exec;
+pub use export::{CollectorAddress, CollectorTransport, Export, ExportArgs};
 pub use impair::{DistributionName, Impair, Way};
 pub use interface::{If, Side};
 pub use lab::{Lab, LabCommand};
@@ -85,6 +87,8 @@ pub enum Command {
     Count(Count),
     /// Probe from machines of their own: small virtual ones that start in milliseconds.
     Vm(Box<Vm>),
+    /// Send recorded flow records to IPFIX collectors.
+    Export(Box<Export>),
     /// Check what plumb needs on this machine and say how to fix what is missing.
     Doctor(Doctor),
     /// Show the settings and where each came from.

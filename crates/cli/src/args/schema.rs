@@ -22,6 +22,8 @@ pub enum SchemaName {
     Nat,
     /// `plumb.flow/1`: profiles of connections and name lookups.
     Flow,
+    /// The fields of flow records as a page of Markdown: unit, kernel source, IPFIX element.
+    Kpis,
     /// `plumb.live/1`: `plumb trace --report --json`.
     Live,
 }

@@ -5,6 +5,7 @@ mod count;
 mod doctor;
 mod dry_run;
 mod exec;
+mod export;
 mod feed;
 mod impair;
 mod interface;
@@ -42,6 +43,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Impair(args) => impair::run(&args),
         Command::Count(args) => count::run(&args),
         Command::Nat(args) => nat::run(&args),
+        Command::Export(args) => export::run(&args).map(ExitCode::from),
         Command::Doctor(args) => doctor::run(args).map(ExitCode::from),
         Command::Config(args) => config::run(args).map(ExitCode::from),
         Command::Schema(args) => schema::run(args).map(ExitCode::from),

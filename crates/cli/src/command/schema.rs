@@ -12,6 +12,7 @@ pub(super) fn run(args: Schema) -> anyhow::Result<Exit> {
         SchemaName::Ping => schema::ping(),
         SchemaName::Nat => schema::nat(),
         SchemaName::Flow => schema::flow(),
+        SchemaName::Kpis => plumb_ipfix::table::kpis_markdown(),
         SchemaName::Live => schema::live(),
     };
     std::io::stdout().lock().write_all(text.as_bytes())?;
