@@ -6,6 +6,7 @@ mod doctor;
 mod dry_run;
 mod exec;
 mod export;
+mod flow;
 mod feed;
 mod impair;
 mod interface;
@@ -43,6 +44,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Impair(args) => impair::run(&args),
         Command::Count(args) => count::run(&args),
         Command::Nat(args) => nat::run(&args),
+        Command::Flow(args) => flow::run(&args).map(ExitCode::from),
         Command::Export(args) => export::run(&args).map(ExitCode::from),
         Command::Doctor(args) => doctor::run(args).map(ExitCode::from),
         Command::Config(args) => config::run(args).map(ExitCode::from),
