@@ -28,13 +28,17 @@ fn main() {
         let built = SkeletonBuilder::new()
             .source(&source)
             .clang(&clang)
-            .clang_args(["-Isrc", "-Wall", "-Werror"])
-            .clang_args(kernel_headers.iter().flat_map(|path| ["-idirafter", path]))
+            .clang_args(
+                ["-Isrc", "-Wall", "-Werror"]
+                    .into_iter()
+                    .chain(kernel_headers.iter().flat_map(|path| ["-idirafter", path])),
+            )
             .build_and_generate(out.join(format!("{name}.skel.rs")));
         if let Err(error) = built {
             println!(
-                "cargo::error={} does not compile: {error:?}",
-                source.display()
+                "cargo::error={} does not compile: {}",
+                source.display(),
+                format!("{error:#}").replace('\n', " | ")
             );
         }
     }

@@ -10,6 +10,7 @@ mod count;
 mod doctor;
 mod exec;
 mod export;
+mod flow;
 mod impair;
 mod interface;
 mod lab;
@@ -36,6 +37,7 @@ pub use count::Count;
 pub use doctor::Doctor;
 pub use exec::Exec;
 pub use export::{CollectorAddress, CollectorTransport, Export, ExportArgs};
+pub use flow::{Flow, FlowFormat, KeptBits};
 pub use impair::{DistributionName, Impair, Way};
 pub use interface::{If, Side};
 pub use lab::{Lab, LabCommand};
@@ -99,6 +101,8 @@ pub enum Command {
     Tap(Box<Tap>),
     /// Probe from machines of their own: small virtual ones that start in milliseconds.
     Vm(Box<Vm>),
+    /// Record how every TCP connection of this host fares, from inside its kernel.
+    Flow(Box<Flow>),
     /// Send recorded flow records to IPFIX collectors.
     Export(Box<Export>),
     /// Check what plumb needs on this machine and say how to fix what is missing.

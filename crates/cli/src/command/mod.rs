@@ -8,6 +8,7 @@ mod dry_run;
 mod exec;
 mod export;
 mod feed;
+mod flow;
 mod impair;
 mod interface;
 pub(crate) mod interrupt;
@@ -49,6 +50,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Mirror(args) => mirror::run(&args),
         Command::Tap(args) => tap::run(*args),
         Command::Nat(args) => nat::run(&args),
+        Command::Flow(args) => flow::run(&args).map(ExitCode::from),
         Command::Export(args) => export::run(&args).map(ExitCode::from),
         Command::Doctor(args) => doctor::run(args).map(ExitCode::from),
         Command::Config(args) => config::run(args).map(ExitCode::from),

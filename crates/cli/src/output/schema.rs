@@ -1,11 +1,12 @@
 //! The JSON Schemas of the NDJSON records.
 
 use plumb_record::{
-    DnsProfile, End, FlowProfile, NatEntry, Ping, PingReply, PingSchema, Progress, Start,
-    TapStatus, Trace, TraceSchema,
+    DnsProfile, End, FlowProfile, FlowSchema, NatEntry, Ping, PingReply, PingSchema, Progress,
+    Start, TapStatus, Trace, TraceSchema,
 };
 use schemars::{JsonSchema, generate::SchemaSettings};
 
+use super::flow_record::FlowEnd;
 use crate::live::record::{LiveSchema, Report};
 
 /// The JSON Schema of one line of `plumb trace --json`.
@@ -28,7 +29,7 @@ pub fn nat() -> String {
     text::<NatEntry>()
 }
 
-/// The JSON Schema of a connection's profile and of a name lookup.
+/// The JSON Schema of one line of `plumb flow --json`.
 pub fn flow() -> String {
     text::<FlowLine>()
 }
@@ -71,13 +72,15 @@ enum LiveLine {
     End(End<LiveSchema>),
 }
 
-/// A record of the schema `plumb.flow/1`.
+/// A line of `plumb flow --json`: `start` comes first, `end` last.
 #[derive(JsonSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "only the schema of the type is used")]
 enum FlowLine {
+    Start(Start<FlowSchema>),
     Flow(Box<FlowProfile>),
     Dns(Box<DnsProfile>),
+    End(FlowEnd),
 }
 
 fn text<T: JsonSchema>() -> String {

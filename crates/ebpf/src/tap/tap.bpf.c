@@ -292,9 +292,6 @@ INLINE void describe(struct __sk_buff *ctx, struct record *r)
 	}
 }
 
-/* Keeps the compiler from forgetting that a value was checked. */
-#define barrier_var(x) asm volatile("" : "+r"(x))
-
 /* Room in the ring has a size that is known beforehand: a packet takes the next larger one. */
 #define TRY(size)                                                                        \
 	if (cap <= (size)) {                                                             \
