@@ -217,11 +217,11 @@ fn once(
     };
     let server = kernel.map_or_else(|| "10.0.1.2".to_owned(), Kernel::server);
     let write = write.map_or_else(String::new, |len| format!("-l {len}"));
-    // The server may not listen yet.
+    // The server may not listen yet, which iperf3 calls a success when it writes JSON.
     let client = format!(
         "for i in $(seq 100); do rm -f {log}; \
-         timeout 30 iperf3 -c {server} -C cubic -t {seconds} {write} -J --logfile {log} && exit 0; \
-         sleep 0.05; done; exit 1",
+         timeout 30 iperf3 -c {server} -C cubic -t {seconds} {write} -J --logfile {log}; \
+         grep -q sum_received {log} && exit 0; sleep 0.05; done; exit 1",
         log = text(&log)
     );
     let client = words(&["sh", "-c", &client]);
@@ -290,7 +290,10 @@ fn pipeline(
         all.extend_from_slice(command);
         all
     };
-    let mut commands = vec![exec("10.0.0.2/8", client)];
+    // Without a NAT, both are in one network.
+    let has_nat = functions.iter().flatten().any(|word| word.contains("nat"));
+    let address = if has_nat { "10.0.0.2/8" } else { "10.0.1.1/24" };
+    let mut commands = vec![exec(address, client)];
     commands.extend(functions.iter().cloned());
     commands.push(exec("10.0.1.2/24", server));
     if matches!(arm.path, Path::NamedPipes(..)) {
