@@ -157,7 +157,7 @@ struct Usage {
 }
 
 /// Waits for a process without letting go of it.
-fn wait(pid: i32, more: WaitIdOptions) -> Option<WaitIdStatus> {
+pub(crate) fn wait(pid: i32, more: WaitIdOptions) -> Option<WaitIdStatus> {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | more;
     waitid(WaitId::Pid(Pid::from_raw(pid)?), options).ok()?
 }

@@ -19,6 +19,7 @@ mod pcap;
 mod report;
 mod results;
 mod stats;
+mod traffic;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -32,6 +33,7 @@ use machine::Machine;
 use measure::{Bench, Measurement, OTHER_CPU};
 use mirror::Mirror;
 use report::Report;
+use traffic::Traffic;
 
 /// How much everything that is measured goes before whatever else the machine does.
 const NICE: i32 = -15;
@@ -54,12 +56,17 @@ struct Arguments {
     /// Where the report and the single runs are written.
     #[arg(long, default_value = "bench/out")]
     out: PathBuf,
+    /// Another build of plumb, which some measurements of stages take in turns with the first.
+    #[arg(long, value_name = "BINARY")]
+    before: Option<PathBuf>,
     /// Set by the program itself once it is in namespaces of its own.
     #[arg(long, hide = true)]
     inside: bool,
     /// Prints the wall times in seconds of this many runs of a command and leaves.
     #[arg(long, hide = true, value_name = "RUNS")]
     time: Option<usize>,
+    #[command(flatten)]
+    traffic: Traffic,
     /// The command for --time.
     #[arg(last = true, hide = true)]
     command: Vec<String>,
@@ -79,6 +86,9 @@ fn run() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     if let Some(runs) = arguments.time {
         return measure::reveal::time(runs, &arguments.command);
+    }
+    if arguments.traffic.is_stage() {
+        return arguments.traffic.run();
     }
     if !arguments.inside {
         return isolate();
@@ -136,7 +146,9 @@ fn run() -> anyhow::Result<()> {
             None
         }
     };
+    let before = arguments.before.map(|path| path.canonicalize());
     let mut bench = Bench {
+        before: before.transpose().context("no other build")?,
         chain,
         mirror,
         plumb,

@@ -82,11 +82,18 @@ const ROOMS: &[Room] = &[
             "plumb-vm",
         ],
     ),
-    // Whole-system tests run the binary; benchmarks also measure an engine alone.
+    // Whole-system tests run the binary; benchmarks also measure an engine alone, and are the ends
+    // of pipelines.
     room("plumb-tests", &["plumb-wire", "plumb-record", "plumb-sim"]),
     room(
         "plumb-bench",
-        &["plumb-wire", "plumb-record", "plumb-probe", "plumb-sim"],
+        &[
+            "plumb-wire",
+            "plumb-record",
+            "plumb-probe",
+            "plumb-sim",
+            "plumb-link",
+        ],
     ),
     room("xtask", &[]),
 ];

@@ -4,6 +4,7 @@ mod accuracy;
 pub(crate) mod reveal;
 mod single;
 mod speed;
+mod stages;
 mod start;
 mod vm;
 
@@ -34,6 +35,8 @@ pub(crate) enum Measurement {
     Start,
     /// A trace by a process, in a container and in a microVM.
     Vm,
+    /// Pipelines of stages, beside the kernel's own forwarding.
+    Stages,
 }
 
 /// What all measurements need.
@@ -43,6 +46,8 @@ pub(crate) struct Bench {
     /// `None` where it cannot be had.
     pub(crate) mirror: Option<Mirror>,
     pub(crate) plumb: PathBuf,
+    /// Another build of it.
+    pub(crate) before: Option<PathBuf>,
     /// A folder for lists and results, in memory.
     pub(crate) scratch: PathBuf,
     pub(crate) repetitions: usize,
@@ -69,6 +74,7 @@ impl Bench {
             Measurement::Reveal => reveal::measure(self),
             Measurement::Start => start::measure(self),
             Measurement::Vm => vm::measure(self),
+            Measurement::Stages => stages::measure(self),
         }
     }
 

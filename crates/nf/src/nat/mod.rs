@@ -17,6 +17,7 @@ mod icmp;
 mod neighbour;
 mod ports;
 mod rewrite;
+mod shortcut;
 mod table;
 mod tcp;
 #[cfg(test)]
@@ -168,9 +169,9 @@ impl Nat {
         let Some(view) = View::of_frame(&frame, ip) else {
             return self.drop(Cause::Malformed, frame, out);
         };
-        let key = Key::of(from, &view);
         let expires = now + self.config.timeouts.fragments;
         if view.is_later {
+            let key = Key::of(from, &view);
             if let Some(fate) = self.fragments.later(key, &mut frame, expires) {
                 self.follow(fate, frame, ip, out);
             }
@@ -180,19 +181,19 @@ impl Nat {
             Port::Left => self.outbound(&mut frame, &view, now, out),
             Port::Right => self.inbound(&mut frame, &view, Port::Right, now, out),
         };
-        let fate = match verdict {
+        let mut fate = Fate::Dropped;
+        match verdict {
             Ok(to) => {
                 self.translated[usize::from(from == Port::Right)] += 1;
-                let fate = fate(&frame, &view, to);
+                if view.has_more {
+                    fate = fate_of(&frame, &view, to);
+                }
                 out.send(to, frame);
-                fate
             }
-            Err(cause) => {
-                self.drop(cause, frame, out);
-                Fate::Dropped
-            }
-        };
+            Err(cause) => self.drop(cause, frame, out),
+        }
         if view.has_more {
+            let key = Key::of(from, &view);
             for waiting in self.fragments.first(key, fate, expires) {
                 self.follow(fate, waiting, ip, out);
             }
@@ -273,7 +274,7 @@ impl Nat {
 }
 
 /// The way that a first fragment went.
-fn fate(frame: &Frame, view: &View, to: Port) -> Fate {
+fn fate_of(frame: &Frame, view: &View, to: Port) -> Fate {
     let address = |at: usize| {
         let mut octets = [0; 4];
         octets.copy_from_slice(&frame.bytes[at..at + 4]);

@@ -10,6 +10,7 @@ use plumb_wire::{Instant, SplitMix64};
 
 use super::event::{Event, EventKind};
 use super::ports::Ports;
+use super::shortcut::{Key, Shortcut};
 use super::tcp::Connection;
 use super::{Config, Endpoint, Filtering, Protocol, Refused, Timeouts};
 use crate::slab::Slab;
@@ -88,6 +89,10 @@ pub(super) struct Table {
     by_outside: BTreeMap<(Protocol, Endpoint), u32>,
     sessions: Slab<Session>,
     by_remote: BTreeMap<(u32, Endpoint), u32>,
+    /// Past `by_inside`, `by_outside` and `by_remote`.
+    near_inside: Shortcut,
+    near_outside: Shortcut,
+    near_remote: Shortcut,
     timers: BTreeSet<(Instant, u32)>,
     events: VecDeque<Event>,
     pub(super) lost_events: u64,
@@ -113,6 +118,9 @@ impl Table {
             by_outside: BTreeMap::new(),
             sessions: Slab::default(),
             by_remote: BTreeMap::new(),
+            near_inside: Shortcut::default(),
+            near_outside: Shortcut::default(),
+            near_remote: Shortcut::default(),
             timers: BTreeSet::new(),
             events: VecDeque::new(),
             lost_events: 0,
@@ -155,7 +163,14 @@ impl Table {
         inside: Endpoint,
         now: Instant,
     ) -> Result<u32, Full> {
+        let key = Key::endpoint(protocol, inside);
+        let guess = self.near_inside.guess(key);
+        let is_it = |m: &Mapping| m.protocol == protocol && m.inside == inside;
+        if self.mappings.get(guess).is_some_and(is_it) {
+            return Ok(guess);
+        }
         if let Some(mapping) = self.by_inside.get(&(protocol, inside)) {
+            self.near_inside.remember(key, *mapping);
             return Ok(*mapping);
         }
         // A host that is refused leaves nothing behind.
@@ -195,11 +210,18 @@ impl Table {
 
     /// The mapping that an outside endpoint stands for.
     pub(super) fn of_outside(
-        &self,
+        &mut self,
         protocol: Protocol,
         outside: Endpoint,
     ) -> Option<(u32, Mapping)> {
+        let key = Key::endpoint(protocol, outside);
+        let guess = self.near_outside.guess(key);
+        let is_it = |m: &&Mapping| m.protocol == protocol && m.outside == outside;
+        if let Some(mapping) = self.mappings.get(guess).filter(is_it) {
+            return Some((guess, *mapping));
+        }
         let id = *self.by_outside.get(&(protocol, outside))?;
+        self.near_outside.remember(key, id);
         Some((id, *self.mappings.get(id)?))
     }
 
@@ -240,11 +262,10 @@ impl Table {
         }
         if mapping.protocol != Protocol::Tcp {
             // Packets from outside keep nothing alive (RFC 4787 REQ-6): anybody could send them.
-            if let Some(session) = self.by_remote.get(&(id, remote)) {
-                let session = *session;
-                if let Some(session) = self.sessions.get_mut(session) {
-                    session.assured = true;
-                }
+            if let Some(session) = self.known_session(id, remote)
+                && let Some(session) = self.sessions.get_mut(session)
+            {
+                session.assured = true;
             }
             return true;
         }
@@ -297,14 +318,21 @@ impl Table {
         self.pool.get(address).copied()
     }
 
-    fn lets_in(&self, id: u32, mapping: &Mapping, remote: Endpoint) -> bool {
+    fn lets_in(&mut self, id: u32, mapping: &Mapping, remote: Endpoint) -> bool {
+        if self.filtering == Filtering::EndpointIndependent {
+            return true;
+        }
+        let session = self.known_session(id, remote);
         let opened = |session: &u32| self.sessions.get(*session).is_some_and(|s| s.opened);
         match self.filtering {
             Filtering::EndpointIndependent => true,
             Filtering::AddressAndPortDependent if mapping.protocol != Protocol::Icmp => {
-                self.by_remote.get(&(id, remote)).is_some_and(opened)
+                session.as_ref().is_some_and(opened)
             }
             Filtering::AddressDependent | Filtering::AddressAndPortDependent => {
+                if session.as_ref().is_some_and(opened) {
+                    return true;
+                }
                 let of = |port| (id, Endpoint::new(remote.address, port));
                 let mut sessions = self.by_remote.range(of(0)..=of(u16::MAX));
                 sessions.any(|(_, session)| opened(session))
@@ -312,10 +340,23 @@ impl Table {
         }
     }
 
+    /// The session that a mapping has with an outside endpoint.
+    fn known_session(&mut self, id: u32, remote: Endpoint) -> Option<u32> {
+        let key = Key::session(id, remote);
+        let guess = self.near_remote.guess(key);
+        let is_it = |s: &Session| s.mapping == id && s.remote == remote;
+        if self.sessions.get(guess).is_some_and(is_it) {
+            return Some(guess);
+        }
+        let session = *self.by_remote.get(&(id, remote))?;
+        self.near_remote.remember(key, session);
+        Some(session)
+    }
+
     /// The session of a mapping with an outside endpoint, a new one if need be.
     fn session(&mut self, id: u32, remote: Endpoint, now: Instant) -> Option<u32> {
-        if let Some(session) = self.by_remote.get(&(id, remote)) {
-            return Some(*session);
+        if let Some(session) = self.known_session(id, remote) {
+            return Some(session);
         }
         if self.sessions.len() >= self.max_sessions && !self.evict_but(Some(id)) {
             return None;

@@ -1,0 +1,162 @@
+//! What a stage adds to a round trip.
+
+use core::time::Duration;
+
+use anyhow::Context as _;
+use serde_json::json;
+
+use super::super::{Bench, text};
+use super::kernel::Kernel;
+use super::pipeline::Pipeline;
+use super::{Stages, load, words};
+use crate::report::spread;
+use crate::stats::Summary;
+use crate::traffic::RoundTrips;
+
+pub(super) fn measure(bench: &mut Bench, stages: &Stages) -> anyhow::Result<()> {
+    bench.report.say(
+        "### Latency\n\n\
+         Round trips in µs of one frame at a time, so that every stage sleeps when it comes. \
+         \"native\" is between two programs that are stages themselves, over rings; \"ping\" is \
+         `exec -- ping`, whose round trip also passes the kernel four times.",
+    );
+    let rounds = if bench.quick { 200 } else { 2000 };
+    let kernels = [
+        Kernel::build("ping", 1500, true, &bench.scratch)?,
+        Kernel::build("pair", 1500, false, &bench.scratch)?,
+    ];
+    let counts = [0, 1, 2, 4];
+    // Per number of stages: median and 99 % of native trips, median of pings.
+    let mut native: Vec<[Vec<f64>; 2]> = vec![Default::default(); counts.len()];
+    let mut pings: Vec<Vec<f64>> = vec![Vec::new(); counts.len() + kernels.len()];
+    let mut fused = Vec::new();
+    for _ in 0..bench.repetitions {
+        for (index, count) in counts.into_iter().enumerate() {
+            let stage = words(&[&stages.plumb, "count"]);
+            let between = vec![stage; count];
+            let us = ask(bench, stages, &between, rounds)?;
+            bench.report.run(
+                "stages-latency",
+                &json!({ "stages": count, "median_us": at(&us, 50), "load": load() }),
+            )?;
+            native[index][0].push(at(&us, 50));
+            native[index][1].push(at(&us, 99));
+            let ping = words(&["ping", "-q", "-A", "-c", "500", "-w", "20", "10.0.1.2"]);
+            let mut commands = vec![exec(stages, "10.0.1.1/24", &ping)];
+            commands.extend(between);
+            commands.push(exec(stages, "10.0.1.2/24", &words(&["sleep", "30"])));
+            pings[index].push(pinged(bench, &commands)?);
+        }
+        for (kernel, pings) in kernels.iter().zip(&mut pings[counts.len()..]) {
+            let mut command = kernel.place(false);
+            command.extend(words(&["ping", "-q", "-A", "-c", "500", "-w", "20"]));
+            command.push(kernel.server());
+            pings.push(pinged(bench, &[command])?);
+        }
+        if stages.has_chain {
+            let chain = words(&[&stages.plumb, "chain", "count | count | count | count"]);
+            fused.push(at(&ask(bench, stages, &[chain], rounds)?, 50));
+        }
+    }
+    let middle = |us: &[f64]| Summary::of(us.to_vec()).map_or(0.0, |s| s.median);
+    let (first, first_ping) = (middle(&native[0][0]), middle(&pings[0]));
+    let mut rows = Vec::new();
+    for (index, count) in counts.into_iter().enumerate() {
+        let [median, worst] = native[index].clone();
+        let added = |us: &[f64], first: f64| match count {
+            0 => "-".to_owned(),
+            // There and back.
+            _ => format!("{:.1}", (middle(us) - first) / count as f64 / 2.0),
+        };
+        rows.push(vec![
+            count.to_string(),
+            spread(median.clone(), 1),
+            spread(worst, 1),
+            added(&median, first),
+            spread(pings[index].clone(), 1),
+            added(&pings[index], first_ping),
+        ]);
+    }
+    if stages.has_chain {
+        let added = (middle(&fused) - first) / 8.0;
+        let mut row = vec!["4, fused".to_owned(), spread(fused, 1), "-".to_owned()];
+        row.extend([format!("{added:.2}"), "-".to_owned(), "-".to_owned()]);
+        rows.push(row);
+    }
+    for (name, us) in ["kernel: two routers", "a veth pair"]
+        .into_iter()
+        .zip(&pings[counts.len()..])
+    {
+        let dash = || "-".to_owned();
+        let us = spread(us.clone(), 1);
+        rows.push(vec![name.to_owned(), dash(), dash(), dash(), us, dash()]);
+    }
+    bench.report.table(
+        &[
+            "stages between",
+            "native, median",
+            "native, 99 %",
+            "added by a stage, one way",
+            "ping, mean",
+            "added by a stage, one way",
+        ],
+        &rows,
+    );
+    Ok(())
+}
+
+fn exec(stages: &Stages, address: &str, command: &[String]) -> Vec<String> {
+    let mut all = words(&[&stages.plumb, "exec", "--addr", address, "--"]);
+    all.extend_from_slice(command);
+    all
+}
+
+/// Round trips through functions, in order of their length.
+fn ask(
+    bench: &Bench,
+    stages: &Stages,
+    between: &[Vec<String>],
+    rounds: usize,
+) -> anyhow::Result<Vec<f64>> {
+    let file = bench.file("ask.json");
+    let _ = std::fs::remove_file(&file);
+    let (rounds, figures) = (rounds.to_string(), text(&file));
+    let mut commands = vec![stages.end("ask", &["--rounds", &rounds, "--figures", &figures])];
+    commands.extend_from_slice(between);
+    commands.push(stages.end("answer", &[]));
+    Pipeline::start(&commands, &bench.scratch)?.end(Duration::from_secs(30))?;
+    let figures = std::fs::read_to_string(&file)
+        .with_context(|| Pipeline::said(&bench.scratch, commands.len()))?;
+    let mut us = serde_json::from_str::<RoundTrips>(&figures)?.us;
+    // The first ones meet empty caches and the way to the ring.
+    us.drain(..us.len() / 10);
+    us.sort_by(f64::total_cmp);
+    Ok(us)
+}
+
+/// The figure below which so many of a hundred are.
+fn at(sorted: &[f64], percent: usize) -> f64 {
+    let index = sorted.len() * percent / 100;
+    sorted.get(index).or(sorted.last()).copied().unwrap_or(0.0)
+}
+
+/// Mean round trip of ping, which is the first of these commands, in µs.
+fn pinged(bench: &Bench, commands: &[Vec<String>]) -> anyhow::Result<f64> {
+    // What ping prints goes to standard error, where its output is a pipe.
+    let mut commands = commands.to_vec();
+    if let [only] = commands.as_mut_slice() {
+        *only = words(&["sh", "-c", &format!("exec {} >&2", only.join(" "))]);
+    }
+    Pipeline::start(&commands, &bench.scratch)?.end(Duration::from_secs(40))?;
+    let said = Pipeline::said(&bench.scratch, commands.len());
+    let line = said.lines().find(|line| line.starts_with("rtt "));
+    let mean = line.and_then(|l| {
+        l.split(" = ")
+            .nth(1)?
+            .split('/')
+            .nth(1)?
+            .parse::<f64>()
+            .ok()
+    });
+    Ok(mean.with_context(|| format!("ping has no result: {said}"))? * 1e3)
+}
