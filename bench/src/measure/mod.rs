@@ -34,6 +34,8 @@ pub(crate) enum Measurement {
     Start,
     /// A trace by a process, in a container and in a microVM.
     Vm,
+    /// As many containers and microVMs at once as there is room for.
+    Crowds,
 }
 
 /// What all measurements need.
@@ -69,6 +71,7 @@ impl Bench {
             Measurement::Reveal => reveal::measure(self),
             Measurement::Start => start::measure(self),
             Measurement::Vm => vm::measure(self),
+            Measurement::Crowds => vm::crowds(self),
         }
     }
 
