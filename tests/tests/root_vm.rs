@@ -406,7 +406,7 @@ fn root_what_makes_no_sense_from_a_machine_is_refused_before_there_is_one() {
         ),
         (
             "--uplink lab:plain -- trace --live 5.0.4.2",
-            "--live and --report",
+            "--live draws on a terminal",
         ),
         (
             "--uplink lab:plain -- trace --dry-run 5.0.4.2",

@@ -37,6 +37,8 @@ pub(crate) enum Measurement {
     Vm,
     /// Pipelines of stages, beside the kernel's own forwarding.
     Stages,
+    /// As many containers and microVMs at once as there is room for.
+    Crowds,
 }
 
 /// What all measurements need.
@@ -75,6 +77,7 @@ impl Bench {
             Measurement::Start => start::measure(self),
             Measurement::Vm => vm::measure(self),
             Measurement::Stages => stages::measure(self),
+            Measurement::Crowds => vm::crowds(self),
         }
     }
 
