@@ -18,7 +18,7 @@ fn root_conntrack_says_of_each_packet_what_the_kernel_says() {
     require!("unshare", "ip", "ethtool", "sysctl", "nft", "python3");
     let oracle = Path::new(env!("CARGO_MANIFEST_DIR")).join("oracles/ct_state.py");
     let path = std::env::var("PATH").unwrap_or_default();
-    let (seed, scenarios) = ("1", "120");
+    let (seed, scenarios) = ("1", "300");
     let done = run(Command::new("unshare")
         .args(["--net", "python3"])
         .arg(oracle)
@@ -47,8 +47,12 @@ fn root_conntrack_says_of_each_packet_what_the_kernel_says() {
             ));
         }
     }
-    assert!(different.is_empty(), "{same} same, {different:#?}");
-    assert!(same > 6000, "only {same} packets");
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    assert!(
+        different.is_empty(),
+        "Linux {kernel}: {same} same, {different:#?}"
+    );
+    assert!(same > 15_000, "only {same} packets");
 }
 
 /// Connection tracking behind rules that let everything through.

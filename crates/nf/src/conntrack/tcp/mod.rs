@@ -272,7 +272,7 @@ impl Connection {
                 ..CLOSES
             });
         }
-        let is_open = self.state == TcpState::Established;
+        let is_open = self.state == TcpState::Established && status.contains(Status::ASSURED);
         let mut reset = CLOSES;
         if let Some(acked) = self.ends[direction.opposite() as usize].acked
             && self.last.kind != Kind::Syn
@@ -293,8 +293,11 @@ impl Connection {
             // Whoever gets it sends a challenge, and only the answer to that ends the connection.
             reset.closes = false;
         }
-        // What it is about may be a segment that was let through without being understood.
-        let after_syn = status.contains(Status::SEEN_REPLY) && self.last.kind == Kind::Syn;
+        // What it is about may be a segment that was let through without being understood: a SYN
+        // of the other end, or what looked like a half-open connection.
+        let after_syn = status.contains(Status::SEEN_REPLY)
+            && self.last.kind == Kind::Syn
+            && self.last.direction != direction;
         let half_open = !status.contains(Status::ASSURED) && self.last.kind == Kind::Ack;
         let of_ignored = (after_syn || half_open) && segment.ack == self.last.numbers.end;
         let of_challenge = self.state == TcpState::SynSent

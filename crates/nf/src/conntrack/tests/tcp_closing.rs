@@ -100,6 +100,35 @@ fn rfc_5961_a_reset_must_have_the_expected_number() {
 }
 
 #[test]
+fn a_connection_that_is_not_assured_is_closed_by_any_reset_within_the_window() {
+    let mut pair = Pair::new(Config::default());
+    pair.send(Client, ACK | PSH, 101, 501, 10);
+    let answer = pair.send(Server, ACK, 501, 111, 0);
+    assert!(!answer.status.contains(Status::ASSURED));
+    pair.send(Client, RST, 300, 0, 0);
+    assert_eq!(pair.tcp(), Some(TcpState::Close));
+}
+
+#[test]
+fn a_reset_that_answers_an_ignored_syn_of_the_other_end_closes_whatever_its_numbers() {
+    let ignored = || {
+        let mut pair = used(Config::default());
+        pair.send(Client, SYN, 90_000, 0, 0);
+        pair
+    };
+    let mut pair = ignored();
+    assert_eq!(
+        pair.state(Server, RST | ACK, 700_000, 90_001, 0),
+        State::Established
+    );
+    assert_eq!(pair.tcp(), Some(TcpState::Close));
+    // But not one of whoever sent the SYN.
+    let mut pair = ignored();
+    let fault = pair.fault(Client, RST | ACK, 700_000, 90_001, 0);
+    assert_eq!(fault, Some(Invalid::TcpAboveWindow));
+}
+
+#[test]
 fn a_reset_above_the_window_is_invalid() {
     let mut pair = used(Config::default());
     let fault = pair.fault(Server, RST, 90_000, 0, 0);
