@@ -180,12 +180,8 @@ impl Child {
         self.keeps_user_signal.replace(Some(false)) == Some(true)
     }
 
-    /// Tells the command that its terminal, or what stands for it, has hung up (SIGHUP).
-    pub fn hang_up(&self) {
-        self.signal(Signal::HUP);
-    }
-
-    fn signal(&self, signal: Signal) {
+    /// Sends the command a signal; SIGKILL ends everything in the private network.
+    pub fn signal(&self, signal: Signal) {
         // It may have ended by now.
         let _ = pidfd_send_signal(&self.process, signal);
     }

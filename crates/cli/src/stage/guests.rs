@@ -1,5 +1,6 @@
 //! Commands whose networks the links of a stage are.
 
+use core::time::Duration;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use plumb_link::namespace::Child;
@@ -7,8 +8,13 @@ use plumb_link::stage::{PassedOn, Tenant};
 use plumb_nf::Port;
 use rustix::process::Signal;
 
-/// The status of a command that SIGHUP ended.
-const HUNG_UP: u8 = 129;
+/// What a command is told that runs on behind the end of the pipeline, and when: servers take the
+/// first for a wish to read their configuration again, some go on serving after the second.
+const WORDS: [(Duration, Signal); 3] = [
+    (Duration::from_secs(1), Signal::HUP),
+    (Duration::from_secs(3), Signal::TERM),
+    (Duration::from_secs(6), Signal::KILL),
+];
 
 /// A command whose network one of the links is.
 #[derive(Debug)]
@@ -19,8 +25,8 @@ pub(crate) struct Guest {
     pub(crate) keep: bool,
     /// How it ended.
     status: Option<u8>,
-    /// It was told that the pipeline has ended.
-    told: bool,
+    /// How many of the words it was told.
+    told: usize,
 }
 
 /// Where a command runs.
@@ -39,15 +45,20 @@ impl Guest {
             process,
             keep,
             status: None,
-            told: false,
+            told: 0,
         }
+    }
+
+    /// Says whether it ended of what it was told.
+    fn was_hung_up(&self) -> bool {
+        let signals = WORDS[..self.told].iter().map(|(_, signal)| signal.as_raw());
+        let mut ends = signals.filter_map(|signal| u8::try_from(128 + signal).ok());
+        ends.any(|status| Some(status) == self.status)
     }
 
     fn signal(&self, signal: Signal) {
         match &self.process {
-            Process::Child(child) if signal == Signal::HUP => child.hang_up(),
-            // It takes the others itself.
-            Process::Child(_) => {}
+            Process::Child(child) => child.signal(signal),
             Process::Tenant(tenant) => tenant.signal(signal),
         }
     }
@@ -133,36 +144,43 @@ impl Guests {
         self.guests.iter().all(|guest| guest.status.is_some())
     }
 
-    /// Says whether somebody is to be told that the pipeline has ended.
-    pub(super) fn wait_for_the_end(&self) -> bool {
-        let waits = |guest: &Guest| !guest.keep && !guest.told && guest.status.is_none();
-        self.guests.iter().any(waits)
-    }
-
-    /// Tells those that run on that the pipeline has ended.
-    pub(super) fn hang_up(&mut self) {
+    /// Tells those that run on, so long after the end of the pipeline, what they have to know by now.
+    pub(super) fn tell(&mut self, since_end: Duration) {
         for guest in &mut self.guests {
-            if !guest.keep && guest.status.is_none() {
-                guest.signal(Signal::HUP);
-                guest.told = true;
+            while let Some((after, signal)) = WORDS.get(guest.told)
+                && *after <= since_end
+                && !guest.keep
+                && guest.status.is_none()
+            {
+                guest.told += 1;
+                guest.signal(*signal);
             }
         }
+    }
+
+    /// How long after the end of the pipeline somebody is to be told something next.
+    pub(super) fn next_word(&self) -> Option<Duration> {
+        let waiting = self
+            .guests
+            .iter()
+            .filter(|guest| !guest.keep && guest.status.is_none());
+        let words = waiting.filter_map(|guest| WORDS.get(guest.told));
+        words.map(|(after, _)| *after).min()
     }
 
     /// The first status that is a failure, from left to right; a command that ended because it was told
     /// of the pipeline's end has not failed.
     pub(super) fn status(&self) -> u8 {
-        let failed = |guest: &Guest| match guest.status {
-            Some(HUNG_UP) if guest.told => None,
-            status => status.filter(|status| *status != 0),
+        let failed = |guest: &Guest| match guest.was_hung_up() {
+            true => None,
+            false => guest.status.filter(|status| *status != 0),
         };
         self.guests.iter().find_map(failed).unwrap_or(0)
     }
 
     /// Says whether a command ended because it was told of the pipeline's end.
     pub(super) fn were_hung_up(&self) -> bool {
-        let was = |guest: &Guest| guest.told && guest.status == Some(HUNG_UP);
-        self.guests.iter().any(was)
+        self.guests.iter().any(Guest::was_hung_up)
     }
 
     /// Says whether the link at a port is a command's network.

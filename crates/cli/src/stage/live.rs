@@ -28,8 +28,6 @@ const BATCH_BYTES: usize = 128 * 1024;
 const FLUSH_AFTER: Duration = Duration::from_micros(100);
 /// Frames that a function may have sent back where they came from, and that wait there.
 const MOST_WAITING: usize = 4096;
-/// How long a command may run on behind the end of the pipeline before it is told.
-const HANG_UP_AFTER: Duration = Duration::from_secs(1);
 /// Batches that a command may have sent and nobody has taken when it ends: a full queue of large
 /// frames.
 const LAST_BATCHES: usize = 4096;
@@ -201,11 +199,8 @@ impl<F: Function> Run<'_, F> {
                 if guests.take_wish_for_counters() {
                     let _ = self.report();
                 }
-                if let Some((_, at)) = pipeline_ended
-                    && guests.wait_for_the_end()
-                    && now.since(at) >= HANG_UP_AFTER
-                {
-                    guests.hang_up();
+                if let Some((_, at)) = pipeline_ended {
+                    guests.tell(now.since(at));
                 }
                 // What a function holds back is waited for as long as somebody is there to get it.
                 let is_over = pipeline_ended.is_some() || self.function.held() == 0;
@@ -220,10 +215,10 @@ impl<F: Function> Run<'_, F> {
                     });
                 }
             }
-            if !moved {
+            if !moved && !self.attention {
                 let mut until = self.function.poll_timeout();
-                if let Some((_, at)) = pipeline_ended.filter(|_| guests.wait_for_the_end()) {
-                    let due = at + HANG_UP_AFTER;
+                if let (Some((_, at)), Some(after)) = (pipeline_ended, guests.next_word()) {
+                    let due = at + after;
                     until = Some(until.map_or(due, |u| u.min(due)));
                 }
                 self.sleep(until, asked.as_ref(), &guests)?;

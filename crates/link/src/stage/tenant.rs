@@ -84,7 +84,7 @@ impl Tenant {
         self.process.as_fd()
     }
 
-    /// Passes a signal on to the command.
+    /// Sends the command a signal; SIGKILL ends everything in its network.
     pub fn signal(&self, signal: Signal) {
         // It may have ended by now.
         let _ = pidfd_send_signal(&self.process, signal);
