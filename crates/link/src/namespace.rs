@@ -18,9 +18,7 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, getgid, getpid, getuid,
     kill_process, pidfd_open, pidfd_send_signal, set_parent_process_death_signal, wait, waitid,
 };
-use rustix::thread::{
-    LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe,
-};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 use crate::netlink::Netlink;
 use crate::{Capability, Error, capability, sys};

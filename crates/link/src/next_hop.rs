@@ -12,8 +12,8 @@ use std::io;
 use plumb_wire::Instant;
 use plumb_wire::icmp::Family;
 
-use crate::fib::{Routes, address, number};
 use crate::Error;
+use crate::fib::{Routes, address, number};
 use crate::netlink::{Netlink, attributes, u32_at};
 
 /// An interface and the Ethernet address of the neighbour that takes the packet.

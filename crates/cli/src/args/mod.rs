@@ -38,9 +38,7 @@ pub use link::{Addressed, FunctionArgs, LinkArgs, PathPair};
 pub use nat::{FilteringName, Nat};
 pub use ping::{Ping, PingFormat};
 pub use schema::{Schema, SchemaName};
-pub use tap::{
-    AttachName, OneIn, RateLimit, Reduction, Tap, TapCommand, TapDirection, TapRun,
-};
+pub use tap::{AttachName, OneIn, RateLimit, Reduction, Tap, TapCommand, TapDirection, TapRun};
 pub use trace::{Format, MethodName, ModeName, ProgressWhen, RevealWhen, Trace};
 pub use value::{BitRate, LossModel, Percent, Rate, Seconds};
 pub use vm::{

@@ -198,7 +198,8 @@ impl FromStr for RateLimit {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        const EXAMPLE: &str = "expected packets such as 50kpps, or bits such as 100Mbit, in a second";
+        const EXAMPLE: &str =
+            "expected packets such as 50kpps, or bits such as 100Mbit, in a second";
         if text == "unlimited" {
             return Ok(Self::Unlimited);
         }

@@ -198,7 +198,11 @@ pub(crate) const fn size(code: u16) -> u8 {
 fn load(data: &[u8], at: u64, size: u8) -> Option<u32> {
     let at = usize::try_from(at).ok()?;
     let bytes = data.get(at..at.checked_add(usize::from(size))?)?;
-    Some(bytes.iter().fold(0, |sum, byte| sum << 8 | u32::from(*byte)))
+    Some(
+        bytes
+            .iter()
+            .fold(0, |sum, byte| sum << 8 | u32::from(*byte)),
+    )
 }
 
 /// What an operation gives; shifts by more than there are bits give 0.

@@ -2,8 +2,8 @@
 
 use core::net::{IpAddr, Ipv4Addr};
 
-use plumb_wire::ethernet::ethertype;
 use plumb_wire::Checksum;
+use plumb_wire::ethernet::ethertype;
 
 use super::layout::{MAX_HEADER, RawOutput};
 
@@ -277,7 +277,10 @@ mod tests {
             }
         }
         let geneve = path(Tunnel::Geneve { vni: 1 }, true).header();
-        assert_eq!(geneve.len(), 14 + 20 + 8 + 8 + usize::from(geneve[42] & 0x3f) * 4);
+        assert_eq!(
+            geneve.len(),
+            14 + 20 + 8 + 8 + usize::from(geneve[42] & 0x3f) * 4
+        );
     }
 
     #[test]

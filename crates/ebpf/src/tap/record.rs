@@ -18,7 +18,6 @@ const GSO_UDP: u32 = 1 << 17;
 /// Where a tag is in a frame.
 const TAG_AT: usize = 12;
 
-
 /// A packet that a session has taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet<'a> {
@@ -69,7 +68,11 @@ impl<'a> Packet<'a> {
         Some(Self {
             at: Instant::from_nanos(at),
             interface: u32_at(16),
-            hook: if h[36] == 0 { Hook::Ingress } else { Hook::Egress },
+            hook: if h[36] == 0 {
+                Hook::Ingress
+            } else {
+                Hook::Egress
+            },
             tag: (flags & VLAN_PRESENT != 0)
                 .then(|| (u16::from_be_bytes([h[28], h[29]]), u16_at(30))),
             len: u32_at(8),

@@ -19,11 +19,7 @@ use super::record::Packet;
 use super::ring::Ring;
 use super::{Error, sys};
 
-#[expect(
-    unreachable_pub,
-    unused_qualifications,
-    reason = "this is generated"
-)]
+#[expect(unreachable_pub, unused_qualifications, reason = "this is generated")]
 #[allow(
     clippy::all,
     clippy::undocumented_unsafe_blocks,
@@ -117,9 +113,8 @@ impl Kernel {
             .set_max_entries(ring_len)
             .map_err(|e| Error::load(&e))?;
         let loaded = open.load().map_err(|e| Error::load(&e))?;
-        let map = |map: &libbpf_rs::MapMut<'_>| {
-            MapHandle::try_from(map).map_err(|e| Error::load(&e))
-        };
+        let map =
+            |map: &libbpf_rs::MapMut<'_>| MapHandle::try_from(map).map_err(|e| Error::load(&e));
         let program = |program: &libbpf_rs::ProgramMut<'_>| {
             let fd = program.as_fd().try_clone_to_owned();
             fd.map_err(|source| Error::Map { source })
@@ -312,7 +307,7 @@ impl Session {
         let needed: Vec<u32> = self
             .outputs
             .iter()
-            .filter(|output| cuts || output.path.is_some())
+            .filter(|output| output.interface != 0 && (cuts || output.path.is_some()))
             .map(|output| output.interface)
             .collect();
         self.leaving.retain(|index, _| needed.contains(index));

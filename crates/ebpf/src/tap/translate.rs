@@ -140,10 +140,7 @@ impl Translation<'_> {
                 return;
             }
         };
-        let (yes, no) = (
-            or_out(target(i.jump_true)),
-            or_out(target(i.jump_false)),
-        );
+        let (yes, no) = (or_out(target(i.jump_true)), or_out(target(i.jump_false)));
         if operation == op::JEQ && i.jump_true == 0 {
             self.to.jump_if(op::JNE, A, operand, no);
             return;
@@ -177,7 +174,9 @@ impl Translation<'_> {
                     op::MOD
                 }
             }
-            shift => return self.shift(if shift == code::LSH { op::LSH } else { op::RSH }, operand),
+            shift => {
+                return self.shift(if shift == code::LSH { op::LSH } else { op::RSH }, operand);
+            }
         };
         self.to.alu32(operation, A, operand);
     }
@@ -266,7 +265,8 @@ impl Translation<'_> {
         self.to.jump_if64_value(op::JGE, Reg::R1, end, behind);
         let before_tag = 12 - i32::from(size);
         let within = self.to.label();
-        self.to.jump_if64_value(op::JGT, Reg::R1, before_tag, within);
+        self.to
+            .jump_if64_value(op::JGT, Reg::R1, before_tag, within);
         self.to.jump(before);
         self.to.bind(within);
         // A part of it is in the tag.

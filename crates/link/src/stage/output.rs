@@ -3,8 +3,8 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use plumb_wire::pcapng::{
-    Direction, Interface, LinkType, MAX_INTERFACES, MAX_PACKET_LEN, Packet, Rendezvous, SECTION_LEN, TOKEN_LEN,
-    emit_section, emit_switch, switch_len,
+    Direction, Interface, LinkType, MAX_INTERFACES, MAX_PACKET_LEN, Packet, Rendezvous,
+    SECTION_LEN, TOKEN_LEN, emit_section, emit_switch, switch_len,
 };
 
 use super::pipe::{Identity, Moved, Opening, Pipe};

@@ -135,7 +135,13 @@ pub(super) fn list(json: bool) -> anyhow::Result<ExitCode> {
     let sockets = fs::read_to_string("/proc/net/unix").unwrap_or_default();
     let mut ids: Vec<u32> = sockets
         .lines()
-        .filter_map(|line| line.rsplit_once(['@', '\0'])?.1.strip_prefix(PREFIX)?.parse().ok())
+        .filter_map(|line| {
+            line.rsplit_once(['@', '\0'])?
+                .1
+                .strip_prefix(PREFIX)?
+                .parse()
+                .ok()
+        })
         .collect();
     ids.sort_unstable();
     ids.dedup();
@@ -174,7 +180,12 @@ pub(super) fn line(status: &TapStatus) -> String {
     let interfaces: Vec<String> = status
         .interfaces
         .iter()
-        .map(|interface| format!("{} {} ({})", interface.name, interface.direction, interface.attached))
+        .map(|interface| {
+            format!(
+                "{} {} ({})",
+                interface.name, interface.direction, interface.attached
+            )
+        })
         .collect();
     let outputs: Vec<String> = status
         .outputs
@@ -184,7 +195,13 @@ pub(super) fn line(status: &TapStatus) -> String {
             Some(trouble) => format!("{} ({trouble})", output.name),
         })
         .collect();
-    let none = |text: String, word: &str| if text.is_empty() { word.to_owned() } else { text };
+    let none = |text: String, word: &str| {
+        if text.is_empty() {
+            word.to_owned()
+        } else {
+            text
+        }
+    };
     format!(
         "{}  {} -> {}  filter: {}",
         status.id,

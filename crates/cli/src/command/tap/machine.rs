@@ -13,12 +13,16 @@ pub(super) fn interfaces(machines: &[String]) -> BTreeSet<String> {
         return found;
     };
     for process in processes.flatten() {
-        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else {
+        let Some(pid) = process
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
             continue;
         };
-        let is_one = machines.iter().any(|machine| {
-            machine.parse() == Ok(pid) || is_named(&arguments(pid), machine)
-        });
+        let is_one = machines
+            .iter()
+            .any(|machine| machine.parse() == Ok(pid) || is_named(&arguments(pid), machine));
         if is_one {
             found.extend(devices(pid));
         }

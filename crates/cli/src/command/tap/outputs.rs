@@ -189,8 +189,8 @@ impl Destination {
         match self {
             Self::Interface(name) => {
                 let interface = all.iter().find(|interface| interface.name == *name);
-                let interface = interface
-                    .ok_or_else(|| format!("there is no network interface {name:?}"))?;
+                let interface =
+                    interface.ok_or_else(|| format!("there is no network interface {name:?}"))?;
                 if !interface.is_up {
                     return Err(format!("the network interface {name:?} is down"));
                 }
@@ -214,7 +214,10 @@ impl Destination {
                 let Some(next_mac) = way.mac else {
                     ask(source, way.neighbour);
                     *asking = true;
-                    return Err(format!("the neighbour {} does not answer yet", way.neighbour));
+                    return Err(format!(
+                        "the neighbour {} does not answer yet",
+                        way.neighbour
+                    ));
                 };
                 Ok(Output {
                     interface: interface.index,

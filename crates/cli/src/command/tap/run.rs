@@ -105,7 +105,11 @@ pub(super) fn run(args: &TapRun) -> anyhow::Result<ExitCode> {
         sink,
         targets,
         on: BTreeMap::new(),
-        filter: args.filter.clone().or(args.bytecode.clone()).unwrap_or_default(),
+        filter: args
+            .filter
+            .clone()
+            .or(args.bytecode.clone())
+            .unwrap_or_default(),
         clock,
         since: WallTime(clock.wall_ns(clock.now())),
         id,
@@ -193,7 +197,11 @@ impl Tap<'_> {
         }
         let outputs: Vec<_> = self.targets.iter().map(Target::output).collect();
         if outputs != before || self.on.is_empty() {
-            self.session.set_outputs(&outputs).map_err(|e| failure(&e))?;
+            match self.session.set_outputs(&outputs) {
+                // It has just gone, which will be told.
+                Err(error) if !self.on.is_empty() => self.say(&error.to_string())?,
+                set => set.map_err(|e| failure(&e))?,
+            }
         }
         Ok(())
     }
@@ -254,7 +262,9 @@ impl Tap<'_> {
             }
             if known.is_none() {
                 match self.get_on(&chosen) {
-                    Ok(way) if !first => self.say(&format!("on {} ({})", chosen.name, way.name()))?,
+                    Ok(way) if !first => {
+                        self.say(&format!("on {} ({})", chosen.name, way.name()))?
+                    }
                     Ok(_) => {}
                     Err(error) if first => return Err(failure(&error).into()),
                     // It may have gone again.
@@ -330,7 +340,10 @@ impl Tap<'_> {
             if is_idle && !self.session.is_drained() {
                 continue;
             }
-            self.sleep(limit, &[watch.as_fd(), listener.as_fd(), interrupts_fd.as_fd()])?;
+            self.sleep(
+                limit,
+                &[watch.as_fd(), listener.as_fd(), interrupts_fd.as_fd()],
+            )?;
         };
         self.end(status)?;
         Ok(status)
@@ -502,12 +515,11 @@ impl Tap<'_> {
         if let Some(sink) = &self.sink {
             outputs.push(TapOutput {
                 name: match (&sink.taker, &self.args.write) {
-                    (Taker::Pipe(pipe), _) => {
-                        plumb_link::stage::Link::describe(&**pipe)
-                    }
-                    (Taker::Files(_), path) => {
-                        path.as_ref().map(|path| path.display().to_string()).unwrap_or_default()
-                    }
+                    (Taker::Pipe(pipe), _) => plumb_link::stage::Link::describe(&**pipe),
+                    (Taker::Files(_), path) => path
+                        .as_ref()
+                        .map(|path| path.display().to_string())
+                        .unwrap_or_default(),
                 },
                 trouble: None,
             });

@@ -51,9 +51,8 @@ pub(super) const fn shown(limits: &Limits) -> TapLimits {
 
 /// The program of an expression; none for an empty one.
 pub(super) fn compile(expression: &str) -> Result<Option<Program>, Failure> {
-    filter::compile(expression).map_err(|error| {
-        Failure::usage(format!("--filter {expression:?}: {error}"))
-    })
+    filter::compile(expression)
+        .map_err(|error| Failure::usage(format!("--filter {expression:?}: {error}")))
 }
 
 #[cfg(test)]

@@ -41,11 +41,7 @@ impl Sources {
 
     /// The interfaces to be on, of all that there are. `of_machines` are the names of those that the
     /// processes of machines hold.
-    pub(super) fn choose(
-        &self,
-        all: &[Interface],
-        of_machines: &BTreeSet<String>,
-    ) -> Vec<Chosen> {
+    pub(super) fn choose(&self, all: &[Interface], of_machines: &BTreeSet<String>) -> Vec<Chosen> {
         let mut chosen: Vec<Chosen> = all
             .iter()
             .filter_map(|interface| {

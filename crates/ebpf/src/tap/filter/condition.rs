@@ -42,9 +42,16 @@ pub(super) enum Value {
     /// Length of the packet.
     Len,
     /// Bytes at an offset.
-    At { offset: u32, size: u8 },
+    At {
+        offset: u32,
+        size: u8,
+    },
     /// Bytes at an offset behind the IPv4 header that begins at `ip`.
-    BehindIp { ip: u32, offset: u32, size: u8 },
+    BehindIp {
+        ip: u32,
+        offset: u32,
+        size: u8,
+    },
     /// Bytes at an offset that is computed, from `base` on; behind the IPv4 header if that begins
     /// there.
     Indexed {

@@ -155,7 +155,10 @@ impl Generator {
             Value::Constant(constant) => self.push(Instruction::new(code::LD, *constant)),
             Value::Len => self.push(Instruction::new(code::LD | code::LEN, 0)),
             Value::At { offset, size } => {
-                self.push(Instruction::new(code::LD | code::ABS | width(*size), *offset));
+                self.push(Instruction::new(
+                    code::LD | code::ABS | width(*size),
+                    *offset,
+                ));
             }
             Value::BehindIp { ip, offset, size } => {
                 self.push(Instruction::new(code::LDX | code::MSH | code::BYTE, *ip));

@@ -93,11 +93,7 @@ fn word(rest: &str, at: usize) -> Result<(Token, usize), Error> {
             at,
         });
     }
-    let token = if escaped {
-        None
-    } else {
-        number(word, at)?
-    };
+    let token = if escaped { None } else { number(word, at)? };
     let token = token.unwrap_or_else(|| Token::Word {
         text: word.to_owned(),
         escaped,
@@ -119,14 +115,21 @@ fn number(word: &str, at: usize) -> Result<Option<Token>, Error> {
         return Ok(None);
     }
     if word.bytes().all(|byte| byte.is_ascii_digit()) {
-        let radix = if word.len() > 1 && word.starts_with('0') { 8 } else { 10 };
+        let radix = if word.len() > 1 && word.starts_with('0') {
+            8
+        } else {
+            10
+        };
         let number = u32::from_str_radix(word, radix).map_err(|_| Error::Syntax {
             what: format!("{word} is no number of 32 bits"),
             at,
         })?;
         return Ok(Some(Token::Number(number)));
     }
-    if word.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+    if word
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || byte == b'.')
+    {
         let parts: Option<Vec<u8>> = word.split('.').map(|part| part.parse().ok()).collect();
         let parts = parts.filter(|parts| parts.len() <= 4);
         let parts = parts.ok_or_else(|| Error::Syntax {

@@ -61,7 +61,11 @@ enum Protocol {
     /// What Ethernet carries.
     Type(u32),
     /// What both versions of IP carry, or only one.
-    Carried { number: u32, v4: bool, v6: bool },
+    Carried {
+        number: u32,
+        v4: bool,
+        v6: bool,
+    },
 }
 
 impl Protocol {
@@ -91,14 +95,35 @@ impl Protocol {
 
 /// Words of libpcap that need what a packet does not tell, or another link.
 const REFUSED: [&str; 22] = [
-    "gateway", "inbound", "outbound", "protochain", "pppoes", "pppoed", "geneve", "wlan", "type",
-    "subtype", "dir", "llc", "iso", "ipx", "netbeui", "atalk", "aarp", "ifname", "rnr", "reason",
-    "ifindex", "host6",
+    "gateway",
+    "inbound",
+    "outbound",
+    "protochain",
+    "pppoes",
+    "pppoed",
+    "geneve",
+    "wlan",
+    "type",
+    "subtype",
+    "dir",
+    "llc",
+    "iso",
+    "ipx",
+    "netbeui",
+    "atalk",
+    "aarp",
+    "ifname",
+    "rnr",
+    "reason",
+    "ifindex",
+    "host6",
 ];
 
 impl<'a> Parser<'a> {
     fn at(&self) -> usize {
-        self.tokens.get(self.next).map_or(self.end, |placed| placed.at)
+        self.tokens
+            .get(self.next)
+            .map_or(self.end, |placed| placed.at)
     }
 
     fn wrong(&self, what: impl Into<String>) -> Error {
@@ -247,7 +272,8 @@ impl<'a> Parser<'a> {
         let start = self.next;
         let protocol = Protocol::named(word);
         self.next += usize::from(protocol.is_some());
-        if let (Some(protocol), Some(cast @ ("broadcast" | "multicast"))) = (protocol, self.word()) {
+        if let (Some(protocol), Some(cast @ ("broadcast" | "multicast"))) = (protocol, self.word())
+        {
             self.next += 1;
             return self.cast(Some(protocol), cast);
         }
@@ -549,13 +575,12 @@ impl<'a> Parser<'a> {
     fn cast(&self, protocol: Option<Protocol>, word: &str) -> Result<Condition, Error> {
         let is_multicast = word == "multicast";
         match (protocol, is_multicast) {
-            (None | Some(Protocol::Ether), true) => {
-                Ok(at(0, 1).compares(Comparison::SomeBits, 1))
-            }
+            (None | Some(Protocol::Ether), true) => Ok(at(0, 1).compares(Comparison::SomeBits, 1)),
             (None | Some(Protocol::Ether), false) => Ok(self.link.mac([0xff; 6], Direction::Dst)),
-            (Some(Protocol::Type(IP)), true) => Ok(self.link.ethertype(IP).and(
-                at(self.link.payload + 16, 1).compares(Comparison::GreaterOrEqual, 224),
-            )),
+            (Some(Protocol::Type(IP)), true) => Ok(self
+                .link
+                .ethertype(IP)
+                .and(at(self.link.payload + 16, 1).compares(Comparison::GreaterOrEqual, 224))),
             (Some(Protocol::Type(IP6)), true) => {
                 let group = at(self.link.payload + 24, 1).equals(255);
                 Ok(self.link.ethertype(IP6).and(group))
@@ -570,10 +595,25 @@ impl<'a> Parser<'a> {
 
 fn is_keyword(word: &str) -> bool {
     const KEYWORDS: [&str; 19] = [
-        "and", "or", "not", "src", "dst", "host", "net", "port", "portrange", "proto", "mask",
-        "less", "greater", "vlan", "mpls", "broadcast", "multicast", "len", "length",
+        "and",
+        "or",
+        "not",
+        "src",
+        "dst",
+        "host",
+        "net",
+        "port",
+        "portrange",
+        "proto",
+        "mask",
+        "less",
+        "greater",
+        "vlan",
+        "mpls",
+        "broadcast",
+        "multicast",
+        "len",
+        "length",
     ];
-    KEYWORDS.contains(&word)
-        || REFUSED.contains(&word)
-        || Protocol::named(word).is_some()
+    KEYWORDS.contains(&word) || REFUSED.contains(&word) || Protocol::named(word).is_some()
 }

@@ -82,7 +82,8 @@ impl Link {
             return bottom.and(at(self.payload, 1).masked(0xf0).equals(version));
         }
         if number <= MAX_LENGTH_FIELD {
-            let has_length = at(self.type_at, 2).compares(Comparison::LessOrEqual, MAX_LENGTH_FIELD);
+            let has_length =
+                at(self.type_at, 2).compares(Comparison::LessOrEqual, MAX_LENGTH_FIELD);
             return has_length.and(at(self.type_at + 2, 1).equals(number));
         }
         at(self.type_at, 2).equals(number)
@@ -90,7 +91,8 @@ impl Link {
 
     /// IPv4 carries this protocol.
     pub(super) fn ip_protocol(&self, number: u32) -> Condition {
-        self.ethertype(IP).and(at(self.payload + 9, 1).equals(number))
+        self.ethertype(IP)
+            .and(at(self.payload + 9, 1).equals(number))
     }
 
     /// IPv6 carries this protocol, at once or behind a fragment header.
@@ -122,7 +124,8 @@ impl Link {
             return self.ethertype(ethertype);
         }
         let of = |offset| masked(at(self.payload + offset, 4), address, mask);
-        self.ethertype(ethertype).and(direction.apply(of(src), of(dst)))
+        self.ethertype(ethertype)
+            .and(direction.apply(of(src), of(dst)))
     }
 
     /// An address of IPv4, wherever there may be one.

@@ -46,7 +46,9 @@ fn hostile_texts_are_refused_within_bounds() {
     assert!(refusal(&"not ".repeat(10_000)).contains("too deeply"));
     assert!(refusal(&format!("{}1 = 1", "-".repeat(10_000))).contains("too deeply"));
     assert_eq!(compile(&"x".repeat(MAX_LEN + 1)), Err(Error::TooLong));
-    let long: Vec<String> = (0..3000).map(|n| format!("host 10.0.{}.{}", n / 256, n % 256)).collect();
+    let long: Vec<String> = (0..3000)
+        .map(|n| format!("host 10.0.{}.{}", n / 256, n % 256))
+        .collect();
     assert!(refusal(&long.join(" or ")).contains("too long"));
     let nested = (0..20).fold("len".to_owned(), |text, _| format!("(len+{text})"));
     assert!(refusal(&format!("{nested} = 1")).contains("too long"));
@@ -55,11 +57,39 @@ fn hostile_texts_are_refused_within_bounds() {
 /// Words of the language in any order.
 fn words() -> impl Strategy<Value = String> {
     let word = prop_oneof![
-        Just("tcp"), Just("ip6"), Just("port"), Just("host"), Just("net"), Just("src"), Just("or"),
-        Just("and"), Just("not"), Just("("), Just(")"), Just("["), Just("]"), Just("10.0.0.1"),
-        Just("80"), Just("::1"), Just("len"), Just("+"), Just("-"), Just("="), Just("&"),
-        Just("vlan"), Just("mpls"), Just("ether"), Just("proto"), Just(":"), Just("tcpflags"),
-        Just("0x10"), Just("/"), Just("portrange"), Just("1-2"), Just("mask"), Just("\\udp"),
+        Just("tcp"),
+        Just("ip6"),
+        Just("port"),
+        Just("host"),
+        Just("net"),
+        Just("src"),
+        Just("or"),
+        Just("and"),
+        Just("not"),
+        Just("("),
+        Just(")"),
+        Just("["),
+        Just("]"),
+        Just("10.0.0.1"),
+        Just("80"),
+        Just("::1"),
+        Just("len"),
+        Just("+"),
+        Just("-"),
+        Just("="),
+        Just("&"),
+        Just("vlan"),
+        Just("mpls"),
+        Just("ether"),
+        Just("proto"),
+        Just(":"),
+        Just("tcpflags"),
+        Just("0x10"),
+        Just("/"),
+        Just("portrange"),
+        Just("1-2"),
+        Just("mask"),
+        Just("\\udp"),
     ];
     proptest::collection::vec(word, 0..24).prop_map(|words| words.join(" "))
 }

@@ -231,7 +231,11 @@ impl Parser<'_> {
                 (payload, false)
             }
             Protocol::Carried { number: ICMP6, .. } => {
-                needs.push(self.link.ethertype(IP6).and(at(payload + 6, 1).equals(ICMP6)));
+                needs.push(
+                    self.link
+                        .ethertype(IP6)
+                        .and(at(payload + 6, 1).equals(ICMP6)),
+                );
                 (payload + 40, false)
             }
             Protocol::Carried { number, .. } => {
