@@ -5,6 +5,7 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
@@ -12,9 +13,7 @@ use std::process::Command;
 use plumb_tests::{Directory, Done, Running, plumb, require, run};
 use plumb_wire::SplitMix64;
 use plumb_wire::capture::Reader;
-use plumb_wire::pcapng::{
-    self, Direction, Interface, LinkType, Packet, Read, SECTION_LEN, emit_section,
-};
+use plumb_wire::pcapng::{Direction, Interface, LinkType, Packet, Read, SECTION_LEN, emit_section};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -206,7 +205,7 @@ fn write_capture(path: &Path, packets: &[Vec<u8>]) {
     let len = emit_section(&mut out);
     interface.emit(&mut out[len..]);
     for (n, data) in (0u64..).zip(packets) {
-        let packet = pcapng::Packet {
+        let packet = Packet {
             at_ns: n * 1_000_000,
             data,
             original_len: u32::try_from(data.len()).expect("a short packet"),
@@ -365,7 +364,7 @@ fn root_sessions_on_one_port_choose_and_cut_what_tcpdump_does_on_the_same_captur
             "{expression}: {} packets",
             expected.len()
         );
-        assert_eq!(expected.is_empty(), n == 9, "{expression}");
+        assert!(!expected.is_empty(), "{expression}");
     }
 }
 
@@ -419,8 +418,8 @@ fn root_samples_are_within_chance_and_a_flow_is_taken_whole_or_not_at_all() {
     };
     let plain = |bytes: &&Vec<u8>| bytes[12..14] == [8, 0];
     let seen = bytes_of(&frames(&flows));
-    let taken: std::collections::BTreeSet<_> = seen.iter().filter(plain).map(|b| key(b)).collect();
-    let all: std::collections::BTreeSet<_> = packets.iter().filter(plain).map(|b| key(b)).collect();
+    let taken: BTreeSet<_> = seen.iter().filter(plain).map(|b| key(b)).collect();
+    let all: BTreeSet<_> = packets.iter().filter(plain).map(|b| key(b)).collect();
     let expected = packets
         .iter()
         .filter(plain)
@@ -698,22 +697,38 @@ fn root_slices_go_into_the_next_stage_by_shared_memory() {
         .expect("counters");
     let counters: serde_json::Value = serde_json::from_str(counters).expect("JSON");
     assert_eq!(counters["left"]["received_frames"], 8, "{done}");
-    assert_eq!(counters["left"]["link"], "ring", "{done}");
+    let link = counters["left"]["link"].as_str().expect("a word");
+    assert!(link.ends_with("ring"), "{done}");
 }
 
 #[test]
 fn root_nothing_is_left_behind_by_a_tap_that_is_killed() {
     require!("tc", "bpftool");
     let lab = Lab::new();
-    let programs = |lab: &Lab| {
-        let done = lab.run(SWITCH, "bpftool", "net show dev vm1");
-        done.stdout.matches("plumb_filter").count()
-    };
     let tap = lab.tap(&["vm1", "--to", "vxlan://192.0.2.9?vni=1"]);
-    assert_eq!(programs(&lab), 2);
+    let directory = std::fs::read_dir(format!("/proc/{}/fdinfo", tap.pid())).expect("a process");
+    let programs: BTreeSet<String> = directory
+        .flatten()
+        .filter_map(|entry| {
+            let info = std::fs::read_to_string(entry.path()).ok()?;
+            let id = info
+                .lines()
+                .find_map(|line| line.strip_prefix("prog_id:"))?;
+            Some(id.trim().to_owned())
+        })
+        .collect();
+    assert!(programs.len() >= 5, "{programs:?}");
     tap.signal_group("KILL");
     tap.finish(LIMIT);
-    assert_eq!(programs(&lab), 0);
+    // The kernel frees them when the last packet has left them.
+    let started = std::time::Instant::now();
+    for id in programs {
+        let shown = || run(Command::new("bpftool").args(["prog", "show", "id", &id]));
+        while shown().code() == Some(0) {
+            assert!(started.elapsed() < LIMIT, "program {id} is still there");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
     // Without tcx, what is left is for the end to remove.
     let tap = lab.tap(&["vm1", "--attach", "clsact", "--to", "mon"]);
     let filters = |lab: &Lab| lab.run(SWITCH, "tc", "filter show dev vm1 ingress").stdout;

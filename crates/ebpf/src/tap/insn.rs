@@ -143,7 +143,7 @@ impl Assembler {
     }
 
     /// Brings `size` bytes from network byte order into the machine's.
-    pub(crate) fn from_network(&mut self, dst: Reg, size: u8) {
+    pub(crate) fn network_order(&mut self, dst: Reg, size: u8) {
         if size > 1 {
             self.push(ALU32 | FROM_REGISTER | 0xd0, dst, 0, 0, i32::from(size) * 8);
         }

@@ -76,9 +76,10 @@ pub enum Error {
 
 impl Error {
     fn load(error: &libbpf_rs::Error) -> Self {
-        let kind = match error.kind() {
-            libbpf_rs::ErrorKind::PermissionDenied => io::ErrorKind::PermissionDenied,
-            _ => io::ErrorKind::Other,
+        let kind = if error.kind() == libbpf_rs::ErrorKind::PermissionDenied {
+            io::ErrorKind::PermissionDenied
+        } else {
+            io::ErrorKind::Other
         };
         Self::Load {
             reason: error.to_string(),

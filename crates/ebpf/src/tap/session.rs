@@ -3,7 +3,7 @@
 use core::mem::MaybeUninit;
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
@@ -23,6 +23,7 @@ use super::{Error, sys};
 #[allow(
     clippy::all,
     clippy::undocumented_unsafe_blocks,
+    clippy::unwrap_used,
     clippy::std_instead_of_core,
     clippy::allow_attributes_without_reason,
     reason = "this is generated"
@@ -132,7 +133,6 @@ impl Kernel {
             ],
         };
         for (index, program) in (0u32..).zip(&kernel._deliver) {
-            use std::os::fd::AsRawFd;
             put(&kernel.delivery, index, &program.as_raw_fd().to_ne_bytes())?;
         }
         Ok(kernel)
@@ -307,7 +307,7 @@ impl Session {
         let needed: Vec<u32> = self
             .outputs
             .iter()
-            .filter(|output| cuts || output.path.is_some())
+            .filter(|output| output.interface != 0 && (cuts || output.path.is_some()))
             .map(|output| output.interface)
             .collect();
         self.leaving.retain(|index, _| needed.contains(index));

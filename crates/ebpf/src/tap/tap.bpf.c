@@ -513,10 +513,11 @@ INLINE void complete(struct __sk_buff *skb, const struct config *c, const struct
 	}
 }
 
-/* Ethernet header of what is carried: 14 bytes, and a tag that was beside the packet. */
+/* Ethernet header of what is carried: 14 bytes, and tags that were beside the packet or came there
+ * when the one before was taken away. */
 struct inner {
 	__u8 mac[12];
-	__u8 tag[4];
+	__u8 tags[8];
 	__u8 type[2];
 };
 
@@ -533,7 +534,9 @@ INLINE long wrap_ip(struct __sk_buff *skb, const struct output *out, __u32 tag)
 		flags |= BPF_F_ADJ_ROOM_ENCAP_L4_UDP;
 	else
 		flags |= BPF_F_ADJ_ROOM_ENCAP_L4_GRE;
-	if (tag)
+	if (tag == 8)
+		flags |= BPF_F_ADJ_ROOM_ENCAP_L2(22ULL);
+	else if (tag)
 		flags |= BPF_F_ADJ_ROOM_ENCAP_L2(18ULL);
 	else
 		flags |= BPF_F_ADJ_ROOM_ENCAP_L2(14ULL);
@@ -543,20 +546,26 @@ INLINE long wrap_ip(struct __sk_buff *skb, const struct output *out, __u32 tag)
 
 INLINE long wrap(struct __sk_buff *skb, const struct config *c, const struct output *out)
 {
-	__u32 tag = skb->vlan_present ? 4 : 0, len = out->len;
-	__u32 protocol = skb->protocol, zero = 0;
+	__u32 tag = 0, len = out->len, protocol, zero = 0;
 	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &zero);
 	struct inner inner;
 	long failed;
 
-	if (!scratch || bpf_skb_load_bytes(skb, 0, inner.mac, 12) || bpf_skb_load_bytes(skb, 12, inner.type, 2))
-		return -1;
-	if (tag) {
-		*(__u16 *)inner.tag = skb->vlan_proto;
-		*(__u16 *)(inner.tag + 2) = bpf_htons(skb->vlan_tci);
+#pragma unroll
+	for (int i = 0; i < 2; i++) {
+		if (!skb->vlan_present)
+			break;
+		*(__u16 *)(inner.tags + tag) = skb->vlan_proto;
+		*(__u16 *)(inner.tags + tag + 2) = bpf_htons(skb->vlan_tci);
+		tag += 4;
 		if (bpf_skb_vlan_pop(skb))
 			return -1;
 	}
+	if (skb->vlan_present || !scratch)
+		return -1;
+	if (bpf_skb_load_bytes(skb, 0, inner.mac, 12) || bpf_skb_load_bytes(skb, 12, inner.type, 2))
+		return -1;
+	protocol = skb->protocol;
 	if (protocol == bpf_htons(ETH_P_IP) || protocol == bpf_htons(ETH_P_IPV6))
 		failed = wrap_ip(skb, out, tag);
 	else
@@ -572,10 +581,11 @@ INLINE long wrap(struct __sk_buff *skb, const struct config *c, const struct out
 	failed = bpf_skb_store_bytes(skb, 0, scratch->header, len, 0);
 	failed |= bpf_skb_store_bytes(skb, len, inner.mac, 12, 0);
 	len += 12;
-	if (tag) {
-		failed |= bpf_skb_store_bytes(skb, len, inner.tag, 4, 0);
-		len += 4;
-	}
+	if (tag == 8)
+		failed |= bpf_skb_store_bytes(skb, len, inner.tags, 8, 0);
+	else if (tag)
+		failed |= bpf_skb_store_bytes(skb, len, inner.tags, 4, 0);
+	len += tag;
 	failed |= bpf_skb_store_bytes(skb, len, inner.type, 2, 0);
 	return failed;
 }
@@ -608,6 +618,9 @@ int encapsulate(struct __sk_buff *skb)
 		if (!most || flow.headers < most)
 			most = flow.headers;
 	}
+	/* Lengths are those of the wire, where the tag is within. */
+	if (most > tag)
+		most -= tag;
 	overhead = out->len ? out->len - 14 + tag : 0;
 	/* What does not fit the link is cut, rather than lost. */
 	if (!skb->gso_size && skb->len + overhead > out->mtu + 14)

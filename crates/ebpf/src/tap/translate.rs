@@ -210,7 +210,7 @@ impl Translation<'_> {
                 match at {
                     12 | 13 => {
                         self.to.load(4, Reg::R1, CONTEXT, field::VLAN_PROTO);
-                        self.to.from_network(Reg::R1, 2);
+                        self.to.network_order(Reg::R1, 2);
                     }
                     14 | 15 => self.to.load(4, Reg::R1, CONTEXT, field::VLAN_TCI),
                     ..TAG_AT => self.untagged(Reg::R1, at, 1),
@@ -237,7 +237,7 @@ impl Translation<'_> {
             self.to.load(4, Reg::R2, CONTEXT, field::DATA_END);
             self.to.jump_if64(op::JGT, Reg::R1, Reg::R2, slow);
             self.to.load(size, into, DATA, offset);
-            self.to.from_network(into, size);
+            self.to.network_order(into, size);
             self.to.jump(done);
             self.to.bind(slow);
         }
@@ -307,7 +307,7 @@ impl Translation<'_> {
         self.to.bind(tag);
         // Protocol and tag as one word, of which the byte is shifted down.
         self.to.load(4, Reg::R1, CONTEXT, field::VLAN_PROTO);
-        self.to.from_network(Reg::R1, 2);
+        self.to.network_order(Reg::R1, 2);
         self.to.alu32(op::LSH, Reg::R1, Operand::Value(16));
         self.to.load(4, Reg::R3, CONTEXT, field::VLAN_TCI);
         self.to.alu32(op::AND, Reg::R3, Operand::Value(0xffff));
@@ -340,7 +340,7 @@ impl Translation<'_> {
         self.to.load(4, Reg::R0, CONTEXT, field::DATA_END);
         self.to.jump_if64(op::JGT, Reg::R3, Reg::R0, slow);
         self.to.load(size, A, Reg::R2, 0);
-        self.to.from_network(A, size);
+        self.to.network_order(A, size);
         self.to.jump(done);
         self.to.bind(slow);
         self.to.mov(Reg::R2, Reg::R4);
@@ -360,7 +360,7 @@ impl Translation<'_> {
         self.to.call(SKB_LOAD_BYTES);
         self.to.jump_if64_value(op::JNE, Reg::R0, 0, unmatched);
         self.to.load(size, into, Reg::R10, SCRATCH);
-        self.to.from_network(into, size);
+        self.to.network_order(into, size);
     }
 }
 

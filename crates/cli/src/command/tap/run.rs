@@ -197,9 +197,11 @@ impl Tap<'_> {
         }
         let outputs: Vec<_> = self.targets.iter().map(Target::output).collect();
         if outputs != before || self.on.is_empty() {
-            self.session
-                .set_outputs(&outputs)
-                .map_err(|e| failure(&e))?;
+            match self.session.set_outputs(&outputs) {
+                // It has just gone, which will be told.
+                Err(error) if !self.on.is_empty() => self.say(&error.to_string())?,
+                set => set.map_err(|e| failure(&e))?,
+            }
         }
         Ok(())
     }

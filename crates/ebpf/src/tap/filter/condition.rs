@@ -5,9 +5,9 @@ use super::super::cbpf::code;
 /// A question with yes or no.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Condition {
-    All(Vec<Condition>),
-    Any(Vec<Condition>),
-    Not(Box<Condition>),
+    All(Vec<Self>),
+    Any(Vec<Self>),
+    Not(Box<Self>),
     /// A value that is loaded compares like this with a constant.
     Test {
         value: Value,
@@ -57,16 +57,16 @@ pub(super) enum Value {
     Indexed {
         base: u32,
         behind_ip: bool,
-        index: Box<Value>,
+        index: Box<Self>,
         size: u8,
     },
     /// The result of an operation of classic BPF.
     Operation {
         operation: u16,
-        left: Box<Value>,
-        right: Box<Value>,
+        left: Box<Self>,
+        right: Box<Self>,
     },
-    Negative(Box<Value>),
+    Negative(Box<Self>),
 }
 
 impl Value {
@@ -94,23 +94,19 @@ impl Value {
 
 impl Condition {
     pub(super) fn and(self, other: Self) -> Self {
-        match self {
-            Self::All(mut conditions) => {
-                conditions.push(other);
-                Self::All(conditions)
-            }
-            first => Self::All(vec![first, other]),
+        if let Self::All(mut conditions) = self {
+            conditions.push(other);
+            return Self::All(conditions);
         }
+        Self::All(vec![self, other])
     }
 
     pub(super) fn or(self, other: Self) -> Self {
-        match self {
-            Self::Any(mut conditions) => {
-                conditions.push(other);
-                Self::Any(conditions)
-            }
-            first => Self::Any(vec![first, other]),
+        if let Self::Any(mut conditions) = self {
+            conditions.push(other);
+            return Self::Any(conditions);
         }
+        Self::Any(vec![self, other])
     }
 
     pub(super) fn not(self) -> Self {

@@ -522,9 +522,10 @@ impl<'a> Parser<'a> {
             _ => None,
         };
         let range = range.ok_or_else(|| {
-            self.wrong(match qualifiers.kind {
-                Kind::PortRange => "a range was expected, such as 6000-6008",
-                _ => "a port was expected: a number, or the name of a well-known service",
+            self.wrong(if qualifiers.kind == Kind::PortRange {
+                "a range was expected, such as 6000-6008"
+            } else {
+                "a port was expected: a number, or the name of a well-known service"
             })
         })?;
         let only = only.into_iter().collect::<Vec<_>>();

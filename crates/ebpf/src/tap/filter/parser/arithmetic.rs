@@ -158,9 +158,10 @@ impl Parser<'_> {
         if self.take_sign("-") {
             let inner = self.deeper(Self::factor)?;
             return Ok(Number {
-                value: match inner.value {
-                    Value::Constant(number) => Value::Constant(number.wrapping_neg()),
-                    value => Value::Negative(Box::new(value)),
+                value: if let Value::Constant(number) = inner.value {
+                    Value::Constant(number.wrapping_neg())
+                } else {
+                    Value::Negative(Box::new(inner.value))
                 },
                 needs: inner.needs,
             });
@@ -248,21 +249,23 @@ impl Parser<'_> {
                 (payload, true)
             }
         };
-        let value = match index.value {
-            Value::Constant(offset) if offset < 0x1000_0000 => match behind_ip {
-                true => Value::BehindIp {
+        let value = if let Value::Constant(offset @ ..0x1000_0000) = index.value {
+            if behind_ip {
+                Value::BehindIp {
                     ip: base,
                     offset,
                     size,
-                },
-                false => at(base + offset, size),
-            },
-            index => Value::Indexed {
+                }
+            } else {
+                at(base + offset, size)
+            }
+        } else {
+            Value::Indexed {
                 base,
                 behind_ip,
-                index: Box::new(index),
+                index: Box::new(index.value),
                 size,
-            },
+            }
         };
         Ok(Number { value, needs })
     }
