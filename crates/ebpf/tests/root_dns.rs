@@ -77,7 +77,15 @@ fn root_lookups_of_this_host_are_seen_in_every_namespace_with_who_asked() {
         return skipped("it needs ip, of iproute2");
     }
     let (_, offset) = clocks();
-    let mut recorder = match Recorder::start(None, offset) {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    let hierarchy = mounts.lines().find_map(|line| {
+        let (mut fields, is_unified) = (line.split(' '), line.contains(" cgroup2 "));
+        fields.nth(1).filter(|_| is_unified)
+    });
+    let Some(hierarchy) = hierarchy else {
+        return skipped("it needs a cgroup2 hierarchy");
+    };
+    let mut recorder = match Recorder::start(hierarchy.as_ref(), offset) {
         Ok(recorder) => recorder,
         Err(error) => return skipped(&error.to_string()),
     };

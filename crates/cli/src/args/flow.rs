@@ -49,6 +49,15 @@ pub struct Flow {
     #[arg(long, value_name = "NUMBER", help_heading = WHICH, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub sample: u32,
 
+    /// Watch name lookups, too: every query over UDP to port 53, of the whole host or of --cgroup,
+    /// with the time to its answer and what that said.
+    #[arg(long, help_heading = BESIDES)]
+    pub dns: bool,
+    /// Take profiles of QUIC connections from the processes that have them, over a Unix socket that
+    /// is made at this path (docs/quic.md).
+    #[arg(long, value_name = "PATH", help_heading = BESIDES, value_hint = ValueHint::FilePath)]
+    pub quic_socket: Option<PathBuf>,
+
     /// A profile of a connection that goes on is written after this time.
     #[arg(long, value_name = "TIME", help_heading = LIMITS, default_value = "60s")]
     pub active_timeout: Seconds,
@@ -129,6 +138,7 @@ fn power_of_two(text: &str) -> Result<u32, String> {
 }
 
 const WHICH: &str = "Which connections";
+const BESIDES: &str = "Besides TCP";
 const LIMITS: &str = "Time and limits";
 const PRIVACY: &str = "Privacy";
 
@@ -146,6 +156,7 @@ Examples:
   sudo plumb flow --process nginx --net 10.0.0.0/8
   sudo plumb flow --format none --export ipfix://collector.example
   sudo plumb flow --netns blue --duration 10s
+  sudo plumb flow --dns --quic-socket /run/plumb/quic.sock
   sudo plumb flow --capabilities                what this kernel can tell";
 
 #[cfg(test)]

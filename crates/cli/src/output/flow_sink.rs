@@ -3,7 +3,10 @@
 use core::net::{IpAddr, SocketAddr};
 use std::io::{self, Write};
 
-use plumb_record::{FlowEnd, FlowEvent, FlowOpen, FlowProfile, FlowProtocol, FlowSchema, Start};
+use plumb_record::{
+    DnsProfile, FlowEnd, FlowEvent, FlowOpen, FlowProfile, FlowProtocol, FlowSchema, Start,
+    WallTime,
+};
 
 use super::flow_record;
 use super::style::{BAD, FAINT, GOOD, LABEL, Look};
@@ -58,6 +61,15 @@ impl<W: Write> FlowSink<W> {
         }
     }
 
+    /// Writes a name lookup.
+    pub(crate) fn lookup(&mut self, lookup: &DnsProfile) -> io::Result<()> {
+        match self.format {
+            FlowFormat::Json => json(&mut self.out, lookup),
+            FlowFormat::Table(look) => writeln!(self.out, "{}", lookup_line(look, lookup)),
+            FlowFormat::Nothing => Ok(()),
+        }
+    }
+
     /// Writes what comes after all profiles.
     pub(crate) fn end(&mut self, end: &flow_record::FlowEnd) -> io::Result<()> {
         if let FlowFormat::Json = self.format {
@@ -71,16 +83,93 @@ impl<W: Write> FlowSink<W> {
     }
 }
 
-/// A profile in a line.
-fn line(look: Look, profile: &FlowProfile) -> String {
-    let end = profile.end.to_string();
-    let time = end.get(11..23).unwrap_or(&end);
-    let process = match (&profile.process, profile.pid) {
+/// A name lookup in a line.
+fn lookup_line(look: Look, lookup: &DnsProfile) -> String {
+    let process = process(lookup.process.as_deref(), lookup.pid);
+    let server = format!(
+        "{} {} {}",
+        socket(lookup.local_addr, lookup.local_port),
+        look.pick("→", "->"),
+        socket(lookup.remote_addr, lookup.remote_port)
+    );
+    let (style, said) = match (lookup.resolution_ns, lookup.response_code) {
+        (Some(ns), Some(0)) => (GOOD, format!("answered in {}", text::rtt(ns))),
+        (Some(ns), code) => {
+            let code = code.map_or("an error", response);
+            (LABEL, format!("{code} in {}", text::rtt(ns)))
+        }
+        (None, _) => (BAD, "no answer".to_owned()),
+    };
+    let said = look.paint(style, &format!("{said:<26}"));
+    let tries = match lookup.queries {
+        1 => String::new(),
+        queries => format!(", asked {queries} times"),
+    };
+    let answers = lookup.answers.map_or_else(String::new, |count| {
+        format!(", {}", text::count(count.into(), "record", "records"))
+    });
+    format!(
+        "{} {process:<20} {server:<44} {said} {} {}{answers}{tries}",
+        time(lookup.end),
+        record_type(lookup.query_type),
+        lookup.name,
+    )
+}
+
+/// The name of a type of records (IANA, DNS parameters).
+fn record_type(number: u16) -> String {
+    let name = match number {
+        1 => "A",
+        2 => "NS",
+        5 => "CNAME",
+        6 => "SOA",
+        12 => "PTR",
+        15 => "MX",
+        16 => "TXT",
+        28 => "AAAA",
+        33 => "SRV",
+        43 => "DS",
+        48 => "DNSKEY",
+        64 => "SVCB",
+        65 => "HTTPS",
+        255 => "ANY",
+        // RFC 3597 §5.
+        other => return format!("TYPE{other}"),
+    };
+    name.to_owned()
+}
+
+/// The name of a response code (IANA, DNS parameters).
+const fn response(code: u16) -> &'static str {
+    match code {
+        1 => "FORMERR",
+        2 => "SERVFAIL",
+        3 => "NXDOMAIN",
+        4 => "NOTIMP",
+        5 => "REFUSED",
+        _ => "an error",
+    }
+}
+
+/// The time of day, in milliseconds.
+fn time(at: WallTime) -> String {
+    let at = at.to_string();
+    at.get(11..23).unwrap_or(&at).to_owned()
+}
+
+fn process(name: Option<&str>, pid: Option<u32>) -> String {
+    match (name, pid) {
         (Some(name), Some(pid)) => format!("{name}/{pid}"),
-        (Some(name), None) => name.clone(),
+        (Some(name), None) => name.to_owned(),
         (None, Some(pid)) => pid.to_string(),
         (None, None) => "-".to_owned(),
-    };
+    }
+}
+
+/// A profile in a line.
+fn line(look: Look, profile: &FlowProfile) -> String {
+    let time = time(profile.end);
+    let process = process(profile.process.as_deref(), profile.pid);
     let arrow = match profile.open {
         Some(FlowOpen::Active) => look.pick("→", "->"),
         Some(FlowOpen::Passive) => look.pick("←", "<-"),

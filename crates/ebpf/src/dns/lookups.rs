@@ -103,7 +103,7 @@ impl Lookups {
             (true, false) => self.query(key, seen),
             (false, true) => match self.waiting.remove(&key) {
                 Some(waiting) => {
-                    let answer = Some((&message, seen.at));
+                    let answer = Ok((&message, seen.at));
                     self.finish(&key, name, &waiting, answer);
                 }
                 None => self.unmatched += 1,
@@ -122,7 +122,7 @@ impl Lookups {
             };
             // A later query keeps the lookup alive.
             if self.waiting.get(&key).is_some_and(|w| w.last == at) {
-                self.give_up(&key);
+                self.give_up(&key, at + TIMEOUT);
             }
         }
     }
@@ -138,10 +138,10 @@ impl Lookups {
     }
 
     /// Ends every lookup that waits, as at the end of a run.
-    pub fn finish_all(&mut self) {
+    pub fn finish_all(&mut self, now: Instant) {
         while let Some((key, _)) = self.waiting.first_key_value() {
             let key = key.clone();
-            self.give_up(&key);
+            self.give_up(&key, now);
         }
         self.order.clear();
     }
@@ -183,22 +183,24 @@ impl Lookups {
         }
     }
 
-    fn give_up(&mut self, key: &Key) {
+    fn give_up(&mut self, key: &Key, now: Instant) {
         if let Some(waiting) = self.waiting.remove(key) {
-            self.finish(key, key.name.clone(), &waiting, None);
+            self.finish(key, key.name.clone(), &waiting, Err(now));
         }
     }
 
+    /// Makes a record with the answer and its time, or with the time it was given up.
     fn finish(
         &mut self,
         key: &Key,
         name: String,
         waiting: &Waiting,
-        answer: Option<(&dns::Message<'_>, Instant)>,
+        answer: Result<(&dns::Message<'_>, Instant), Instant>,
     ) {
         let wall = |at: Instant| WallTime(at.as_nanos().saturating_add(self.wall_offset_ns));
-        let answered = answer.map(|(_, at)| at);
-        let message = answer.map(|(message, _)| message);
+        let answered = answer.ok().map(|(_, at)| at);
+        let message = answer.ok().map(|(message, _)| message);
+        let ended = answer.map_or_else(|given_up| given_up, |(_, at)| at);
         self.done.push_back(DnsProfile {
             schema: FlowSchema::V1,
             kind: DnsType::Dns,
@@ -214,7 +216,7 @@ impl Lookups {
             cgroup: None,
             netns: None,
             start: wall(waiting.since),
-            end: wall(answered.unwrap_or(waiting.last + TIMEOUT)),
+            end: wall(ended),
             name,
             query_type: key.query_type,
             queries: waiting.queries,
@@ -336,7 +338,7 @@ mod tests {
         }
         assert!(lookups.waiting.len() <= MOST_WAITING);
         assert_eq!(lookups.evicted(), 40_000 - 16_384);
-        lookups.finish_all();
+        lookups.finish_all(at(2));
         assert_eq!(records(&mut lookups).len(), MOST_WAITING);
     }
 }

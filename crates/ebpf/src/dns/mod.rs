@@ -40,9 +40,6 @@ mod skeleton {
 /// Why lookups cannot be watched.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No unified hierarchy of control groups (cgroup2) is mounted.
-    #[error("no cgroup2 hierarchy is mounted: mount -t cgroup2 none /sys/fs/cgroup/unified")]
-    NoHierarchy,
     /// The control group cannot be opened.
     #[error("cannot open the control group {}: {source}", path.display())]
     Cgroup {
@@ -61,7 +58,6 @@ impl Error {
     /// CAP_PERFMON.
     pub fn is_permission(&self) -> bool {
         match self {
-            Self::NoHierarchy => false,
             Self::Cgroup { source, .. } => source.kind() == std::io::ErrorKind::PermissionDenied,
             Self::Kernel(error) => error.kind() == libbpf_rs::ErrorKind::PermissionDenied,
         }
@@ -86,18 +82,17 @@ impl fmt::Debug for Recorder {
 }
 
 impl Recorder {
-    /// Starts to watch a control group, or all of the host. `wall_offset_ns` is wall time minus
-    /// CLOCK_MONOTONIC.
+    /// Starts to watch a control group by its directory in the unified hierarchy; that of the root
+    /// is all of the host. `wall_offset_ns` is wall time minus CLOCK_MONOTONIC.
     ///
     /// # Errors
     ///
     /// What is missing, or what the kernel refused.
-    pub fn start(cgroup: Option<&Path>, wall_offset_ns: u64) -> Result<Self, Error> {
-        let path = match cgroup {
-            Some(path) => path.to_owned(),
-            None => root_of_hierarchy().ok_or(Error::NoHierarchy)?,
-        };
-        let cgroup = File::open(&path).map_err(|source| Error::Cgroup { path, source })?;
+    pub fn start(directory: &Path, wall_offset_ns: u64) -> Result<Self, Error> {
+        let cgroup = File::open(directory).map_err(|source| Error::Cgroup {
+            path: directory.to_owned(),
+            source,
+        })?;
         libbpf_rs::set_print(None);
         let mut storage = [MaybeUninit::uninit(), MaybeUninit::uninit()];
         let [with_names, without] = &mut storage;
@@ -174,16 +169,6 @@ fn load(
         data.names_process = names_process;
     }
     open.load()
-}
-
-/// Where the unified hierarchy of control groups is mounted.
-fn root_of_hierarchy() -> Option<PathBuf> {
-    let mounts = std::fs::read_to_string("/proc/self/mounts").ok()?;
-    mounts.lines().find_map(|line| {
-        let mut fields = line.split(' ');
-        let (_, path, kind) = (fields.next()?, fields.next()?, fields.next()?);
-        (kind == "cgroup2").then(|| PathBuf::from(path))
-    })
 }
 
 /// Reads `struct dns_message` of `dns.bpf.c`.

@@ -12,7 +12,8 @@ pub(super) fn anonymise(profile: &mut FlowProfile, kept: KeptBits) {
     profile.remote_addr = network(profile.remote_addr, kept);
 }
 
-fn network(address: IpAddr, kept: KeptBits) -> IpAddr {
+/// Zeroes the bits of an address that are not to be kept.
+pub(super) fn network(address: IpAddr, kept: KeptBits) -> IpAddr {
     match address {
         IpAddr::V4(v4) => {
             let lost = u32::MAX.checked_shr(kept.0.into()).unwrap_or(0);

@@ -3,22 +3,28 @@
 mod anonymise;
 mod cgroups;
 mod limit;
+mod quic;
 mod resolve;
 
 use core::time::Duration;
 use std::io::{self, BufWriter, Write};
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use anyhow::Context;
+use plumb_ebpf::dns;
 use plumb_ebpf::flow::{Config, Error, Event, Profiler, Recorder};
 use plumb_link::{Capability, Clock, capability};
-use plumb_record::{EndReason, EndType, FlowProfile, FlowSchema, Start, StartType, WallTime};
+use plumb_record::{
+    DnsProfile, EndReason, EndType, FlowProfile, FlowSchema, Start, StartType, WallTime,
+};
 use plumb_wire::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use self::anonymise::anonymise;
+use self::anonymise::{anonymise, network};
 use self::cgroups::Cgroups;
 use self::limit::Limit;
+use self::quic::QuicSocket;
 use super::interrupt::Interrupts;
 use super::network::program;
 use super::trace::open;
@@ -41,6 +47,16 @@ pub(super) fn run(args: &args::Flow) -> anyhow::Result<Exit> {
     let export = Export::start(&args.export)?;
     let out = open(args.output.as_deref())?;
     let (recorder, there) = Recorder::start(options).map_err(explain)?;
+    let besides = Besides {
+        dns: match args.dns {
+            true => Some(watch_lookups(args)?),
+            false => None,
+        },
+        quic: match &args.quic_socket {
+            Some(path) => Some(QuicSocket::bind(path)?),
+            None => None,
+        },
+    };
     capability::drop_all()?;
     if args.capabilities {
         return capabilities(
@@ -81,7 +97,7 @@ pub(super) fn run(args: &args::Flow) -> anyhow::Result<Exit> {
             .collect(),
     })?;
     session.handle(&there)?;
-    let exit = watch(&mut session, recorder, &mut interrupts, args);
+    let exit = watch(&mut session, recorder, besides, &mut interrupts, args);
     for outcome in session.export.finish(PATIENCE) {
         let statistics = outcome.statistics;
         let lost = statistics.queued + statistics.queue_full + statistics.too_long;
@@ -101,6 +117,7 @@ pub(super) fn run(args: &args::Flow) -> anyhow::Result<Exit> {
 fn watch(
     session: &mut Session,
     mut recorder: Recorder,
+    mut besides: Besides,
     interrupts: &mut Interrupts,
     args: &args::Flow,
 ) -> anyhow::Result<Exit> {
@@ -132,6 +149,7 @@ fn watch(
             events.sort_by_key(|event| event.at);
         }
         session.handle(&events)?;
+        besides.pass(session, now)?;
         session.sink.flush()?;
         losses.tell(session, recorder.counts().dropped);
         if interrupts.count() > 0 {
@@ -146,6 +164,8 @@ fn watch(
     events.extend(take_all(&mut recorder));
     events.sort_by_key(|event| event.at);
     session.handle(&events)?;
+    besides.pass(session, session.clock.now())?;
+    besides.finish(session)?;
     let counts = recorder.counts();
     session.sink.end(&FlowEnd {
         schema: FlowSchema::V1,
@@ -193,6 +213,79 @@ fn wait(recorder: &Recorder, signal: &impl AsFd, time: Duration) -> io::Result<(
     }
 }
 
+/// What is recorded besides the kernel's connections.
+#[derive(Debug)]
+struct Besides {
+    dns: Option<dns::Recorder>,
+    quic: Option<QuicSocket>,
+}
+
+impl Besides {
+    /// Takes what has happened.
+    fn pass(&mut self, session: &mut Session, now: Instant) -> anyhow::Result<()> {
+        if let Some(recorder) = &mut self.dns {
+            recorder.read(now)?;
+            let mut lookups = recorder.lookups();
+            while let Some(lookup) = lookups.poll_record() {
+                session.write_lookup(lookup)?;
+            }
+        }
+        if let Some(socket) = &mut self.quic {
+            for profile in socket.take().context("cannot read the socket for QUIC")? {
+                session.write_reported(profile)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends lookups that are under way, and says what was lost.
+    fn finish(&mut self, session: &mut Session) -> io::Result<()> {
+        let say = |count: u64, what: &str| {
+            if count > 0 {
+                drop(writeln!(io::stderr(), "plumb: {count} {what}"));
+            }
+        };
+        if let Some(recorder) = &mut self.dns {
+            say(recorder.lost(), "DNS messages lost: they came too fast");
+            let mut lookups = recorder.lookups();
+            say(
+                lookups.evicted(),
+                "name lookups forgotten: there were too many at once",
+            );
+            lookups.finish_all(session.clock.now());
+            while let Some(lookup) = lookups.poll_record() {
+                session.write_lookup(lookup)?;
+            }
+        }
+        if let Some(socket) = &self.quic {
+            say(
+                socket.malformed(),
+                "reports that were no profiles of QUIC connections",
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Begins to watch the name lookups of the host or of a control group.
+fn watch_lookups(args: &args::Flow) -> anyhow::Result<dns::Recorder> {
+    let clock = Clock::new();
+    let group = args.cgroup.as_deref().unwrap_or(Path::new("/"));
+    let group = resolve::group_directory(group).map_err(Failure::usage)?;
+    dns::Recorder::start(&group, clock.wall_ns(Instant::ZERO)).map_err(|error| {
+        if error.is_permission() {
+            Failure::permission(format!(
+                "{error}: it takes CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; run `sudo setcap \
+                 cap_bpf,cap_net_admin,cap_perfmon+ep {}` once, or use sudo",
+                program()
+            ))
+            .into()
+        } else {
+            error.into()
+        }
+    })
+}
+
 /// What a run consists of, but for the kernel's part.
 struct Session {
     profiler: Profiler,
@@ -223,13 +316,41 @@ impl Session {
             return Ok(());
         }
         let at = Instant::from_nanos(profile.end.0);
-        if self.limit.as_mut().is_some_and(|limit| !limit.take(at)) {
-            self.over_rate += 1;
-            self.export.not_recorded(1);
-            return Ok(());
-        }
         let wall = |time: WallTime| WallTime(self.clock.wall_ns(Instant::from_nanos(time.0)));
         (profile.start, profile.end) = (wall(profile.start), wall(profile.end));
+        self.write_at(profile, at)
+    }
+
+    /// Writes a profile that a process reported, whose times are wall time.
+    fn write_reported(&mut self, profile: FlowProfile) -> io::Result<()> {
+        if !self.processes.is_empty() && !self.wanted(&profile) {
+            return Ok(());
+        }
+        self.write_at(profile, self.clock.now())
+    }
+
+    fn write_lookup(&mut self, mut lookup: DnsProfile) -> io::Result<()> {
+        let now = self.clock.now();
+        if !self.processes.is_empty() && !self.is_wanted(lookup.pid, lookup.process.as_deref()) {
+            return Ok(());
+        }
+        if !self.may_write(now) {
+            return Ok(());
+        }
+        lookup.cgroup = lookup.cgroup_id.and_then(|id| self.cgroups.path(id, now));
+        if let Some(kept) = self.kept {
+            lookup.local_addr = network(lookup.local_addr, kept);
+            lookup.remote_addr = network(lookup.remote_addr, kept);
+        }
+        self.export.take_lookup(&lookup);
+        self.sink.lookup(&lookup)
+    }
+
+    /// Writes a profile in wall time, which ended at `at`.
+    fn write_at(&mut self, mut profile: FlowProfile, at: Instant) -> io::Result<()> {
+        if !self.may_write(at) {
+            return Ok(());
+        }
         profile.cgroup = profile.cgroup_id.and_then(|id| self.cgroups.path(id, at));
         if let Some(kept) = self.kept {
             anonymise(&mut profile, kept);
@@ -239,13 +360,27 @@ impl Session {
         self.sink.profile(&profile)
     }
 
+    /// Whether --rate allows one more; what it does not is counted.
+    fn may_write(&mut self, at: Instant) -> bool {
+        if self.limit.as_mut().is_some_and(|limit| !limit.take(at)) {
+            self.over_rate += 1;
+            self.export.not_recorded(1);
+            return false;
+        }
+        true
+    }
+
     /// Whether a profile is of one of the processes that were asked for. The kernel keeps 15 bytes
     /// of a name.
     fn wanted(&self, profile: &FlowProfile) -> bool {
+        self.is_wanted(profile.pid, profile.process.as_deref())
+    }
+
+    fn is_wanted(&self, pid: Option<u32>, process: Option<&str>) -> bool {
         self.processes.iter().any(|wanted| {
-            let by_number = wanted.parse().is_ok_and(|pid| profile.pid == Some(pid));
+            let by_number = wanted.parse().is_ok_and(|wanted| pid == Some(wanted));
             let name = wanted.get(..15).unwrap_or(wanted);
-            by_number || profile.process.as_deref() == Some(name)
+            by_number || process == Some(name)
         })
     }
 }

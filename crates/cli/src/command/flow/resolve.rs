@@ -57,14 +57,19 @@ fn namespace(name: &str) -> Result<u32, String> {
 
 /// The number of a control group.
 fn group(path: &Path) -> Result<u64, String> {
-    let root = cgroups::root().ok_or("there is no hierarchy of control groups of version 2")?;
-    let full = if path.starts_with(&root) {
-        path.to_owned()
-    } else {
-        root.join(path.strip_prefix("/").unwrap_or(path))
-    };
+    let full = group_directory(path)?;
     let metadata = full
         .metadata()
         .map_err(|error| format!("no control group {}: {error}", full.display()))?;
     Ok(metadata.ino())
+}
+
+/// The directory of a control group, which is named from the root of its hierarchy.
+pub(super) fn group_directory(path: &Path) -> Result<PathBuf, String> {
+    let root = cgroups::root().ok_or("there is no hierarchy of control groups of version 2")?;
+    Ok(if path.starts_with(&root) {
+        path.to_owned()
+    } else {
+        root.join(path.strip_prefix("/").unwrap_or(path))
+    })
 }
