@@ -40,6 +40,10 @@ fn root_every_round_of_many_targets_is_a_record_and_each_keeps_its_flow() {
     );
     let done = run(&mut from_machine(runner, "lab:wide,seed=7", &arguments)).expect(0);
     let records = Records::of(&done);
+    // Whoever reads them learns what was typed, not how plumb works.
+    let said = &records.start.arguments;
+    assert_eq!(said[1..3], ["vm", "run"], "{done}");
+    assert_eq!(said.last(), targets.last(), "{done}");
     let mut flows: BTreeMap<_, (usize, BTreeSet<_>)> = BTreeMap::new();
     for trace in &records.traces {
         assert_eq!(trace.stop_reason, StopReason::Completed, "{done}");

@@ -68,3 +68,66 @@ pub(super) fn start_anew(order: &Order) {
             .exec();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::{Command, Plumb, VmCommand};
+
+    fn parse(line: &str) -> Command {
+        Plumb::try_parse_from(line.split(' ')).unwrap().command
+    }
+
+    fn order(machine: &str, measurement: &str) -> Order {
+        let Command::Vm(vm) = parse(machine) else {
+            panic!("{machine}");
+        };
+        let VmCommand::Run(machine) = vm.command else {
+            panic!("{machine}");
+        };
+        let command = parse(measurement);
+        let measurement = if let Command::Trace(what) = command {
+            Measurement::Trace(what)
+        } else if let Command::Ping(what) = command {
+            Measurement::Ping(what)
+        } else {
+            panic!("{measurement}");
+        };
+        let machine = VmRun {
+            measurement: Vec::new(),
+            ..*machine
+        };
+        Order {
+            machine,
+            measurement,
+        }
+    }
+
+    #[test]
+    fn what_was_read_of_a_command_line_arrives_as_it_was() {
+        let plain = "plumb vm run -- ping 1.1.1.1";
+        let full = "plumb vm run --runner qemu --machine q35 --accel tcg --mem 16 --merge --poll \
+                    --uplink br0 --address 192.0.2.2/24 --address fd00::2/64 --gateway fd00::1 \
+                    --mac 02:00:00:00:00:09 --mtu 1400 --image /i --deadline 1500ms -v -- ping x";
+        for (machine, measurement) in [
+            (plain, "plumb trace example.com"),
+            (plain, "plumb ping -c 0 example.com"),
+            (
+                full,
+                "plumb trace -T -6 -p 443 -f 2 -m 9 -w 0.3 -s ::1 -r 10k --seed 7 --reveal never \
+                 --format tnt --output /o --pcap /p --names --live --recheck 2m a b",
+            ),
+            (
+                full,
+                "plumb ping --targets - -i 20ms -r unlimited --json -q --progress never",
+            ),
+        ] {
+            let given = order(machine, measurement);
+            let json = serde_json::to_string(&given).unwrap();
+            let read: Order = serde_json::from_str(&json).unwrap();
+            assert_eq!(format!("{read:?}"), format!("{given:?}"));
+        }
+    }
+}

@@ -45,6 +45,7 @@ pub(crate) fn is_holder() -> bool {
 
 /// Does what the order in the arguments says.
 pub(crate) fn main() -> anyhow::Result<ExitCode> {
+    memory::spare();
     let order = std::env::args().nth(1).unwrap_or_default();
     let order: Order = serde_json::from_str(&order)?;
     run(order.name.as_deref(), &order.options).map(ExitCode::from)
