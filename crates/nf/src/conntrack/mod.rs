@@ -275,14 +275,15 @@ impl Conntrack {
             Direction::Reply
         };
         let was_seen = entry.status.contains(Status::SEEN_REPLY);
+        let rank = entry.rank();
         let outcome = packet(&self.config, entry, direction, transport, now);
         let mut ends = false;
-        let mut expires = None;
+        let mut expires = entry.expires;
         match outcome {
             Outcome::Reopens => return None,
             Outcome::Invalid(why, keep) => {
                 if let Some(keep) = keep
-                    && now + keep < entry.expires
+                    && now + keep < expires
                 {
                     self.table.expire_at(slot, now + keep);
                 }
@@ -298,7 +299,9 @@ impl Conntrack {
                 if assures {
                     entry.status = entry.status.with(Status::ASSURED);
                 }
-                expires = keep.map(|keep| now + keep);
+                if let Some(keep) = keep {
+                    expires = now + keep;
+                }
             }
         }
         let state = if direction == Direction::Reply || was_seen {
@@ -309,12 +312,15 @@ impl Conntrack {
         if direction == Direction::Reply {
             entry.status = entry.status.with(Status::SEEN_REPLY);
         }
-        if let Some(expires) = expires {
+        let is_moved = entry.rank() != rank;
+        let is_sooner = !entry.keep_until(expires);
+        let mut tracked = describe(entry, Some(slot), state, direction, self.ticket);
+        if is_sooner {
             self.table.expire_at(slot, expires);
         }
-        self.table.changed(slot);
-        let entry = self.table.get(slot).copied()?;
-        let mut tracked = self.describe(&entry, Some(slot), state, direction);
+        if is_moved {
+            self.table.changed(slot);
+        }
         if ends {
             self.end(slot, End::Reset, now);
             tracked.id = None;
@@ -361,8 +367,9 @@ impl Conntrack {
         }
         count(&mut entry, Direction::Original, ip);
         self.ticket += 1;
+        let tracked = describe(&entry, None, State::New, Direction::Original, self.ticket);
         self.pending = Some(entry);
-        self.describe(&entry, None, State::New, Direction::Original)
+        tracked
     }
 
     /// An ICMP error.
@@ -380,7 +387,7 @@ impl Conntrack {
         } else {
             Direction::Original
         };
-        self.describe(entry, Some(slot), State::Related, direction)
+        describe(entry, Some(slot), State::Related, direction, self.ticket)
     }
 
     /// Finds a connection that is not over at `now`.
@@ -392,30 +399,6 @@ impl Conntrack {
         self.counts.timed_out += 1;
         self.end(slot, End::TimedOut, now);
         None
-    }
-
-    fn describe(
-        &self,
-        entry: &Entry,
-        slot: Option<u32>,
-        state: State,
-        direction: Direction,
-    ) -> Tracked {
-        Tracked {
-            state,
-            direction,
-            status: entry.status,
-            mark: entry.mark,
-            zone: entry.zone,
-            id: slot.map(|slot| entry.id(slot)),
-            original: Some(entry.original),
-            traffic: entry.traffic,
-            since: entry.since,
-            expires: entry.expires,
-            tcp: entry.tcp(),
-            invalid: None,
-            ticket: self.ticket,
-        }
     }
 
     fn entry(&mut self, id: EntryId) -> Option<&mut Entry> {
@@ -479,6 +462,30 @@ fn packet(
     Outcome::Part {
         keep: Some(keep),
         assures,
+    }
+}
+
+fn describe(
+    entry: &Entry,
+    slot: Option<u32>,
+    state: State,
+    direction: Direction,
+    ticket: u64,
+) -> Tracked {
+    Tracked {
+        state,
+        direction,
+        status: entry.status,
+        mark: entry.mark,
+        zone: entry.zone,
+        id: slot.map(|slot| entry.id(slot)),
+        original: Some(entry.original),
+        traffic: entry.traffic,
+        since: entry.since,
+        expires: entry.expires,
+        tcp: entry.tcp(),
+        invalid: None,
+        ticket,
     }
 }
 

@@ -120,7 +120,13 @@ impl Entry {
         }
     }
 
-    fn rank(&self) -> Rank {
+    /// Moves its end; false if the timer must be told, since it would look too late.
+    pub(super) fn keep_until(&mut self, expires: Instant) -> bool {
+        self.expires = expires;
+        expires >= self.looked_at
+    }
+
+    pub(super) const fn rank(&self) -> Rank {
         if !self.status.contains(Status::SEEN_REPLY) {
             Rank::Unreplied
         } else if !self.status.contains(Status::ASSURED) {
