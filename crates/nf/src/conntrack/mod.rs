@@ -29,7 +29,7 @@ use core::time::Duration;
 
 use plumb_wire::{Instant, SplitMix64};
 
-use crate::dissect::{Dissected, Icmp, Ip, Transport};
+use crate::dissect::{Dissected, Icmp, Ip, Transport, UDP_LITE};
 use crate::{Counter, Frame};
 
 pub use config::{Config, Timeouts};
@@ -44,6 +44,8 @@ use tuple::Key;
 
 /// How long a UDP flow must go both ways to count as a stream.
 const STREAM_AFTER: Duration = Duration::from_secs(2);
+/// Generic routing encapsulation (RFC 2784).
+const GRE: u8 = 47;
 /// Events that are kept at most until the owner takes them; what is more is counted as lost.
 const MOST_EVENTS: usize = 65_536;
 
@@ -349,6 +351,8 @@ impl Conntrack {
             }
             Transport::Icmp(_) => table::State::Icmp,
             Transport::Udp(_) => table::State::Udp(now + STREAM_AFTER),
+            Transport::Ports(_) if ip.protocol == UDP_LITE => table::State::Udp(now + STREAM_AFTER),
+            Transport::Other if ip.protocol == GRE => table::State::Gre,
             Transport::None | Transport::Ports(_) | Transport::Other => table::State::Other,
         };
         let mut entry = Entry::new(key, zone, tuple, protocol, now);
@@ -454,6 +458,14 @@ fn packet(
                 timeouts.udp_stream
             } else {
                 timeouts.udp
+            }
+        }
+        (table::State::Gre, _) => {
+            assures = entry.status.contains(Status::SEEN_REPLY);
+            if assures {
+                timeouts.gre_stream
+            } else {
+                timeouts.gre
             }
         }
         (table::State::Icmp, _) => timeouts.icmp,

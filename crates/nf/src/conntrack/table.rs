@@ -43,6 +43,7 @@ pub(super) enum State {
     /// When a UDP flow that is answered counts as a stream.
     Udp(Instant),
     Icmp,
+    Gre,
     Other,
 }
 
@@ -116,7 +117,7 @@ impl Entry {
     pub(super) const fn tcp(&self) -> Option<tcp::TcpState> {
         match &self.protocol {
             State::Tcp(connection) => Some(connection.state),
-            State::Udp(_) | State::Icmp | State::Other => None,
+            State::Udp(_) | State::Icmp | State::Gre | State::Other => None,
         }
     }
 
