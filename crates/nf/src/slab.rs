@@ -19,6 +19,14 @@ impl<T> Default for Slab<T> {
 }
 
 impl<T> Slab<T> {
+    /// An empty one with room for so many, before it must move what it holds.
+    pub(crate) fn with_capacity(capacity: usize) -> Self {
+        Self {
+            places: Vec::with_capacity(capacity),
+            free: Vec::new(),
+        }
+    }
+
     pub(crate) fn insert(&mut self, value: T) -> u32 {
         if let Some(id) = self.free.pop()
             && let Some(place) = self.places.get_mut(index(id))

@@ -109,12 +109,12 @@ impl Conntrack {
             return Ok(());
         };
         entry.status = entry.status.with(Status::CONFIRMED);
-        if let Some(evicted) = self.table.make_room() {
-            self.counts.evicted += 1;
-            self.tell_end(&evicted, End::Evicted, now);
-        }
         match self.table.insert(entry) {
-            Ok(slot) => {
+            Ok((slot, evicted)) => {
+                if let Some(evicted) = evicted {
+                    self.counts.evicted += 1;
+                    self.tell_end(&evicted, End::Evicted, now);
+                }
                 self.counts.confirmed += 1;
                 if let Some(entry) = self.table.get(slot).copied() {
                     tracked.id = Some(entry.id(slot));

@@ -63,6 +63,10 @@ pub(super) enum Rank {
 /// A number in the slab plus one; 0 for none, so that fresh memory is right.
 type Link = u32;
 
+/// Connections that memory is set aside for at the start, so that growing does not stop packets.
+/// It is not taken until it is used.
+const MOST_RESERVED: usize = 1 << 18;
+
 /// The oldest and the newest of a rank.
 #[derive(Clone, Copy, Debug, Default)]
 struct Ends {
@@ -144,11 +148,11 @@ impl Entry {
 
 impl Table {
     pub(super) fn new(max_entries: u32, per_source: u32, random: &mut SplitMix64) -> Self {
-        let max_entries = usize::try_from(max_entries).unwrap_or(usize::MAX);
+        let max_entries = usize::try_from(max_entries).unwrap_or(usize::MAX).max(1);
         // At most one connection a bucket on average. Pages of zeros cost nothing until used.
         let buckets = max_entries.clamp(16, 1 << 24).next_power_of_two();
         Self {
-            entries: Slab::default(),
+            entries: Slab::with_capacity(max_entries.min(MOST_RESERVED)),
             buckets: vec![0; buckets],
             secret: secret(random),
             ranks: [Ends::default(); 3],
@@ -190,16 +194,20 @@ impl Table {
         self.entries.iter()
     }
 
-    /// Takes a connection in. Returns the number that it has now.
-    pub(super) fn insert(&mut self, mut entry: Entry) -> Result<u32, Refused> {
+    /// Takes a connection in. Returns the number that it has now, and the one that was given up for
+    /// it, which is that worth least.
+    pub(super) fn insert(&mut self, mut entry: Entry) -> Result<(u32, Option<Entry>), Refused> {
         let source = self.source(&entry);
         if let Some(source) = source
             && self.sources.get(&source).copied().unwrap_or(0) >= self.per_source
         {
             return Err(Refused::Source);
         }
+        let mut evicted = None;
         if self.entries.len() >= self.max_entries {
-            return Err(Refused::Table);
+            let ends = self.ranks.iter().find(|ends| ends.oldest != 0);
+            let oldest = ends.ok_or(Refused::Table)?.oldest;
+            evicted = self.remove(oldest - 1);
         }
         if let Some(source) = source {
             *self.sources.entry(source).or_insert(0) += 1;
@@ -216,7 +224,7 @@ impl Table {
         self.buckets[bucket] = id + 1;
         self.timers.insert((expires, id));
         self.changed(id);
-        Ok(id)
+        Ok((id, evicted))
     }
 
     pub(super) fn remove(&mut self, id: u32) -> Option<Entry> {
@@ -290,15 +298,6 @@ impl Table {
         if let Some(entry) = self.entries.get_mut(id) {
             (entry.rank, entry.older, entry.newer) = (rank, older, 0);
         }
-    }
-
-    /// Gives up the connection that is worth least, if there is room for none more.
-    pub(super) fn make_room(&mut self) -> Option<Entry> {
-        if self.entries.len() < self.max_entries {
-            return None;
-        }
-        let oldest = self.ranks.iter().find(|ends| ends.oldest != 0)?.oldest;
-        self.remove(oldest - 1)
     }
 
     /// Takes out a connection that is over at `now`.

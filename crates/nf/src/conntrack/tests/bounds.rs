@@ -126,6 +126,7 @@ fn a_source_has_no_more_than_its_share() {
         Err(Refused::Source)
     );
     wire.send(&question(2, 3));
+    assert_eq!(ports(&wire), [1, 2, 3]);
     wire.wait(secs(31));
     wire.send(&question(1, 3));
     // All of a /64 count as one, since a host may have any address in it.
@@ -140,6 +141,23 @@ fn a_source_has_no_more_than_its_share() {
         wire.conntrack.confirm(&mut third, wire.now),
         Err(Refused::Source)
     );
+}
+
+#[test]
+fn who_is_refused_takes_nobody_s_place() {
+    let mut wire = Wire::new(Config {
+        max_entries: 2,
+        per_source: 1,
+        ..Config::default()
+    });
+    wire.send(&question(1, 1));
+    wire.send(&question(2, 2));
+    let mut refused = wire.look(&question(2, 3));
+    assert_eq!(
+        wire.conntrack.confirm(&mut refused, wire.now),
+        Err(Refused::Source)
+    );
+    assert_eq!(ports(&wire), [1, 2]);
 }
 
 #[test]
