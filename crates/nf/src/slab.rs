@@ -52,11 +52,9 @@ impl<T> Slab<T> {
         self.places.get_mut(index(id))?.as_mut()
     }
 
-    /// All of them by number.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        (0..)
-            .zip(&self.places)
-            .filter_map(|(id, place)| Some((id, place.as_ref()?)))
+    /// All of them in the order of their numbers.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.places.iter().flatten()
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -113,13 +113,12 @@ impl Conntrack {
             Ok((slot, evicted)) => {
                 if let Some(evicted) = evicted {
                     self.counts.evicted += 1;
-                    self.tell_end(&evicted, End::Evicted, now);
+                    self.tell(EventKind::Destroyed(End::Evicted), &evicted, now);
                 }
                 self.counts.confirmed += 1;
                 if let Some(entry) = self.table.get(slot).copied() {
-                    tracked.id = Some(entry.id(slot));
-                    tracked.status = entry.status;
-                    self.tell(EventKind::New, Connection::of(slot, &entry), now);
+                    (tracked.id, tracked.status) = (entry.id, entry.status);
+                    self.tell(EventKind::New, &entry, now);
                 }
                 Ok(())
             }
@@ -158,7 +157,7 @@ impl Conntrack {
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some(entry) = self.table.pop_expired(now) {
             self.counts.timed_out += 1;
-            self.tell_end(&entry, End::TimedOut, now);
+            self.tell(EventKind::Destroyed(End::TimedOut), &entry, now);
         }
     }
 
@@ -185,15 +184,13 @@ impl Conntrack {
 
     /// A connection by its name.
     pub fn get(&self, id: EntryId) -> Option<Connection> {
-        let entry = self.table.get(id.slot)?;
-        (entry.id == id.number).then(|| Connection::of(id.slot, entry))
+        let entry = self.table.get(id.slot).filter(|entry| entry.is(id))?;
+        Connection::of(entry)
     }
 
     /// All connections, in no particular order, but always the same.
     pub fn iter(&self) -> impl Iterator<Item = Connection> {
-        self.table
-            .iter()
-            .map(|(slot, entry)| Connection::of(slot, entry))
+        self.table.iter().filter_map(Connection::of)
     }
 
     /// What it has counted so far, in a fixed order.
@@ -316,7 +313,7 @@ impl Conntrack {
         }
         let is_moved = entry.rank() != rank;
         let is_sooner = !entry.keep_until(expires);
-        let mut tracked = describe(entry, Some(slot), state, direction, self.ticket);
+        let mut tracked = describe(entry, state, direction, self.ticket);
         if is_sooner {
             self.table.expire_at(slot, expires);
         }
@@ -371,7 +368,7 @@ impl Conntrack {
         }
         count(&mut entry, Direction::Original, ip);
         self.ticket += 1;
-        let tracked = describe(&entry, None, State::New, Direction::Original, self.ticket);
+        let tracked = describe(&entry, State::New, Direction::Original, self.ticket);
         self.pending = Some(entry);
         tracked
     }
@@ -383,7 +380,7 @@ impl Conntrack {
             Err(why) => return Tracked::invalid(why),
         };
         let slot = self.live(&Key::new(&tuple, zone), now);
-        let Some((slot, entry)) = slot.and_then(|slot| Some((slot, self.table.get(slot)?))) else {
+        let Some(entry) = slot.and_then(|slot| self.table.get(slot)) else {
             return Tracked::invalid(Invalid::IcmpNoConnection);
         };
         let direction = if entry.original == tuple {
@@ -391,7 +388,7 @@ impl Conntrack {
         } else {
             Direction::Original
         };
-        describe(entry, Some(slot), State::Related, direction, self.ticket)
+        describe(entry, State::Related, direction, self.ticket)
     }
 
     /// Finds a connection that is not over at `now`.
@@ -406,25 +403,19 @@ impl Conntrack {
     }
 
     fn entry(&mut self, id: EntryId) -> Option<&mut Entry> {
-        self.table
-            .get_mut(id.slot)
-            .filter(|entry| entry.id == id.number)
+        self.table.get_mut(id.slot).filter(|entry| entry.is(id))
     }
 
     fn end(&mut self, slot: u32, why: End, now: Instant) {
         if let Some(entry) = self.table.remove(slot) {
-            self.tell_end(&entry, why, now);
+            self.tell(EventKind::Destroyed(why), &entry, now);
         }
     }
 
-    fn tell_end(&mut self, entry: &Entry, why: End, now: Instant) {
-        self.tell(EventKind::Destroyed(why), Connection::of(0, entry), now);
-    }
-
-    fn tell(&mut self, kind: EventKind, connection: Connection, at: Instant) {
-        if !self.config.events {
+    fn tell(&mut self, kind: EventKind, entry: &Entry, at: Instant) {
+        let Some(connection) = Connection::of(entry).filter(|_| self.config.events) else {
             return;
-        }
+        };
         if self.events.len() >= MOST_EVENTS {
             self.counts.lost_events += 1;
             return;
@@ -477,20 +468,14 @@ fn packet(
     }
 }
 
-fn describe(
-    entry: &Entry,
-    slot: Option<u32>,
-    state: State,
-    direction: Direction,
-    ticket: u64,
-) -> Tracked {
+fn describe(entry: &Entry, state: State, direction: Direction, ticket: u64) -> Tracked {
     Tracked {
         state,
         direction,
         status: entry.status,
         mark: entry.mark,
         zone: entry.zone,
-        id: slot.map(|slot| entry.id(slot)),
+        id: entry.id,
         original: Some(entry.original),
         traffic: entry.traffic,
         since: entry.since,

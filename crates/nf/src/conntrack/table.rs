@@ -15,7 +15,8 @@ use super::{EntryId, Refused, Status, Traffic, tcp};
 /// A connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
-    pub(super) id: u64,
+    /// Its name, once it is in the table.
+    pub(super) id: Option<EntryId>,
     pub(super) key: Key,
     pub(super) zone: u16,
     pub(super) original: Tuple,
@@ -91,7 +92,7 @@ impl Entry {
     /// A connection that is not in the table yet.
     pub(super) fn new(key: Key, zone: u16, original: Tuple, protocol: State, now: Instant) -> Self {
         Self {
-            id: 0,
+            id: None,
             key,
             zone,
             original,
@@ -110,12 +111,9 @@ impl Entry {
         }
     }
 
-    /// Its name, when it is at `slot`.
-    pub(super) const fn id(&self, slot: u32) -> EntryId {
-        EntryId {
-            number: self.id,
-            slot,
-        }
+    /// Whether it has this name.
+    pub(super) fn is(&self, id: EntryId) -> bool {
+        self.id == Some(id)
     }
 
     pub(super) const fn tcp(&self) -> Option<tcp::TcpState> {
@@ -190,7 +188,7 @@ impl Table {
     }
 
     /// All connections, in no particular order, but always the same.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Entry)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter()
     }
 
@@ -212,8 +210,6 @@ impl Table {
         if let Some(source) = source {
             *self.sources.entry(source).or_insert(0) += 1;
         }
-        entry.id = self.next_id;
-        self.next_id += 1;
         entry.hash = entry.key.hash(&self.secret);
         let bucket = self.bucket(entry.hash);
         entry.chained = self.buckets[bucket];
@@ -221,6 +217,13 @@ impl Table {
         entry.rank = Rank::Assured;
         let expires = entry.expires;
         let id = self.entries.insert(entry);
+        if let Some(entry) = self.entries.get_mut(id) {
+            entry.id = Some(EntryId {
+                number: self.next_id,
+                slot: id,
+            });
+            self.next_id += 1;
+        }
         self.buckets[bucket] = id + 1;
         self.timers.insert((expires, id));
         self.changed(id);
