@@ -2,9 +2,9 @@
 
 #![forbid(unsafe_code)]
 
+use core::time::Duration;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use plumb_nf::conntrack::{Config, Conntrack, Direction, Status, Tracked};
 use plumb_nf::dissect::Dissected;

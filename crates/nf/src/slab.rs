@@ -19,6 +19,14 @@ impl<T> Default for Slab<T> {
 }
 
 impl<T> Slab<T> {
+    /// An empty one with room for so many, before it must move what it holds.
+    pub(crate) fn with_capacity(capacity: usize) -> Self {
+        Self {
+            places: Vec::with_capacity(capacity),
+            free: Vec::new(),
+        }
+    }
+
     pub(crate) fn insert(&mut self, value: T) -> u32 {
         if let Some(id) = self.free.pop()
             && let Some(place) = self.places.get_mut(index(id))
@@ -44,11 +52,9 @@ impl<T> Slab<T> {
         self.places.get_mut(index(id))?.as_mut()
     }
 
-    /// All of them by number.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        (0..)
-            .zip(&self.places)
-            .filter_map(|(id, place)| Some((id, place.as_ref()?)))
+    /// All of them in the order of their numbers.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.places.iter().flatten()
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -75,10 +75,14 @@ pub struct Timeouts {
     pub tcp_max_retrans: Duration,
     /// TCP, data was not acknowledged: the shorter of this and what the state has.
     pub tcp_unacknowledged: Duration,
-    /// UDP, without an answer.
+    /// UDP and UDP-Lite, without an answer.
     pub udp: Duration,
-    /// UDP, answered and longer than two seconds in use: at least 2 minutes (RFC 4787 REQ-5).
+    /// UDP and UDP-Lite, answered and longer than two seconds in use: at least 2 minutes (RFC 4787 REQ-5).
     pub udp_stream: Duration,
+    /// GRE, without an answer.
+    pub gre: Duration,
+    /// GRE, answered.
+    pub gre_stream: Duration,
     /// Queries of ICMP.
     pub icmp: Duration,
     /// All other protocols.
@@ -100,6 +104,8 @@ impl Default for Timeouts {
             tcp_unacknowledged: Duration::from_secs(300),
             udp: Duration::from_secs(30),
             udp_stream: Duration::from_secs(120),
+            gre: Duration::from_secs(30),
+            gre_stream: Duration::from_secs(180),
             icmp: Duration::from_secs(30),
             generic: Duration::from_secs(600),
         }

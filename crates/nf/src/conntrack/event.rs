@@ -65,9 +65,10 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub(super) fn of(slot: u32, entry: &Entry) -> Self {
-        Self {
-            id: entry.id(slot),
+    /// None if it is not in the table, and never was.
+    pub(super) fn of(entry: &Entry) -> Option<Self> {
+        Some(Self {
+            id: entry.id?,
             original: entry.original,
             zone: entry.zone,
             status: entry.status,
@@ -76,6 +77,6 @@ impl Connection {
             since: entry.since,
             expires: entry.expires,
             tcp: entry.tcp(),
-        }
+        })
     }
 }

@@ -29,7 +29,7 @@ use core::time::Duration;
 
 use plumb_wire::{Instant, SplitMix64};
 
-use crate::dissect::{Dissected, Icmp, Ip, Transport};
+use crate::dissect::{Dissected, Icmp, Ip, Transport, UDP_LITE};
 use crate::{Counter, Frame};
 
 pub use config::{Config, Timeouts};
@@ -44,6 +44,8 @@ use tuple::Key;
 
 /// How long a UDP flow must go both ways to count as a stream.
 const STREAM_AFTER: Duration = Duration::from_secs(2);
+/// Generic routing encapsulation (RFC 2784).
+const GRE: u8 = 47;
 /// Events that are kept at most until the owner takes them; what is more is counted as lost.
 const MOST_EVENTS: usize = 65_536;
 
@@ -107,17 +109,16 @@ impl Conntrack {
             return Ok(());
         };
         entry.status = entry.status.with(Status::CONFIRMED);
-        if let Some(evicted) = self.table.make_room() {
-            self.counts.evicted += 1;
-            self.tell_end(&evicted, End::Evicted, now);
-        }
         match self.table.insert(entry) {
-            Ok(slot) => {
+            Ok((slot, evicted)) => {
+                if let Some(evicted) = evicted {
+                    self.counts.evicted += 1;
+                    self.tell(EventKind::Destroyed(End::Evicted), &evicted, now);
+                }
                 self.counts.confirmed += 1;
                 if let Some(entry) = self.table.get(slot).copied() {
-                    tracked.id = Some(entry.id(slot));
-                    tracked.status = entry.status;
-                    self.tell(EventKind::New, Connection::of(slot, &entry), now);
+                    (tracked.id, tracked.status) = (entry.id, entry.status);
+                    self.tell(EventKind::New, &entry, now);
                 }
                 Ok(())
             }
@@ -156,7 +157,7 @@ impl Conntrack {
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some(entry) = self.table.pop_expired(now) {
             self.counts.timed_out += 1;
-            self.tell_end(&entry, End::TimedOut, now);
+            self.tell(EventKind::Destroyed(End::TimedOut), &entry, now);
         }
     }
 
@@ -183,15 +184,13 @@ impl Conntrack {
 
     /// A connection by its name.
     pub fn get(&self, id: EntryId) -> Option<Connection> {
-        let entry = self.table.get(id.slot)?;
-        (entry.id == id.number).then(|| Connection::of(id.slot, entry))
+        let entry = self.table.get(id.slot).filter(|entry| entry.is(id))?;
+        Connection::of(entry)
     }
 
     /// All connections, in no particular order, but always the same.
     pub fn iter(&self) -> impl Iterator<Item = Connection> {
-        self.table
-            .iter()
-            .map(|(slot, entry)| Connection::of(slot, entry))
+        self.table.iter().filter_map(Connection::of)
     }
 
     /// What it has counted so far, in a fixed order.
@@ -275,14 +274,15 @@ impl Conntrack {
             Direction::Reply
         };
         let was_seen = entry.status.contains(Status::SEEN_REPLY);
+        let rank = entry.rank();
         let outcome = packet(&self.config, entry, direction, transport, now);
         let mut ends = false;
-        let mut expires = None;
+        let mut expires = entry.expires;
         match outcome {
             Outcome::Reopens => return None,
             Outcome::Invalid(why, keep) => {
                 if let Some(keep) = keep
-                    && now + keep < entry.expires
+                    && now + keep < expires
                 {
                     self.table.expire_at(slot, now + keep);
                 }
@@ -298,7 +298,9 @@ impl Conntrack {
                 if assures {
                     entry.status = entry.status.with(Status::ASSURED);
                 }
-                expires = keep.map(|keep| now + keep);
+                if let Some(keep) = keep {
+                    expires = now + keep;
+                }
             }
         }
         let state = if direction == Direction::Reply || was_seen {
@@ -309,12 +311,15 @@ impl Conntrack {
         if direction == Direction::Reply {
             entry.status = entry.status.with(Status::SEEN_REPLY);
         }
-        if let Some(expires) = expires {
+        let is_moved = entry.rank() != rank;
+        let is_sooner = !entry.keep_until(expires);
+        let mut tracked = describe(entry, state, direction, self.ticket);
+        if is_sooner {
             self.table.expire_at(slot, expires);
         }
-        self.table.changed(slot);
-        let entry = self.table.get(slot).copied()?;
-        let mut tracked = self.describe(&entry, Some(slot), state, direction);
+        if is_moved {
+            self.table.changed(slot);
+        }
         if ends {
             self.end(slot, End::Reset, now);
             tracked.id = None;
@@ -343,6 +348,8 @@ impl Conntrack {
             }
             Transport::Icmp(_) => table::State::Icmp,
             Transport::Udp(_) => table::State::Udp(now + STREAM_AFTER),
+            Transport::Ports(_) if ip.protocol == UDP_LITE => table::State::Udp(now + STREAM_AFTER),
+            Transport::Other if ip.protocol == GRE => table::State::Gre,
             Transport::None | Transport::Ports(_) | Transport::Other => table::State::Other,
         };
         let mut entry = Entry::new(key, zone, tuple, protocol, now);
@@ -361,8 +368,9 @@ impl Conntrack {
         }
         count(&mut entry, Direction::Original, ip);
         self.ticket += 1;
+        let tracked = describe(&entry, State::New, Direction::Original, self.ticket);
         self.pending = Some(entry);
-        self.describe(&entry, None, State::New, Direction::Original)
+        tracked
     }
 
     /// An ICMP error.
@@ -372,7 +380,7 @@ impl Conntrack {
             Err(why) => return Tracked::invalid(why),
         };
         let slot = self.live(&Key::new(&tuple, zone), now);
-        let Some((slot, entry)) = slot.and_then(|slot| Some((slot, self.table.get(slot)?))) else {
+        let Some(entry) = slot.and_then(|slot| self.table.get(slot)) else {
             return Tracked::invalid(Invalid::IcmpNoConnection);
         };
         let direction = if entry.original == tuple {
@@ -380,7 +388,7 @@ impl Conntrack {
         } else {
             Direction::Original
         };
-        self.describe(entry, Some(slot), State::Related, direction)
+        describe(entry, State::Related, direction, self.ticket)
     }
 
     /// Finds a connection that is not over at `now`.
@@ -394,50 +402,20 @@ impl Conntrack {
         None
     }
 
-    fn describe(
-        &self,
-        entry: &Entry,
-        slot: Option<u32>,
-        state: State,
-        direction: Direction,
-    ) -> Tracked {
-        Tracked {
-            state,
-            direction,
-            status: entry.status,
-            mark: entry.mark,
-            zone: entry.zone,
-            id: slot.map(|slot| entry.id(slot)),
-            original: Some(entry.original),
-            traffic: entry.traffic,
-            since: entry.since,
-            expires: entry.expires,
-            tcp: entry.tcp(),
-            invalid: None,
-            ticket: self.ticket,
-        }
-    }
-
     fn entry(&mut self, id: EntryId) -> Option<&mut Entry> {
-        self.table
-            .get_mut(id.slot)
-            .filter(|entry| entry.id == id.number)
+        self.table.get_mut(id.slot).filter(|entry| entry.is(id))
     }
 
     fn end(&mut self, slot: u32, why: End, now: Instant) {
         if let Some(entry) = self.table.remove(slot) {
-            self.tell_end(&entry, why, now);
+            self.tell(EventKind::Destroyed(why), &entry, now);
         }
     }
 
-    fn tell_end(&mut self, entry: &Entry, why: End, now: Instant) {
-        self.tell(EventKind::Destroyed(why), Connection::of(0, entry), now);
-    }
-
-    fn tell(&mut self, kind: EventKind, connection: Connection, at: Instant) {
-        if !self.config.events {
+    fn tell(&mut self, kind: EventKind, entry: &Entry, at: Instant) {
+        let Some(connection) = Connection::of(entry).filter(|_| self.config.events) else {
             return;
-        }
+        };
         if self.events.len() >= MOST_EVENTS {
             self.counts.lost_events += 1;
             return;
@@ -473,12 +451,38 @@ fn packet(
                 timeouts.udp
             }
         }
+        (table::State::Gre, _) => {
+            assures = entry.status.contains(Status::SEEN_REPLY);
+            if assures {
+                timeouts.gre_stream
+            } else {
+                timeouts.gre
+            }
+        }
         (table::State::Icmp, _) => timeouts.icmp,
         (table::State::Tcp(_) | table::State::Other, _) => timeouts.generic,
     };
     Outcome::Part {
         keep: Some(keep),
         assures,
+    }
+}
+
+fn describe(entry: &Entry, state: State, direction: Direction, ticket: u64) -> Tracked {
+    Tracked {
+        state,
+        direction,
+        status: entry.status,
+        mark: entry.mark,
+        zone: entry.zone,
+        id: entry.id,
+        original: Some(entry.original),
+        traffic: entry.traffic,
+        since: entry.since,
+        expires: entry.expires,
+        tcp: entry.tcp(),
+        invalid: None,
+        ticket,
     }
 }
 

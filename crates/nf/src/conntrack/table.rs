@@ -15,7 +15,8 @@ use super::{EntryId, Refused, Status, Traffic, tcp};
 /// A connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
-    pub(super) id: u64,
+    /// Its name, once it is in the table.
+    pub(super) id: Option<EntryId>,
     pub(super) key: Key,
     pub(super) zone: u16,
     pub(super) original: Tuple,
@@ -43,6 +44,7 @@ pub(super) enum State {
     /// When a UDP flow that is answered counts as a stream.
     Udp(Instant),
     Icmp,
+    Gre,
     Other,
 }
 
@@ -61,6 +63,10 @@ pub(super) enum Rank {
 
 /// A number in the slab plus one; 0 for none, so that fresh memory is right.
 type Link = u32;
+
+/// Connections that memory is set aside for at the start, so that growing does not stop packets.
+/// It is not taken until it is used.
+const MOST_RESERVED: usize = 1 << 18;
 
 /// The oldest and the newest of a rank.
 #[derive(Clone, Copy, Debug, Default)]
@@ -86,7 +92,7 @@ impl Entry {
     /// A connection that is not in the table yet.
     pub(super) fn new(key: Key, zone: u16, original: Tuple, protocol: State, now: Instant) -> Self {
         Self {
-            id: 0,
+            id: None,
             key,
             zone,
             original,
@@ -105,22 +111,25 @@ impl Entry {
         }
     }
 
-    /// Its name, when it is at `slot`.
-    pub(super) const fn id(&self, slot: u32) -> EntryId {
-        EntryId {
-            number: self.id,
-            slot,
-        }
+    /// Whether it has this name.
+    pub(super) fn is(&self, id: EntryId) -> bool {
+        self.id == Some(id)
     }
 
     pub(super) const fn tcp(&self) -> Option<tcp::TcpState> {
         match &self.protocol {
             State::Tcp(connection) => Some(connection.state),
-            State::Udp(_) | State::Icmp | State::Other => None,
+            State::Udp(_) | State::Icmp | State::Gre | State::Other => None,
         }
     }
 
-    fn rank(&self) -> Rank {
+    /// Moves its end; false if the timer must be told, since it would look too late.
+    pub(super) fn keep_until(&mut self, expires: Instant) -> bool {
+        self.expires = expires;
+        expires >= self.looked_at
+    }
+
+    pub(super) const fn rank(&self) -> Rank {
         if !self.status.contains(Status::SEEN_REPLY) {
             Rank::Unreplied
         } else if !self.status.contains(Status::ASSURED) {
@@ -137,11 +146,11 @@ impl Entry {
 
 impl Table {
     pub(super) fn new(max_entries: u32, per_source: u32, random: &mut SplitMix64) -> Self {
-        let max_entries = usize::try_from(max_entries).unwrap_or(usize::MAX);
+        let max_entries = usize::try_from(max_entries).unwrap_or(usize::MAX).max(1);
         // At most one connection a bucket on average. Pages of zeros cost nothing until used.
         let buckets = max_entries.clamp(16, 1 << 24).next_power_of_two();
         Self {
-            entries: Slab::default(),
+            entries: Slab::with_capacity(max_entries.min(MOST_RESERVED)),
             buckets: vec![0; buckets],
             secret: secret(random),
             ranks: [Ends::default(); 3],
@@ -179,26 +188,28 @@ impl Table {
     }
 
     /// All connections, in no particular order, but always the same.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Entry)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter()
     }
 
-    /// Takes a connection in. Returns the number that it has now.
-    pub(super) fn insert(&mut self, mut entry: Entry) -> Result<u32, Refused> {
+    /// Takes a connection in. Returns the number that it has now, and the one that was given up for
+    /// it, which is that worth least.
+    pub(super) fn insert(&mut self, mut entry: Entry) -> Result<(u32, Option<Entry>), Refused> {
         let source = self.source(&entry);
         if let Some(source) = source
             && self.sources.get(&source).copied().unwrap_or(0) >= self.per_source
         {
             return Err(Refused::Source);
         }
+        let mut evicted = None;
         if self.entries.len() >= self.max_entries {
-            return Err(Refused::Table);
+            let ends = self.ranks.iter().find(|ends| ends.oldest != 0);
+            let oldest = ends.ok_or(Refused::Table)?.oldest;
+            evicted = self.remove(oldest - 1);
         }
         if let Some(source) = source {
             *self.sources.entry(source).or_insert(0) += 1;
         }
-        entry.id = self.next_id;
-        self.next_id += 1;
         entry.hash = entry.key.hash(&self.secret);
         let bucket = self.bucket(entry.hash);
         entry.chained = self.buckets[bucket];
@@ -206,10 +217,17 @@ impl Table {
         entry.rank = Rank::Assured;
         let expires = entry.expires;
         let id = self.entries.insert(entry);
+        if let Some(entry) = self.entries.get_mut(id) {
+            entry.id = Some(EntryId {
+                number: self.next_id,
+                slot: id,
+            });
+            self.next_id += 1;
+        }
         self.buckets[bucket] = id + 1;
         self.timers.insert((expires, id));
         self.changed(id);
-        Ok(id)
+        Ok((id, evicted))
     }
 
     pub(super) fn remove(&mut self, id: u32) -> Option<Entry> {
@@ -283,15 +301,6 @@ impl Table {
         if let Some(entry) = self.entries.get_mut(id) {
             (entry.rank, entry.older, entry.newer) = (rank, older, 0);
         }
-    }
-
-    /// Gives up the connection that is worth least, if there is room for none more.
-    pub(super) fn make_room(&mut self) -> Option<Entry> {
-        if self.entries.len() < self.max_entries {
-            return None;
-        }
-        let oldest = self.ranks.iter().find(|ends| ends.oldest != 0)?.oldest;
-        self.remove(oldest - 1)
     }
 
     /// Takes out a connection that is over at `now`.

@@ -20,7 +20,7 @@ pub use transport::{Icmp, Ports, Tcp, Transport, Udp};
 /// Protocol numbers (IANA) of transports with ports that plumb does not read further.
 const DCCP: u8 = 33;
 const SCTP: u8 = 132;
-const UDP_LITE: u8 = 136;
+pub(crate) const UDP_LITE: u8 = 136;
 
 /// What is in an Ethernet frame. Offsets are in bytes from the start of the frame, and lie within
 /// it.

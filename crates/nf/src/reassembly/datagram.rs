@@ -95,10 +95,11 @@ impl Pieces {
         if behind.is_some_and(|(offset, _)| *offset < end) {
             return Added::Contradiction(piece.frame);
         }
-        const NOT_ECT: u8 = 1;
-        const CE: u8 = 1 << 3;
+        // The codepoints "not ECN-capable" and "congestion experienced".
+        const INCAPABLE: u8 = 1;
+        const CONGESTED: u8 = 1 << 3;
         self.ecn |= 1 << ip.ecn();
-        if self.ecn & (NOT_ECT | CE) == NOT_ECT | CE {
+        if self.ecn & (INCAPABLE | CONGESTED) == INCAPABLE | CONGESTED {
             return Added::Contradiction(piece.frame);
         }
         if !fragment.more {

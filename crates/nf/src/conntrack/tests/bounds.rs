@@ -126,6 +126,7 @@ fn a_source_has_no_more_than_its_share() {
         Err(Refused::Source)
     );
     wire.send(&question(2, 3));
+    assert_eq!(ports(&wire), [1, 2, 3]);
     wire.wait(secs(31));
     wire.send(&question(1, 3));
     // All of a /64 count as one, since a host may have any address in it.
@@ -140,6 +141,23 @@ fn a_source_has_no_more_than_its_share() {
         wire.conntrack.confirm(&mut third, wire.now),
         Err(Refused::Source)
     );
+}
+
+#[test]
+fn who_is_refused_takes_nobody_s_place() {
+    let mut wire = Wire::new(Config {
+        max_entries: 2,
+        per_source: 1,
+        ..Config::default()
+    });
+    wire.send(&question(1, 1));
+    wire.send(&question(2, 2));
+    let mut refused = wire.look(&question(2, 3));
+    assert_eq!(
+        wire.conntrack.confirm(&mut refused, wire.now),
+        Err(Refused::Source)
+    );
+    assert_eq!(ports(&wire), [1, 2]);
 }
 
 #[test]
@@ -173,16 +191,21 @@ fn a_removed_connection_is_gone_and_its_name_not_used_again() {
 #[test]
 fn events_tell_how_each_connection_began_and_ended() {
     let mut wire = Wire::new(config(10));
-    wire.send(&question(1, 1));
-    wire.send(&answer(1, 1));
+    for port in 1..=2 {
+        wire.send(&question(1, port));
+        wire.send(&answer(1, port));
+        wire.now = wire.now + secs(1);
+    }
     wire.wait(secs(40));
     let events: Vec<_> = core::iter::from_fn(|| wire.conntrack.poll_event()).collect();
-    assert_eq!(events.len(), 2);
-    assert_eq!(events[0].kind, EventKind::New);
-    assert_eq!(events[1].kind, EventKind::Destroyed(End::TimedOut));
-    assert_eq!(events[0].connection.id, events[1].connection.id);
-    assert_eq!(events[1].at.since(events[0].at), secs(30));
-    assert_eq!(events[1].connection.traffic.map(|t| t.packets), [1, 1]);
+    assert_eq!(events.len(), 4);
+    for (begun, ended) in [(events[0], events[2]), (events[1], events[3])] {
+        assert_eq!(begun.kind, EventKind::New);
+        assert_eq!(ended.kind, EventKind::Destroyed(End::TimedOut));
+        assert_eq!(begun.connection.id, ended.connection.id);
+        assert_eq!(ended.at.since(begun.at), secs(30));
+        assert_eq!(ended.connection.traffic.map(|t| t.packets), [1, 1]);
+    }
     let mut quiet = Wire::new(Config::default());
     quiet.send(&question(1, 1));
     assert_eq!(quiet.conntrack.poll_event(), None);

@@ -202,16 +202,16 @@ fn icmp_that_asks_nothing_begins_no_connection() {
 fn other_protocols_are_tracked_by_address_and_those_with_ports_by_port() {
     let (a, b) = ("10.0.0.2".parse().unwrap(), "192.0.2.1".parse().unwrap());
     let mut wire = Wire::new(Config::default());
-    let first = wire.send(&packet(a, b, 47, b"gre."));
+    let first = wire.send(&packet(a, b, 50, b"esp."));
     assert_eq!(
         (first.state, first.expires.since(wire.now)),
         (State::New, secs(600))
     );
     assert_eq!(
-        wire.send(&packet(b, a, 47, b"gre.")).state,
+        wire.send(&packet(b, a, 50, b"esp.")).state,
         State::Established
     );
-    assert_eq!(wire.send(&packet(b, a, 50, b"esp.")).state, State::New);
+    assert_eq!(wire.send(&packet(b, a, 51, b"ah..")).state, State::New);
     let sctp = |from: u8, to: u8| [0, from, 0, to, 0, 0, 0, 0, 0, 0, 0, 0];
     assert_eq!(wire.send(&packet(a, b, 132, &sctp(1, 2))).state, State::New);
     assert_eq!(
@@ -261,4 +261,30 @@ fn the_same_addresses_on_another_vlan_are_another_connection() {
         flat.send(&tagged(6, udp(server, host, b"!"))).state,
         State::Established
     );
+}
+
+#[test]
+fn gre_is_assured_and_kept_longer_once_it_is_answered() {
+    let (a, b) = ("10.0.0.2".parse().unwrap(), "192.0.2.1".parse().unwrap());
+    let mut wire = Wire::new(Config::default());
+    let left = |tracked: Tracked, wire: &Wire| tracked.expires.since(wire.now).as_secs();
+    let first = wire.send(&packet(a, b, 47, b"gre."));
+    assert_eq!(left(first, &wire), 30);
+    wire.send(&packet(b, a, 47, b"gre."));
+    let next = wire.send(&packet(a, b, 47, b"gre."));
+    assert_eq!(left(next, &wire), 180);
+    assert!(next.status.contains(Status::ASSURED));
+}
+
+#[test]
+fn udp_lite_is_kept_as_udp_is() {
+    let (a, b) = ("10.0.0.2".parse().unwrap(), "192.0.2.1".parse().unwrap());
+    let lite = |from: u8, to: u8| [0, from, 0, to, 0, 8, 0, 0];
+    let mut wire = Wire::new(Config::default());
+    let first = wire.send(&packet(a, b, 136, &lite(1, 2)));
+    assert_eq!(first.expires.since(wire.now), secs(30));
+    wire.send(&packet(b, a, 136, &lite(2, 1)));
+    wire.wait(secs(3));
+    let later = wire.send(&packet(a, b, 136, &lite(1, 2)));
+    assert_eq!(later.expires.since(wire.now), secs(120));
 }

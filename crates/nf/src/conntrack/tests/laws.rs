@@ -64,7 +64,7 @@ proptest! {
         packets in proptest::collection::vec((any_packet(), 0..4000u64, any::<bool>()), 0..120), max in 1..12u32, per_source in 0..4u32,
     ) {
         let mut wire = Wire::new(Config { max_entries: max, per_source, events: true, ..Config::default() });
-        let (mut begun, mut ended) = (0usize, 0usize);
+        let mut open = alloc::collections::BTreeSet::new();
         for (frame, millis, drop) in packets {
             wire.wait(Duration::from_millis(millis));
             let mut tracked = wire.look(&frame);
@@ -90,11 +90,11 @@ proptest! {
         prop_assert_eq!(wire.conntrack.poll_timeout(), None);
         while let Some(event) = wire.conntrack.poll_event() {
             match event.kind {
-                EventKind::New => begun += 1,
-                EventKind::Destroyed(_) => ended += 1,
+                EventKind::New => prop_assert!(open.insert(event.connection.id)),
+                EventKind::Destroyed(_) => prop_assert!(open.remove(&event.connection.id)),
             }
         }
-        prop_assert_eq!(begun, ended);
+        prop_assert!(open.is_empty());
     }
 
     #[test]
