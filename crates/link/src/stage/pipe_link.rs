@@ -277,10 +277,16 @@ impl Link for PipeLink {
             let Some(joined) = &mut self.joined else {
                 break;
             };
-            // Looked at before the ring: what was written before the end is seen.
-            let ended = self.parted || joined.consumer.is_closed();
             let mut wake = false;
-            let popped = joined.consumer.pop(&mut frame.bytes, &mut wake);
+            let mut popped = joined.consumer.pop(&mut frame.bytes, &mut wake);
+            let mut ended = false;
+            if popped == Ok(None) {
+                ended = self.parted || joined.consumer.is_closed();
+                // What was written before the end is seen.
+                if ended {
+                    popped = joined.consumer.pop(&mut frame.bytes, &mut wake);
+                }
+            }
             if wake {
                 joined.wake_peer();
             }

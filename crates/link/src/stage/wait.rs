@@ -58,7 +58,8 @@ impl<'a> Waiting<'a> {
 }
 
 /// Sleeps until a link has what is needed of it, one of `others` becomes readable, or the time is
-/// over; `None` is for ever. Both must have been flushed. Says which of `others` is readable, as a mask.
+/// over; `None` is for ever. Both must have been flushed. Says which of `others` is readable, as a
+/// mask; nobody looks at them when a link has something to do already.
 ///
 /// # Errors
 /// If a link cannot go on.
@@ -70,8 +71,9 @@ pub fn wait(
     limit: Option<Duration>,
 ) -> Result<u32, LinkError> {
     // Both have to be prepared: what one has to do must not keep the other from being told.
-    let busy = left.prepare(needs[0])? | right.prepare(needs[1])?;
-    let limit = if busy { Some(Duration::ZERO) } else { limit };
+    if left.prepare(needs[0])? | right.prepare(needs[1])? {
+        return Ok(0);
+    }
     let mut waiting = Waiting {
         port: Port::Left,
         fds: Vec::with_capacity(16),
