@@ -1,6 +1,7 @@
 //! How a command ends: exit codes, and failures that carry one.
 
 use core::fmt;
+use std::io::Write;
 use std::process::ExitCode;
 
 /// The exit status of `plumb`.
@@ -78,6 +79,16 @@ pub fn status_of(error: &anyhow::Error) -> Option<Exit> {
         }
     }
     Some(Exit::Usage)
+}
+
+/// Says what is wrong, and returns the exit status.
+pub(crate) fn report(error: &anyhow::Error) -> Exit {
+    let Some(exit) = status_of(error) else {
+        return Exit::Reached;
+    };
+    // Nothing can be done about an error while an error is reported.
+    drop(writeln!(std::io::stderr(), "plumb: {error:#}"));
+    exit
 }
 
 #[cfg(test)]

@@ -18,7 +18,6 @@ mod names;
 mod stage;
 
 use std::ffi::OsString;
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
@@ -36,14 +35,7 @@ pub fn main() -> ExitCode {
     };
     match result {
         Ok(code) => code,
-        Err(error) => match exit::status_of(&error) {
-            None => Exit::Reached.into(),
-            Some(exit) => {
-                // Nothing can be done about an error while an error is reported.
-                drop(writeln!(std::io::stderr(), "plumb: {error:#}"));
-                exit.into()
-            }
-        },
+        Err(error) => exit::report(&error).into(),
     }
 }
 

@@ -162,12 +162,8 @@ impl Child {
         self.keeps_user_signal.replace(Some(false)) == Some(true)
     }
 
-    /// Tells the command that its terminal, or what stands for it, has hung up (SIGHUP).
-    pub fn hang_up(&self) {
-        self.signal(Signal::HUP);
-    }
-
-    fn signal(&self, signal: Signal) {
+    /// Sends the command a signal; SIGKILL ends everything in the private network.
+    pub fn signal(&self, signal: Signal) {
         // It may have ended by now.
         let _ = pidfd_send_signal(&self.process, signal);
     }
@@ -196,7 +192,26 @@ impl Child {
 }
 
 /// The signals that are sent to one process, and by convention are meant for its work.
-const PASSED_ON: [libc::c_int; 4] = [libc::SIGHUP, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2];
+pub(crate) const PASSED_ON: [libc::c_int; 4] =
+    [libc::SIGHUP, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2];
+
+/// Sees to it that the program that `command` becomes is killed when this process ends, however it
+/// ends.
+///
+/// # Errors
+/// If the kernel has no descriptors for processes.
+pub fn end_with_this_process(command: &mut Command) -> Result<(), Error> {
+    let failed = |e: rustix::io::Errno| Error::system("watch", "this process", e);
+    let myself = pidfd_open(getpid(), PidfdFlags::empty()).map_err(failed)?;
+    sys::before_exec(command, move || {
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        if is_dead(&myself) {
+            return Err(ErrorKind::NotConnected.into());
+        }
+        Ok(())
+    });
+    Ok(())
+}
 
 /// The first process of the PID namespace: runs the command, passes signals on to it, reaps
 /// orphans, and returns the command's status.
@@ -255,7 +270,7 @@ fn init(parent: &OwnedFd, command: &[OsString], environment: &[(&str, OsString)]
     }
 }
 
-fn is_dead(process: &OwnedFd) -> bool {
+pub(crate) fn is_dead(process: &OwnedFd) -> bool {
     let mut fds = [PollFd::new(process, PollFlags::IN)];
     poll(&mut fds, Some(&Timespec::default())) != Ok(0)
 }

@@ -472,9 +472,18 @@ pub(crate) fn signals(wanted: &[c_int]) -> io::Result<OwnedFd> {
 /// Lets programs that `command` becomes receive signals that are blocked here.
 pub(crate) fn unblock_in(command: &mut Command, signals: &[c_int]) -> io::Result<()> {
     let set = signal_set(signals)?;
-    // SAFETY: between fork and exec the closure makes one system call, and allocates nothing.
-    unsafe { command.pre_exec(move || change_mask(libc::SIG_UNBLOCK, &set)) };
+    before_exec(command, move || change_mask(libc::SIG_UNBLOCK, &set));
     Ok(())
+}
+
+/// Has the child that is to become `command` do this before. It must make system calls only, and
+/// allocate nothing.
+pub(crate) fn before_exec(
+    command: &mut Command,
+    act: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
+) {
+    // SAFETY: the callers, all in this crate, allocate nothing and take no lock.
+    unsafe { command.pre_exec(act) };
 }
 
 /// The number of the next signal that waits in a descriptor made by [`signals`].

@@ -1,5 +1,7 @@
 //! The verbs that every network function has and every driver calls.
 
+use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use plumb_wire::Instant;
@@ -29,8 +31,54 @@ pub trait Function {
         0
     }
 
+    /// Says that no frame comes any more from where frames come from, so that only what is held back
+    /// is still to leave. A driver on a recording says it once, behind the last frame.
+    fn input_ended(&mut self) {}
+
     /// What it has counted so far, in a fixed order.
     fn counters(&self) -> Vec<Counter>;
+
+    /// The functions that it is made of, by name, with what each has counted; none for a function
+    /// that is not made of others.
+    fn parts(&self) -> Vec<(String, Vec<Counter>)> {
+        Vec::new()
+    }
+}
+
+impl<F: Function + ?Sized> Function for Box<F> {
+    fn handle_frames(
+        &mut self,
+        from: Port,
+        batch: &mut Vec<Frame>,
+        now: Instant,
+        out: &mut Output,
+    ) {
+        (**self).handle_frames(from, batch, now, out);
+    }
+
+    fn handle_timeout(&mut self, now: Instant, out: &mut Output) {
+        (**self).handle_timeout(now, out);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        (**self).poll_timeout()
+    }
+
+    fn held(&self) -> usize {
+        (**self).held()
+    }
+
+    fn input_ended(&mut self) {
+        (**self).input_ended();
+    }
+
+    fn counters(&self) -> Vec<Counter> {
+        (**self).counters()
+    }
+
+    fn parts(&self) -> Vec<(String, Vec<Counter>)> {
+        (**self).parts()
+    }
 }
 
 /// A number that a function counted.

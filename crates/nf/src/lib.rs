@@ -12,9 +12,11 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod chain;
 mod count;
 mod frame;
 mod function;
+mod mirror;
 mod offload;
 mod player;
 mod probability;
@@ -22,9 +24,11 @@ mod probability;
 pub mod impair;
 pub mod nat;
 
+pub use chain::{Chain, FunctionId};
 pub use count::Count;
 pub use frame::Frame;
 pub use function::{Counter, Function, Output};
+pub use mirror::{Mirror, MirrorOptions};
 pub use offload::{complete_checksum, segment};
 pub use player::Player;
 pub use plumb_wire::frame::Port;

@@ -67,6 +67,7 @@ impl<F: Function> Player<F> {
         &mut self,
         mut sink: impl FnMut(&mut F, Port, &Frame) -> Result<(), E>,
     ) -> Result<(), E> {
+        self.function.input_ended();
         while self.function.held() > 0 {
             let Some(due) = self.function.poll_timeout() else {
                 break;

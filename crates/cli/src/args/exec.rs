@@ -22,7 +22,8 @@ pub struct Exec {
     /// Where the pipe is [default: on the left if standard input is one, else on the right].
     #[arg(long)]
     pub side: Option<Side>,
-    /// Let the command run on when the pipeline has ended, instead of sending it SIGHUP.
+    /// Let the command run on when the pipeline has ended, instead of sending it SIGHUP, then SIGTERM,
+    /// then SIGKILL.
     #[arg(long)]
     pub keep: bool,
     /// The pipes.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 /// How a stage is joined to its neighbours.
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Links")]
 pub struct LinkArgs {
     /// Named pipes to the left neighbour: in=PATH,out=PATH; /dev/stdin is standard input.
@@ -39,7 +39,7 @@ pub struct LinkArgs {
 }
 
 /// How a function is joined to its neighbours.
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 pub struct FunctionArgs {
     /// Take standard input for a recording even if it is a pipe: time is that of the packets'
     /// stamps, as with a file.

@@ -4,6 +4,7 @@
 //! in. Help, man pages and completions come from these types.
 
 mod address;
+mod chain;
 mod config;
 mod count;
 mod doctor;
@@ -12,6 +13,7 @@ mod impair;
 mod interface;
 mod lab;
 mod link;
+mod mirror;
 mod nat;
 mod ping;
 mod schema;
@@ -26,6 +28,7 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 pub use address::{AddressRange, ForwardedPorts, Network, PortRange, StaticPair};
+pub use chain::Chain;
 pub use config::{Config, ConfigCommand};
 pub use count::Count;
 pub use doctor::Doctor;
@@ -34,11 +37,12 @@ pub use impair::{DistributionName, Impair, Way};
 pub use interface::{If, Side};
 pub use lab::{Lab, LabCommand};
 pub use link::{Addressed, FunctionArgs, LinkArgs, PathPair};
+pub use mirror::Mirror;
 pub use nat::{FilteringName, Nat};
 pub use ping::{Ping, PingFormat};
 pub use schema::{Schema, SchemaName};
 pub use trace::{Format, MethodName, ModeName, ProgressWhen, RevealWhen, Trace};
-pub use value::{BitRate, LossModel, Percent, Rate, Seconds};
+pub use value::{BitRate, ByteCount, LossModel, Percent, Rate, Seconds};
 pub use vm::{
     AcceleratorName, Mac, MachineName, MachineOptions, Prefix, RunnerChoice, Vm, VmCommand,
 };
@@ -83,6 +87,10 @@ pub enum Command {
     Impair(Box<Impair>),
     /// Count the packets that pass.
     Count(Count),
+    /// Pass packets on, and copy them to a file, an interface or another pipe.
+    Mirror(Box<Mirror>),
+    /// Run stages joined by |, with those of plumb in one process.
+    Chain(Box<Chain>),
     /// Probe from machines of their own: small virtual ones that start in milliseconds.
     Vm(Box<Vm>),
     /// Check what plumb needs on this machine and say how to fix what is missing.

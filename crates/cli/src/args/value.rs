@@ -179,9 +179,59 @@ impl FromStr for BitRate {
     }
 }
 
+/// A number of bytes: `100M`, `64k`, `4096`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ByteCount(pub u64);
+
+impl FromStr for ByteCount {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const EXAMPLE: &str = "expected a size such as 100M, 64k or 4096 (bytes)";
+        let digits = text
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(text.len());
+        let (number, unit) = text.split_at(digits);
+        let factor: u64 = match unit.to_ascii_lowercase().as_str() {
+            "" | "b" => 1,
+            "k" | "kb" => 1000,
+            "m" | "mb" => 1_000_000,
+            "g" | "gb" => 1_000_000_000,
+            _ => return Err(EXAMPLE.into()),
+        };
+        let number: u64 = number.parse().map_err(|_| EXAMPLE)?;
+        let bytes = number.checked_mul(factor).filter(|bytes| *bytes > 0);
+        bytes.map(Self).ok_or_else(|| EXAMPLE.into())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_bytes_with_decimal_prefixes() {
+        for (text, bytes) in [
+            ("4096", 4096),
+            ("64k", 64_000),
+            ("100M", 100_000_000),
+            ("2GB", 2_000_000_000),
+        ] {
+            assert_eq!(text.parse(), Ok(ByteCount(bytes)), "{text}");
+        }
+        for wrong in [
+            "",
+            "0",
+            "-1",
+            "1.5M",
+            "M",
+            "1T",
+            "99999999999999999999",
+            "20000000000G",
+        ] {
+            assert!(wrong.parse::<ByteCount>().is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn durations_have_a_unit_or_are_seconds() {

@@ -10,12 +10,29 @@ use plumb_nf::Port;
 
 use super::lab::barred;
 use crate::args::Exec;
-use crate::stage::{Guest, Live, Pass, Streams, run_live, side};
+use crate::stage::{Guests, Live, Pass, Streams, run_live, side};
 
 pub(super) fn run(args: Exec) -> anyhow::Result<ExitCode> {
     let port = side(args.side, &args.links)?;
     let (left, right) = (port == Port::Left, port == Port::Right);
     let mut streams = Streams::take(&args.links, left, right)?;
+    let mut edge = enter(&args)?;
+    let command: Vec<OsString> = args.command.iter().map(OsString::from).collect();
+    // While there is one thread, and before there is anything that a child must not have.
+    let child = Child::spawn(&command, &[])?;
+    let guests = Guests::child(port.opposite(), child, args.keep);
+    let live = Live::new("exec", &args.links);
+    let mut pipe = streams.link(&args.links, port)?;
+    let (left, right): (&mut dyn Link, &mut dyn Link) = match port {
+        Port::Left => (&mut pipe, &mut edge),
+        Port::Right => (&mut edge, &mut pipe),
+    };
+    let status = run_live(Pass, left, right, &live, guests, |_| Ok(()))?;
+    Ok(ExitCode::from(status))
+}
+
+/// Moves this process into a network of its own, with an interface as these arguments say.
+pub(super) fn enter(args: &Exec) -> anyhow::Result<Edge> {
     namespace::enter().map_err(|e| barred(&e))?;
     let options = TapOptions {
         name: "eth0".to_owned(),
@@ -24,24 +41,11 @@ pub(super) fn run(args: Exec) -> anyhow::Result<ExitCode> {
         addresses: args.addr.iter().map(|a| (a.0, a.1)).collect(),
         ..TapOptions::default()
     };
-    let mut edge = Edge::create_private(&options).map_err(|e| barred(&e))?;
-    for gateway in args.gateway {
-        edge.add_default_route(gateway)?;
+    let edge = Edge::create_private(&options).map_err(|e| barred(&e))?;
+    for gateway in &args.gateway {
+        edge.add_default_route(*gateway)?;
     }
-    let command: Vec<OsString> = args.command.iter().map(OsString::from).collect();
-    // While there is one thread, and before there is anything that a child must not have.
-    let guest = Guest {
-        child: Child::spawn(&command, &[])?,
-        keep: args.keep,
-    };
-    let live = Live::new("exec", &args.links);
-    let mut pipe = streams.link(&args.links, port)?;
-    let (left, right): (&mut dyn Link, &mut dyn Link) = match port {
-        Port::Left => (&mut pipe, &mut edge),
-        Port::Right => (&mut edge, &mut pipe),
-    };
-    let status = run_live(Pass, left, right, &live, Some(&guest), |_| Ok(()))?;
-    Ok(ExitCode::from(status))
+    Ok(edge)
 }
 
 /// Frames that may wait on their way out of the command's network: what a TCP sender has under way,

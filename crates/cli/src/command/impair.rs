@@ -9,12 +9,22 @@ use crate::exit::Failure;
 use crate::stage::{Played, filter};
 
 pub(super) fn run(args: &args::Impair) -> anyhow::Result<ExitCode> {
+    let played = Played {
+        name: "impair",
+        counters: args.function.links.counters,
+        json: args.function.links.json,
+        counts_only: false,
+    };
+    filter(build(args)?, played, &args.function, |_| Ok(()))
+}
+
+/// A bad link as these arguments say.
+pub(super) fn build(args: &args::Impair) -> Result<Impair, Failure> {
     if !args.reorder.0.is_never() && args.delay.0.is_zero() {
         return Err(Failure::usage(
             "--reorder lets packets overtake those that are delayed: add --delay, such as \
              --delay 10ms",
-        )
-        .into());
+        ));
     }
     let impairment = Impairment {
         delay: args.delay.0,
@@ -39,12 +49,5 @@ pub(super) fn run(args: &args::Impair) -> anyhow::Result<ExitCode> {
         Way::Right => (nothing, impairment),
         Way::Left => (impairment, nothing),
     };
-    let played = Played {
-        name: "impair",
-        counters: args.function.links.counters,
-        json: args.function.links.json,
-        counts_only: false,
-    };
-    let impair = Impair::new(to_left, to_right, args.seed);
-    filter(impair, played, &args.function, |_| Ok(()))
+    Ok(Impair::new(to_left, to_right, args.seed))
 }

@@ -10,13 +10,26 @@ use super::exec::QUEUE_LEN;
 use super::lab::barred;
 use crate::args::If;
 use crate::exit::Failure;
-use crate::stage::{Live, Pass, Streams, run_live, side};
+use crate::stage::{Guests, Live, Pass, Streams, run_live, side};
 
 pub(super) fn run(args: If) -> anyhow::Result<ExitCode> {
     let port = side(args.side, &args.links)?;
     let (left, right) = (port == Port::Left, port == Port::Right);
     let mut streams = Streams::take(&args.links, left, right)?;
-    let mut edge = match Interface::find(&args.name)? {
+    let mut edge = open(&args)?;
+    let live = Live::new("if", &args.links);
+    let mut pipe = streams.link(&args.links, port)?;
+    let (left, right): (&mut dyn Link, &mut dyn Link) = match port {
+        Port::Left => (&mut pipe, &mut edge),
+        Port::Right => (&mut edge, &mut pipe),
+    };
+    let status = run_live(Pass, left, right, &live, Guests::default(), |_| Ok(()))?;
+    Ok(ExitCode::from(status))
+}
+
+/// The interface, as these arguments say.
+pub(super) fn open(args: &If) -> anyhow::Result<Edge> {
+    Ok(match Interface::find(&args.name)? {
         Some(_) if !args.addr.is_empty() => {
             return Err(Failure::usage(format!(
                 "{0} is there already, and --addr is for a new device; `ip address add ... dev {0}` \
@@ -34,13 +47,5 @@ pub(super) fn run(args: If) -> anyhow::Result<ExitCode> {
             ..TapOptions::default()
         })
         .map_err(|e| barred(&e))?,
-    };
-    let live = Live::new("if", &args.links);
-    let mut pipe = streams.link(&args.links, port)?;
-    let (left, right): (&mut dyn Link, &mut dyn Link) = match port {
-        Port::Left => (&mut pipe, &mut edge),
-        Port::Right => (&mut edge, &mut pipe),
-    };
-    let status = run_live(Pass, left, right, &live, None, |_| Ok(()))?;
-    Ok(ExitCode::from(status))
+    })
 }

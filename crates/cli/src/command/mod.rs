@@ -1,5 +1,6 @@
 //! The commands, one module each.
 
+mod chain;
 mod config;
 mod count;
 mod doctor;
@@ -12,6 +13,7 @@ pub(crate) mod interrupt;
 mod lab;
 mod lab_bridge;
 mod man;
+mod mirror;
 mod nat;
 pub(crate) mod network;
 mod ping;
@@ -41,6 +43,8 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Vm(args) => vm::run(*args).map(ExitCode::from),
         Command::Impair(args) => impair::run(&args),
         Command::Count(args) => count::run(&args),
+        Command::Chain(args) => chain::run(*args),
+        Command::Mirror(args) => mirror::run(&args),
         Command::Nat(args) => nat::run(&args),
         Command::Doctor(args) => doctor::run(args).map(ExitCode::from),
         Command::Config(args) => config::run(args).map(ExitCode::from),

@@ -6,11 +6,13 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use plumb_nf::nat::{Config, Event, EventKind, Filtering, Nat, Protocol, Timeouts};
+use plumb_nf::{Counter, Frame, Function, Output, Port};
 use plumb_record::{NatEntry, NatProtocol, NatSchema, NatType, WallTime};
+use plumb_wire::Instant;
 
 use crate::args::{self, FilteringName};
 use crate::exit::Failure;
-use crate::stage::{Played, filter, is_live};
+use crate::stage::{Attended, Played, filter, is_live};
 
 pub(super) fn run(args: &args::Nat) -> anyhow::Result<ExitCode> {
     let played = Played {
@@ -19,7 +21,12 @@ pub(super) fn run(args: &args::Nat) -> anyhow::Result<ExitCode> {
         json: args.function.links.json,
         counts_only: false,
     };
-    let live = is_live(&args.function, played);
+    let nat = build(args, is_live(&args.function, played))?;
+    filter(nat, played, &args.function, Attended::attend)
+}
+
+/// A NAT as these arguments say, for packets that come now or for a recording.
+pub(super) fn build(args: &args::Nat, live: bool) -> anyhow::Result<LoggedNat> {
     let mut config = config(args).map_err(Failure::usage)?;
     config.seed = match args.seed {
         Some(seed) => seed,
@@ -27,7 +34,7 @@ pub(super) fn run(args: &args::Nat) -> anyhow::Result<ExitCode> {
         None => 1,
     };
     let nat = Nat::new(config).map_err(|refused| Failure::usage(refused.to_string()))?;
-    let mut log = match &args.log {
+    let log = match &args.log {
         None => None,
         Some(path) => {
             let file = File::create(path)
@@ -35,29 +42,75 @@ pub(super) fn run(args: &args::Nat) -> anyhow::Result<ExitCode> {
             Some(BufWriter::new(file))
         }
     };
-    let ended = filter(nat, played, &args.function, |nat| {
-        let written = write(nat, log.as_mut(), live);
-        written.context("cannot write the log")
-    });
-    if let Some(mut log) = log {
-        log.flush().context("cannot write the log")?;
-    }
-    ended
+    Ok(LoggedNat {
+        nat,
+        log,
+        at_once: live,
+    })
 }
 
-/// Writes what a NAT has to say into its log; at once where somebody may be waiting for it.
-fn write(nat: &mut Nat, mut log: Option<&mut BufWriter<File>>, at_once: bool) -> io::Result<()> {
-    let mut written = false;
-    while let Some(event) = nat.poll_event() {
-        if let Some(log) = &mut log {
-            serde_json::to_writer(&mut *log, &entry(&event))?;
-            writeln!(log)?;
-            written = true;
+/// A NAT with its log.
+#[derive(Debug)]
+pub(super) struct LoggedNat {
+    nat: Nat,
+    log: Option<BufWriter<File>>,
+    /// Somebody may be waiting for what is written.
+    at_once: bool,
+}
+
+impl LoggedNat {
+    fn write(&mut self) -> io::Result<()> {
+        let mut written = false;
+        while let Some(event) = self.nat.poll_event() {
+            if let Some(log) = &mut self.log {
+                serde_json::to_writer(&mut *log, &entry(&event))?;
+                writeln!(log)?;
+                written = true;
+            }
+        }
+        match &mut self.log {
+            Some(log) if (written || !log.buffer().is_empty()) && self.at_once => log.flush(),
+            _ => Ok(()),
         }
     }
-    match log {
-        Some(log) if written && at_once => log.flush(),
-        _ => Ok(()),
+}
+
+impl Attended for LoggedNat {
+    fn attend(&mut self) -> anyhow::Result<()> {
+        self.write().context("cannot write the log")
+    }
+}
+
+impl Function for LoggedNat {
+    fn handle_frames(
+        &mut self,
+        from: Port,
+        batch: &mut Vec<Frame>,
+        now: Instant,
+        out: &mut Output,
+    ) {
+        self.nat.handle_frames(from, batch, now, out);
+    }
+
+    fn handle_timeout(&mut self, now: Instant, out: &mut Output) {
+        self.nat.handle_timeout(now, out);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.nat.poll_timeout()
+    }
+
+    fn held(&self) -> usize {
+        self.nat.held()
+    }
+
+    fn input_ended(&mut self) {
+        self.nat.input_ended();
+        self.at_once = true;
+    }
+
+    fn counters(&self) -> Vec<Counter> {
+        self.nat.counters()
     }
 }
 

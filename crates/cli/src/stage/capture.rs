@@ -184,6 +184,8 @@ pub(super) struct Sink<W> {
     into: W,
     /// What is not written yet: whole blocks.
     buffer: Vec<u8>,
+    /// Bytes that are written.
+    written: u64,
     failed: bool,
 }
 
@@ -206,8 +208,14 @@ impl<W: Write> Sink<W> {
         Self {
             into,
             buffer,
+            written: 0,
             failed: false,
         }
+    }
+
+    /// Bytes so far, written or not.
+    pub(super) fn len(&self) -> u64 {
+        self.written + self.buffer.len() as u64
     }
 
     /// Writes a frame that leaves by `port`.
@@ -240,6 +248,7 @@ impl<W: Write> Sink<W> {
             self.into.write_all(&self.buffer)?;
             self.into.flush()?;
             self.failed = false;
+            self.written += self.buffer.len() as u64;
         }
         self.buffer.clear();
         Ok(())

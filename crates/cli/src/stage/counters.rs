@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use plumb_link::stage::Counters;
-use plumb_nf::{Counter, Port};
+use plumb_nf::{Counter, Function, Port};
 use serde_json::{Map, Value, json};
 
 /// What has passed one side of a stage.
@@ -36,7 +36,7 @@ impl Passed {
 pub(super) fn report_live(
     stage: &str,
     links: &[Passed],
-    counters: &[Counter],
+    function: &impl Function,
     as_json: bool,
 ) -> io::Result<()> {
     let mut out = io::stderr().lock();
@@ -59,13 +59,9 @@ pub(super) fn report_live(
             )?;
         }
         drop(out);
-        return report(stage, counters, false);
+        return report(stage, function, false);
     }
-    let mut line = json!({
-        "schema": "plumb.counters/1",
-        "stage": stage,
-        "counters": object(counters.iter().map(|c| (c.name, c.value))),
-    });
+    let mut line = as_object(stage, function);
     for passed in links {
         let mut side = object(passed.numbers());
         side.insert("link".to_owned(), passed.link.clone().into());
@@ -82,19 +78,32 @@ fn object(numbers: impl IntoIterator<Item = (&'static str, u64)>) -> Map<String,
 }
 
 /// Writes the counters to standard error: one line each, or one JSON object.
-pub(super) fn report(stage: &str, counters: &[Counter], json: bool) -> io::Result<()> {
+pub(super) fn report(stage: &str, function: &impl Function, json: bool) -> io::Result<()> {
     let mut out = io::stderr().lock();
     if json {
-        let numbers = object(counters.iter().map(|c| (c.name, c.value)));
-        let line = json!({
-            "schema": "plumb.counters/1",
-            "stage": stage,
-            "counters": numbers,
-        });
-        return writeln!(out, "{line}");
+        return writeln!(out, "{}", as_object(stage, function));
     }
-    for Counter { name, value } in counters {
-        writeln!(out, "{stage}: {value:>12} {}", name.replace('_', " "))?;
+    let parts = function.parts();
+    let parts = parts.iter().map(|(name, counters)| (&name[..], counters));
+    for (name, counters) in parts.chain([(stage, &function.counters())]) {
+        for Counter { name: what, value } in counters {
+            writeln!(out, "{name}: {value:>12} {}", what.replace('_', " "))?;
+        }
     }
     Ok(())
+}
+
+fn as_object(stage: &str, function: &impl Function) -> Value {
+    let numbers = |counters: &[Counter]| object(counters.iter().map(|c| (c.name, c.value)));
+    let mut line = json!({
+        "schema": "plumb.counters/1",
+        "stage": stage,
+        "counters": numbers(&function.counters()),
+    });
+    let parts = function.parts();
+    if !parts.is_empty() {
+        let part = |(name, counters): &(String, Vec<Counter>)| json!({ "stage": name, "counters": numbers(counters) });
+        line["functions"] = parts.iter().map(part).collect();
+    }
+    line
 }

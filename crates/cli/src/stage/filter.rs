@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use plumb_nf::{Function, Port};
 
-use super::{Live, Played, Streams, play::play, run_live};
+use super::{Guests, Live, Played, Streams, play::play, run_live};
 use crate::args::FunctionArgs;
 
 /// Runs a function: on the recording that standard input is, or else between the neighbours.
@@ -28,7 +28,14 @@ pub(crate) fn filter<F: Function>(
     let mut streams = Streams::take(&args.links, true, true)?;
     let mut left = streams.link(&args.links, Port::Left)?;
     let mut right = streams.link(&args.links, Port::Right)?;
-    let status = run_live(function, &mut left, &mut right, &live, None, after)?;
+    let status = run_live(
+        function,
+        &mut left,
+        &mut right,
+        &live,
+        Guests::default(),
+        after,
+    )?;
     Ok(ExitCode::from(status))
 }
 

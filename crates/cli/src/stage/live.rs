@@ -7,7 +7,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
 use plumb_link::Clock;
-use plumb_link::namespace::Child;
 use plumb_link::stage::{Link, LinkError, LinkFrame, Meta, Needs, Received, Sent, wait};
 use plumb_nf::{Counter, Frame, Function, Output, Port};
 use plumb_wire::Instant;
@@ -15,6 +14,7 @@ use plumb_wire::pcapng::Direction;
 use signal_hook::consts::SIGUSR1;
 use signal_hook::low_level::pipe;
 
+use super::Guests;
 use super::counters::{self, Passed};
 use crate::args::LinkArgs;
 use crate::command::interrupt::Interrupts;
@@ -28,9 +28,10 @@ const BATCH_BYTES: usize = 128 * 1024;
 const FLUSH_AFTER: Duration = Duration::from_micros(100);
 /// Frames that a function may have sent back where they came from, and that wait there.
 const MOST_WAITING: usize = 4096;
-/// How long a command may run on behind the end of the pipeline before it is told.
-const HANG_UP_AFTER: Duration = Duration::from_secs(1);
-/// How often the command and signals are looked after while packets flow.
+/// Batches that a command may have sent and nobody has taken when it ends: a full queue of large
+/// frames.
+const LAST_BATCHES: usize = 4096;
+/// How often the commands and signals are looked after while packets flow.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// What a stage does besides passing packets.
@@ -57,14 +58,6 @@ impl Live {
     }
 }
 
-/// A command whose network one of the links is.
-#[derive(Debug)]
-pub(crate) struct Guest {
-    pub(crate) child: Child,
-    /// It is not told when the pipeline has ended.
-    pub(crate) keep: bool,
-}
-
 /// Why a stage has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
@@ -74,8 +67,8 @@ enum Ending {
     Closed,
     /// Somebody has asked.
     Interrupted,
-    /// The command has ended, like this.
-    Command(u8),
+    /// All commands have ended, like this.
+    Commands(u8),
 }
 
 /// The exit status of a stage whose reader is gone: what a shell says of one that SIGPIPE ended.
@@ -107,18 +100,18 @@ struct Run<'a, F> {
     scratch: LinkFrame,
     clock: Clock,
     live: &'a Live,
-    /// A signal has come, or the command has ended.
+    /// A signal has come, or a command has ended.
     attention: bool,
 }
 
-/// Runs a function between two links until the pipeline or the command ends; returns the exit
+/// Runs a function between two links until the pipeline or the commands end; returns the exit
 /// status. `after` is called with the function whenever frames have passed.
 pub(crate) fn run<F: Function>(
     function: F,
     left: &mut dyn Link,
     right: &mut dyn Link,
     live: &Live,
-    guest: Option<&Guest>,
+    guests: Guests,
     mut after: impl FnMut(&mut F) -> anyhow::Result<()>,
 ) -> anyhow::Result<u8> {
     let side = |link| Side {
@@ -139,7 +132,7 @@ pub(crate) fn run<F: Function>(
         live,
         attention: true,
     };
-    let ended = run.until_ended(guest, &mut after);
+    let ended = run.until_ended(guests, &mut after);
     if live.counters {
         run.report()?;
     }
@@ -150,7 +143,7 @@ pub(crate) fn run<F: Function>(
         },
         Ok(Ending::Closed) => Ok(CLOSED_STATUS),
         Ok(Ending::Interrupted) => Ok(130),
-        Ok(Ending::Command(status)) => Ok(status),
+        Ok(Ending::Commands(status)) => Ok(status),
         Err(error) => match error.downcast::<LinkError>() {
             Ok(error @ LinkError::System(_)) => Err(error.into()),
             Ok(error) => Err(Failure::usage(error.to_string()).into()),
@@ -162,7 +155,7 @@ pub(crate) fn run<F: Function>(
 impl<F: Function> Run<'_, F> {
     fn until_ended(
         &mut self,
-        guest: Option<&Guest>,
+        mut guests: Guests,
         after: &mut impl FnMut(&mut F) -> anyhow::Result<()>,
     ) -> anyhow::Result<Ending> {
         let signal = |e: io::Error| {
@@ -173,16 +166,12 @@ impl<F: Function> Run<'_, F> {
             })
         };
         // A command's signals come with the command.
-        let mut asked = match guest {
-            Some(_) => None,
-            None => Some(Asked::watch().map_err(signal)?),
+        let mut asked = match guests.is_empty() {
+            false => None,
+            true => Some(Asked::watch().map_err(signal)?),
         };
-        if let Some(guest) = guest {
-            guest.child.take_user_signal();
-        }
         let mut look_at = Instant::ZERO;
         let mut pipeline_ended: Option<(Ending, Instant)> = None;
-        let mut told = false;
         loop {
             let now = self.now();
             let moved = self.pass(now)?;
@@ -194,10 +183,10 @@ impl<F: Function> Run<'_, F> {
             if pipeline_ended.is_none()
                 && let Some(ending) = self.ending()
             {
-                match guest {
-                    Some(_) => pipeline_ended = Some((ending, now)),
-                    None => return Ok(ending),
+                if guests.is_empty() {
+                    return Ok(ending);
                 }
+                pipeline_ended = Some((ending, now));
             }
             if now >= look_at || core::mem::take(&mut self.attention) {
                 look_at = now + LOOK_EVERY;
@@ -210,41 +199,54 @@ impl<F: Function> Run<'_, F> {
                         return Ok(Ending::Interrupted);
                     }
                 }
-                if let Some(guest) = guest {
-                    if let Some(status) = guest.child.try_wait()? {
-                        // What it has sent last is still on its way.
-                        while self.pass(self.now())? {}
-                        self.drain()?;
-                        return Ok(match pipeline_ended {
-                            Some((Ending::Closed, _)) if told && status == HUNG_UP => {
-                                Ending::Closed
-                            }
-                            Some(_) if told && status == HUNG_UP => Ending::Command(0),
-                            _ => Ending::Command(status),
-                        });
-                    }
-                    if guest.child.take_user_signal() {
-                        let _ = self.report();
-                    }
-                    if let Some((_, at)) = pipeline_ended
-                        && !guest.keep
-                        && !told
-                        && now.since(at) >= HANG_UP_AFTER
-                    {
-                        guest.child.hang_up();
-                        told = true;
-                    }
+                while let Some(port) = guests.look()? {
+                    self.leave(port)?;
+                    after(&mut self.function)?;
+                }
+                if guests.take_wish_for_counters() {
+                    let _ = self.report();
+                }
+                if let Some((_, at)) = pipeline_ended {
+                    guests.tell(now.since(at));
+                }
+                // What a function holds back is waited for as long as somebody is there to get it.
+                let is_over = pipeline_ended.is_some() || self.function.held() == 0;
+                if !guests.is_empty() && guests.are_gone() && is_over {
+                    self.drain()?;
+                    let nobody_reads = matches!(pipeline_ended, Some((Ending::Closed, _)));
+                    return Ok(match guests.status() {
+                        0 if nobody_reads && guests.were_hung_up() && !guests.has(Port::Right) => {
+                            Ending::Closed
+                        }
+                        status => Ending::Commands(status),
+                    });
                 }
             }
-            if !moved {
+            if !moved && !self.attention {
                 let mut until = self.function.poll_timeout();
-                if let Some((_, at)) = pipeline_ended.filter(|_| !told) {
-                    let due = at + HANG_UP_AFTER;
+                if let (Some((_, at)), Some(after)) = (pipeline_ended, guests.next_word()) {
+                    let due = at + after;
                     until = Some(until.map_or(due, |u| u.min(due)));
                 }
-                self.sleep(until, asked.as_ref(), guest)?;
+                self.sleep(until, asked.as_ref(), &guests)?;
             }
         }
+    }
+
+    /// The command at a port has ended: passes on what it has sent last, and expects nothing more.
+    fn leave(&mut self, port: Port) -> Result<(), LinkError> {
+        for _ in 0..LAST_BATCHES {
+            if !self.pass(self.now())? {
+                break;
+            }
+        }
+        let side = &mut self.sides[index(port)];
+        match port {
+            Port::Left => side.ended = true,
+            Port::Right => side.closed = true,
+        }
+        self.attention = true;
+        Ok(())
     }
 
     /// The time: wall time as it was at the start plus what has passed since, so that it never goes
@@ -463,7 +465,7 @@ impl<F: Function> Run<'_, F> {
                 break;
             }
             let until = self.now() + Duration::from_millis(20);
-            self.sleep(Some(until), None, None)?;
+            self.sleep(Some(until), None, &Guests::default())?;
         }
         Ok(())
     }
@@ -472,7 +474,7 @@ impl<F: Function> Run<'_, F> {
         &mut self,
         until: Option<Instant>,
         asked: Option<&Asked>,
-        guest: Option<&Guest>,
+        guests: &Guests,
     ) -> Result<(), LinkError> {
         let limit = until.map(|until| until.since(self.now()));
         let needs = [Port::Left, Port::Right].map(|port| Needs {
@@ -483,9 +485,7 @@ impl<F: Function> Run<'_, F> {
         if let Some(asked) = asked {
             others.extend(asked.fds());
         }
-        if let Some(guest) = guest {
-            others.extend(guest.child.fds());
-        }
+        others.extend(guests.fds());
         let [left, right] = &mut self.sides;
         self.attention = wait(left.link, right.link, needs, &others, limit)? != 0;
         Ok(())
@@ -502,17 +502,9 @@ impl<F: Function> Run<'_, F> {
                 no_room_frames: side.dropped,
             }
         });
-        counters::report_live(
-            self.live.name,
-            &links,
-            &self.function.counters(),
-            self.live.json,
-        )
+        counters::report_live(self.live.name, &links, &self.function, self.live.json)
     }
 }
-
-/// The status of a command that SIGHUP ended.
-const HUNG_UP: u8 = 129;
 
 const fn index(port: Port) -> usize {
     match port {

@@ -23,7 +23,7 @@ pub(crate) struct Played {
 
 /// Runs a function from standard input to standard output. `after` is called with the function
 /// whenever a frame has passed.
-pub(super) fn play<F: Function>(
+pub(crate) fn play<F: Function>(
     function: F,
     played: Played,
     mut after: impl FnMut(&mut F) -> anyhow::Result<()>,
@@ -54,7 +54,7 @@ pub(super) fn play<F: Function>(
     let ended = run(&mut source, &mut sink, &mut player, &mut after);
     let written = sink.flush();
     if played.counters {
-        counters::report(name, &player.function().counters(), played.json)?;
+        counters::report(name, player.function(), played.json)?;
     }
     ended?;
     written?;

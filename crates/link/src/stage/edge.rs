@@ -2,7 +2,7 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::io::IoSlice;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use plumb_wire::frame::{Offload, VNET_HEADER_LEN};
 use plumb_wire::pcapng::Direction;
@@ -133,7 +133,12 @@ impl Edge {
         Ok(Self::new(fd, name))
     }
 
-    fn new(fd: OwnedFd, name: String) -> Self {
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// A device that is open, with a header before each frame and without waiting.
+    pub(super) fn new(fd: OwnedFd, name: String) -> Self {
         Self {
             fd,
             name,

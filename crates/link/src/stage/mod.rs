@@ -12,6 +12,7 @@ mod pipe;
 mod pipe_link;
 mod rendezvous;
 mod ring;
+mod tenant;
 mod wait;
 
 use plumb_wire::Malformed;
@@ -20,6 +21,7 @@ use plumb_wire::pcapng::Direction;
 
 pub use edge::Edge;
 pub use pipe_link::{Ends, PipeLink, PipeOptions, take_standard_input, take_standard_output};
+pub use tenant::{PassedOn, Tenant};
 pub use wait::{Needs, Waiting, wait};
 
 /// What is known of a frame beside its bytes and what only captures say.

@@ -1,0 +1,227 @@
+//! Stages as processes of their own, joined by pipes.
+
+use std::io::pipe;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use anyhow::Context;
+use plumb_link::namespace::end_with_this_process;
+use plumb_link::stage::PassedOn;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use super::plan::{Kind, Stage};
+use super::text;
+use crate::args::{FunctionArgs, PathPair};
+use crate::exit::Failure;
+
+/// What a shell says of a process that SIGPIPE ended.
+const CLOSED_STATUS: u8 = 141;
+
+/// Stages that run as one process.
+#[derive(Debug)]
+enum Group {
+    /// Of plumb, side by side.
+    Row(Vec<Vec<String>>),
+    /// An end of plumb with nothing of plumb beside it.
+    End(Vec<String>),
+    Program(Vec<String>),
+}
+
+#[derive(Debug)]
+struct Running {
+    name: String,
+    child: Child,
+    process: OwnedFd,
+    is_plumb: bool,
+    status: Option<u8>,
+}
+
+/// Runs stages as a shell would, those of plumb that stand side by side as one; returns the exit
+/// status.
+pub(super) fn run(stages: Vec<Stage>, args: &FunctionArgs) -> anyhow::Result<u8> {
+    let groups = group(stages);
+    let count = groups.len();
+    let mut running: Vec<Running> = Vec::with_capacity(count);
+    let mut input = Stdio::inherit();
+    for (group, at) in groups.into_iter().zip(0..) {
+        let (output, next) = if at + 1 < count {
+            let (reader, writer) = pipe().context("cannot make a pipe")?;
+            (Stdio::from(writer), Stdio::from(reader))
+        } else {
+            (Stdio::inherit(), Stdio::null())
+        };
+        let started = start(group, args, (at == 0, at + 1 == count), input, output);
+        match started {
+            Ok(started) => running.push(started),
+            Err(error) => {
+                for other in &running {
+                    let _ = pidfd_send_signal(&other.process, Signal::TERM);
+                }
+                let _ = wait_for_all(&mut running, None);
+                return Err(error);
+            }
+        }
+        input = next;
+    }
+    // The last end of each pipe that this process had goes with it.
+    drop(input);
+    let signals = PassedOn::take_over()?;
+    wait_for_all(&mut running, Some(&signals))?;
+    Ok(status(&running))
+}
+
+fn group(stages: Vec<Stage>) -> Vec<Group> {
+    let mut groups = Vec::new();
+    for stage in stages {
+        match (stage.kind, groups.last_mut()) {
+            (Kind::Program, _) => groups.push(Group::Program(stage.words)),
+            (Kind::End(_), None | Some(Group::Program(_))) => {
+                groups.push(Group::End(stage.words));
+            }
+            (_, Some(Group::Row(row))) => row.push(stage.words),
+            (_, Some(Group::End(_))) => {
+                if let Some(Group::End(end)) = groups.pop() {
+                    groups.push(Group::Row(vec![end, stage.words]));
+                }
+            }
+            (_, _) => groups.push(Group::Row(vec![stage.words])),
+        }
+    }
+    groups
+}
+
+fn start(
+    group: Group,
+    args: &FunctionArgs,
+    (is_first, is_last): (bool, bool),
+    input: Stdio,
+    output: Stdio,
+) -> anyhow::Result<Running> {
+    let (mut command, name, is_plumb) = match group {
+        Group::Program(words) => {
+            let mut words = words.into_iter();
+            let name = words.next().unwrap_or_default();
+            let mut command = Command::new(&name);
+            command.args(words);
+            (command, name, false)
+        }
+        Group::End(words) => {
+            let mut words = words.into_iter();
+            let mut command = Command::new("/proc/self/exe");
+            command.args(words.next());
+            command.args(["--side", if is_first { "right" } else { "left" }]);
+            command.args(options(args));
+            command.args(words);
+            (command, "plumb".to_owned(), true)
+        }
+        Group::Row(row) => {
+            let mut command = Command::new("/proc/self/exe");
+            command.arg("chain").args(options(args));
+            if args.offline {
+                command.arg("--offline");
+            }
+            if let Some(pair) = args.links.left.as_ref().filter(|_| is_first) {
+                command.arg("--left").arg(written(pair));
+            }
+            if let Some(pair) = args.links.right.as_ref().filter(|_| is_last) {
+                command.arg("--right").arg(written(pair));
+            }
+            let line = text::join(row.iter().map(|words| &words[..]));
+            command.arg("--").arg(line);
+            (command, "plumb".to_owned(), true)
+        }
+    };
+    command.stdin(input).stdout(output);
+    end_with_this_process(&mut command)?;
+    let child = command
+        .spawn()
+        .map_err(|e| Failure::usage(format!("cannot run {name}: {e}")))?;
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let process = pid
+        .context("a process has no number")
+        .and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?))
+        .context("cannot watch a process")?;
+    Ok(Running {
+        name,
+        child,
+        process,
+        is_plumb,
+        status: None,
+    })
+}
+
+/// The options of the chain that all its processes of plumb have too.
+fn options(args: &FunctionArgs) -> Vec<&'static str> {
+    let links = &args.links;
+    let all = [
+        (links.no_upgrade, "--no-upgrade"),
+        (links.drop, "--drop"),
+        (links.gso, "--gso"),
+        (links.counters, "--counters"),
+        (links.json, "--json"),
+    ];
+    let said = all.into_iter().filter(|(is, _)| *is);
+    said.map(|(_, option)| option).collect()
+}
+
+fn written(pair: &PathPair) -> std::ffi::OsString {
+    let mut text = std::ffi::OsString::new();
+    for (key, path) in [("in=", &pair.input), ("out=", &pair.output)] {
+        if let Some(path) = path {
+            if !text.is_empty() {
+                text.push(",");
+            }
+            text.push(key);
+            text.push(path);
+        }
+    }
+    text
+}
+
+/// Waits for all processes, and passes signals on to them.
+fn wait_for_all(running: &mut [Running], signals: Option<&PassedOn>) -> anyhow::Result<()> {
+    loop {
+        while let Some(signal) = signals.and_then(PassedOn::next) {
+            // Other programs do not know that SIGUSR1 asks for counters, and would end of it.
+            let concerned = running
+                .iter()
+                .filter(|one| one.status.is_none() && (one.is_plumb || signal != Signal::USR1));
+            for one in concerned {
+                let _ = pidfd_send_signal(&one.process, signal);
+            }
+        }
+        for one in running.iter_mut().filter(|one| one.status.is_none()) {
+            let ended = one.child.try_wait();
+            let ended = ended.with_context(|| format!("cannot wait for {}", one.name))?;
+            one.status = ended.map(status_of);
+        }
+        let left: Vec<_> = running.iter().filter(|one| one.status.is_none()).collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        let fds = left.iter().map(|one| one.process.as_fd());
+        let fds = fds.chain(signals.map(AsFd::as_fd));
+        let mut fds: Vec<_> = fds
+            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+            .collect();
+        let _ = poll(&mut fds, None);
+    }
+}
+
+fn status_of(status: ExitStatus) -> u8 {
+    let code = status.code().or(status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
+}
+
+/// That of the first that failed. Who ended because nobody read any more has not, unless nobody reads
+/// the chain.
+fn status(running: &[Running]) -> u8 {
+    let last = running.len().saturating_sub(1);
+    let failed = |(at, one): (usize, &Running)| {
+        let status = one.status.unwrap_or(0);
+        (status != 0 && (status != CLOSED_STATUS || at == last)).then_some(status)
+    };
+    running.iter().enumerate().find_map(failed).unwrap_or(0)
+}
