@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
 use plumb_link::Clock;
-use plumb_link::stage::{Link, LinkError, LinkFrame, Meta, Needs, Received, Sent, wait};
+use plumb_link::stage::{Link, LinkError, LinkFrame, Meta, Needs, Outgoing, Received, Sent, wait};
 use plumb_nf::{Counter, Frame, Function, Output, Port};
 use plumb_wire::Instant;
 use plumb_wire::pcapng::Direction;
@@ -369,23 +369,21 @@ impl<F: Function> Run<'_, F> {
     fn offer(
         &mut self,
         port: Port,
-        mut frame: Frame,
+        frame: Frame,
         now: Instant,
     ) -> Result<Option<Frame>, LinkError> {
         let side = &mut self.sides[index(port)];
-        self.scratch.meta = Meta {
-            at_ns: frame.at.as_nanos(),
-            direction: Direction::Outbound,
-            mark: 0,
-            offload: frame.offload,
-        };
-        self.scratch.original_len = frame.original_len;
-        // The buffers are lent.
-        core::mem::swap(&mut self.scratch.bytes, &mut frame.bytes);
-        core::mem::swap(&mut self.scratch.comment, &mut frame.comment);
-        let sent = side.link.send(&self.scratch);
-        core::mem::swap(&mut self.scratch.bytes, &mut frame.bytes);
-        core::mem::swap(&mut self.scratch.comment, &mut frame.comment);
+        let sent = side.link.send(Outgoing {
+            meta: Meta {
+                at_ns: frame.at.as_nanos(),
+                direction: Direction::Outbound,
+                mark: 0,
+                offload: frame.offload,
+            },
+            original_len: frame.original_len,
+            comment: &frame.comment,
+            bytes: &frame.bytes,
+        });
         match sent? {
             Sent::Taken if side.unflushed.is_none() => side.unflushed = Some(now),
             Sent::Full if self.live.drop => side.dropped += 1,

@@ -8,7 +8,7 @@ use plumb_wire::pcapng::{
 };
 
 use super::pipe::{Identity, Moved, Opening, Pipe};
-use super::{LinkError, LinkFrame};
+use super::{LinkError, Outgoing};
 
 /// Bytes that are collected for a call; more at once is slower, as it does not fit a core's cache.
 const WRITE_LEN: usize = 64 * 1024;
@@ -93,7 +93,7 @@ impl Output {
     }
 
     /// Adds a frame, if there is room for it, and says whether there was.
-    pub(super) fn push(&mut self, frame: &LinkFrame) -> Result<bool, LinkError> {
+    pub(super) fn push(&mut self, frame: Outgoing<'_>) -> Result<bool, LinkError> {
         if !self.has_room() {
             self.drain()?;
             if !self.has_room() {
@@ -105,7 +105,7 @@ impl Output {
     }
 
     /// Adds a frame, room or not.
-    pub(super) fn force(&mut self, frame: &LinkFrame) {
+    pub(super) fn force(&mut self, frame: Outgoing<'_>) {
         let data = &frame.bytes[..frame.bytes.len().min(MAX_PACKET_LEN)];
         let packet = Packet {
             interface: 0,
@@ -114,7 +114,7 @@ impl Output {
             direction: Direction::Outbound,
             original_len: frame.original_len,
             data,
-            comment: (!frame.comment.is_empty()).then_some(&frame.comment),
+            comment: (!frame.comment.is_empty()).then_some(frame.comment),
             offload: frame.meta.offload,
         };
         self.append(packet.block_len(), |into| packet.emit(into));

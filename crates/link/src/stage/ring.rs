@@ -43,8 +43,10 @@ const SWITCHED_AT: usize = 256;
 /// Bytes that are written before the other side may see them, which moves a cache line from one
 /// core to the other.
 const SHOW_BYTES: u64 = 4 * 1024;
-/// Bytes that are written before the other side is woken, or read before their space is given back.
-const PUBLISH_BYTES: u64 = 64 * 1024;
+/// Bytes that are written before the other side is woken: to change over costs more than they do.
+const PUBLISH_BYTES: u64 = to_u64(RING_LEN / 8);
+/// Bytes that are read before their space is given back.
+const RELEASE_BYTES: u64 = 64 * 1024;
 
 /// What stands in the memory is impossible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -252,7 +254,7 @@ impl Producer {
     }
 
     /// Writes a frame, if there is room, and says whether there was. Another side that sleeps learns of
-    /// it by [`publish`](Self::publish) only, except after some 64 KiB.
+    /// it by [`publish`](Self::publish) only, except after an eighth of the ring.
     pub(crate) fn push(
         &mut self,
         meta: &Meta,
@@ -408,7 +410,7 @@ impl Consumer {
             }
             let (meta, len) = self.place.read(self.head, self.tail - self.head, bytes)?;
             self.head += len;
-            if self.head - self.released >= PUBLISH_BYTES {
+            if self.head - self.released >= RELEASE_BYTES {
                 *wake |= self.release();
             }
             if meta.is_some() {
