@@ -1,6 +1,7 @@
 //! What goes in comes out, and memory that a hostile neighbour writes to harms nobody.
 
 use super::*;
+use plumb_wire::pcapng::Direction;
 use proptest::prelude::*;
 
 fn pair() -> (Producer, Consumer, Rc<Memory>) {
