@@ -145,7 +145,7 @@ impl Traffic {
             for _ in 0..BATCH {
                 let frame = flows.next(at_ns);
                 loop {
-                    match link.send(frame)? {
+                    match link.send(frame.into())? {
                         Sent::Taken => break,
                         Sent::Full => {
                             link.flush()?;
@@ -237,7 +237,7 @@ impl Traffic {
         let mut lost = 0;
         while trips.us.len() < self.rounds {
             let begin = Instant::now();
-            let sent = link.send(flows.next(wall_ns()))?;
+            let sent = link.send(flows.next(wall_ns()).into())?;
             link.flush()?;
             loop {
                 match link.receive(&mut back)? {
@@ -274,7 +274,7 @@ impl Traffic {
         loop {
             match link.receive(&mut frame)? {
                 Received::Frame => {
-                    link.send(&frame)?;
+                    link.send((&frame).into())?;
                 }
                 Received::End => return Ok(()),
                 Received::Nothing => {

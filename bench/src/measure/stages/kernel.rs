@@ -28,6 +28,16 @@ table ip nat {
 }
 ";
 
+/// The generator's packets are nobody's where they arrive: an answer to each would be measured too.
+const DISCARD: &str = "\
+table inet discard {
+  chain prerouting {
+    type filter hook prerouting priority raw; policy accept;
+    iifname \"left\" udp dport 9 drop
+  }
+}
+";
+
 /// Namespaces of a chain, by name.
 #[derive(Debug)]
 pub(super) struct Kernel {
@@ -99,10 +109,10 @@ impl Kernel {
         }
         let kernel = Self { names };
         if routers {
-            for (router, rules) in [(1, MASQUERADE), (2, FILTER)] {
-                let file = folder.join(format!("kernel{router}.nft"));
+            for (node, rules) in [(1, MASQUERADE), (2, FILTER), (3, DISCARD)] {
+                let file = folder.join(format!("kernel{node}.nft"));
                 std::fs::write(&file, rules)?;
-                inside(&kernel.names[router], &format!("nft -f {}", file.display()))?;
+                inside(&kernel.names[node], &format!("nft -f {}", file.display()))?;
             }
         }
         Ok(kernel)

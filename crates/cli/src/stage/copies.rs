@@ -235,5 +235,5 @@ fn send(link: &mut impl Link, scratch: &mut LinkFrame, frame: &Frame) -> anyhow:
     scratch.original_len = frame.original_len;
     scratch.comment.push_str(&frame.comment);
     scratch.bytes.extend_from_slice(&frame.bytes);
-    Ok(link.send(scratch)?)
+    Ok(link.send((&*scratch).into())?)
 }

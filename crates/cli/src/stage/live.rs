@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
 use plumb_link::Clock;
-use plumb_link::stage::{Link, LinkError, LinkFrame, Needs, Received, Sent, wait};
+use plumb_link::stage::{Link, LinkError, LinkFrame, Meta, Needs, Outgoing, Received, Sent, wait};
 use plumb_nf::{Counter, Frame, Function, Output, Port};
 use plumb_wire::Instant;
 use plumb_wire::pcapng::Direction;
@@ -21,7 +21,7 @@ use crate::command::interrupt::Interrupts;
 use crate::exit::Failure;
 
 /// Frames that are taken in at once.
-const BATCH_FRAMES: usize = 32;
+const BATCH_FRAMES: usize = 64;
 /// Bytes that are taken in at once: more would not stay in a core's cache until they are sent.
 const BATCH_BYTES: usize = 128 * 1024;
 /// Longest that a frame waits for others to be written with.
@@ -83,6 +83,13 @@ struct Side<'a> {
     dropped: u64,
     /// Since when something is not flushed.
     unflushed: Option<Instant>,
+}
+
+impl Side<'_> {
+    /// Whether the link can have a frame as it is.
+    fn takes(&self, frame: &Frame) -> bool {
+        frame.offload.is_complete() || self.link.takes_offload()
+    }
 }
 
 struct Run<'a, F> {
@@ -253,12 +260,12 @@ impl<F: Function> Run<'_, F> {
         let mut moved = false;
         if self.function.poll_timeout().is_some_and(|due| due <= now) {
             self.function.handle_timeout(now, &mut self.out);
-            self.dispatch()?;
+            self.dispatch(now)?;
             moved = true;
         }
         for port in [Port::Left, Port::Right] {
             self.sides[index(port)].link.look_after()?;
-            moved |= self.send_waiting(port)?;
+            moved |= self.send_waiting(port, now)?;
         }
         for from in [Port::Left, Port::Right] {
             if !self.may_receive(from) {
@@ -274,7 +281,7 @@ impl<F: Function> Run<'_, F> {
             for frame in self.batch.drain(..) {
                 self.out.recycle(frame);
             }
-            self.dispatch()?;
+            self.dispatch(now)?;
         }
         Ok(moved)
     }
@@ -284,22 +291,23 @@ impl<F: Function> Run<'_, F> {
         let mut bytes = 0;
         while self.batch.len() < BATCH_FRAMES && bytes < BATCH_BYTES {
             let side = &mut self.sides[index(from)];
-            let mut frame = self.out.empty();
+            let empty = self.out.empty();
+            // Filled where it lies: what is written bit by bit cannot be moved as a whole at once.
+            self.batch.push(empty);
+            let Some(frame) = self.batch.last_mut() else {
+                break;
+            };
             // The buffers go round: link, function, link.
             core::mem::swap(&mut self.scratch.bytes, &mut frame.bytes);
-            match side.link.receive(&mut self.scratch)? {
-                Received::Frame => {}
-                Received::Nothing => {
-                    self.out.recycle(frame);
-                    break;
-                }
-                Received::End => {
-                    side.ended = true;
-                    self.out.recycle(frame);
-                    break;
-                }
-            }
+            let received = side.link.receive(&mut self.scratch)?;
             core::mem::swap(&mut self.scratch.bytes, &mut frame.bytes);
+            if received != Received::Frame {
+                side.ended |= received == Received::End;
+                if let Some(frame) = self.batch.pop() {
+                    self.out.recycle(frame);
+                }
+                break;
+            }
             core::mem::swap(&mut self.scratch.comment, &mut frame.comment);
             frame.at = match self.scratch.meta.at_ns {
                 0 => now,
@@ -308,15 +316,23 @@ impl<F: Function> Run<'_, F> {
             frame.offload = self.scratch.meta.offload;
             frame.original_len = self.scratch.original_len;
             bytes += frame.bytes.len();
-            self.batch.push(frame);
         }
         Ok(())
     }
 
-    /// Sends what the function has put out.
-    fn dispatch(&mut self) -> Result<(), LinkError> {
+    /// Sends what the function has put out; what a link does not take waits.
+    fn dispatch(&mut self, now: Instant) -> Result<(), LinkError> {
         let mut sent = core::mem::take(self.out.sent());
         for (port, frame) in sent.drain(..) {
+            let side = &mut self.sides[index(port)];
+            let unsent = if side.waiting.is_empty() && side.takes(&frame) {
+                self.offer(port, frame, now)?
+            } else {
+                Some(frame)
+            };
+            let Some(frame) = unsent else {
+                continue;
+            };
             let side = &mut self.sides[index(port)];
             if side.waiting.len() >= MOST_WAITING {
                 side.dropped += 1;
@@ -327,49 +343,57 @@ impl<F: Function> Run<'_, F> {
         }
         *self.out.sent() = sent;
         for port in [Port::Left, Port::Right] {
-            self.send_waiting(port)?;
+            self.send_waiting(port, now)?;
         }
         Ok(())
     }
 
     /// Sends what waits, as far as the link takes it. Says whether it took anything.
-    fn send_waiting(&mut self, port: Port) -> Result<bool, LinkError> {
+    fn send_waiting(&mut self, port: Port, now: Instant) -> Result<bool, LinkError> {
         let mut moved = false;
-        let now = self.now();
-        while let Some(mut frame) = self.sides[index(port)].waiting.pop_front() {
-            let side = &mut self.sides[index(port)];
-            if !side.link.takes_offload() && !frame.offload.is_complete() {
+        while let Some(frame) = self.sides[index(port)].waiting.pop_front() {
+            if !self.sides[index(port)].takes(&frame) {
                 self.finish_offload(port, frame);
                 continue;
             }
-            self.scratch.meta.at_ns = frame.at.as_nanos();
-            self.scratch.meta.direction = Direction::Outbound;
-            self.scratch.meta.mark = 0;
-            self.scratch.meta.offload = frame.offload;
-            self.scratch.original_len = frame.original_len;
-            core::mem::swap(&mut self.scratch.bytes, &mut frame.bytes);
-            core::mem::swap(&mut self.scratch.comment, &mut frame.comment);
-            let sent = side.link.send(&self.scratch);
-            core::mem::swap(&mut self.scratch.bytes, &mut frame.bytes);
-            core::mem::swap(&mut self.scratch.comment, &mut frame.comment);
-            match sent? {
-                Sent::Taken => {
-                    moved = true;
-                    if side.unflushed.is_none() {
-                        side.unflushed = Some(now);
-                    }
-                }
-                Sent::Full if self.live.drop => side.dropped += 1,
-                Sent::Full => {
-                    side.waiting.push_front(frame);
-                    return Ok(moved);
-                }
-                Sent::NoWay | Sent::Refused => {}
-                Sent::Closed => side.closed = true,
+            if let Some(frame) = self.offer(port, frame, now)? {
+                self.sides[index(port)].waiting.push_front(frame);
+                break;
             }
-            self.out.recycle(frame);
+            moved = true;
         }
         Ok(moved)
+    }
+
+    /// Hands a frame to a link; returns it if it has to wait.
+    fn offer(
+        &mut self,
+        port: Port,
+        frame: Frame,
+        now: Instant,
+    ) -> Result<Option<Frame>, LinkError> {
+        let side = &mut self.sides[index(port)];
+        let sent = side.link.send(Outgoing {
+            meta: Meta {
+                at_ns: frame.at.as_nanos(),
+                direction: Direction::Outbound,
+                mark: 0,
+                offload: frame.offload,
+            },
+            interface: 0,
+            original_len: frame.original_len,
+            comment: &frame.comment,
+            bytes: &frame.bytes,
+        });
+        match sent? {
+            Sent::Taken if side.unflushed.is_none() => side.unflushed = Some(now),
+            Sent::Full if self.live.drop => side.dropped += 1,
+            Sent::Full => return Ok(Some(frame)),
+            Sent::Taken | Sent::NoWay | Sent::Refused => {}
+            Sent::Closed => side.closed = true,
+        }
+        self.out.recycle(frame);
+        Ok(None)
     }
 
     /// Cuts a frame and completes its checksums, and puts the pieces where it was.
@@ -430,10 +454,11 @@ impl<F: Function> Run<'_, F> {
     /// Waits until everything that was taken in is out, a second at most.
     fn drain(&mut self) -> Result<(), LinkError> {
         for _ in 0..50 {
+            let now = self.now();
             for port in [Port::Left, Port::Right] {
-                self.send_waiting(port)?;
+                self.send_waiting(port, now)?;
             }
-            self.flush(self.now(), true)?;
+            self.flush(now, true)?;
             let is_out = |side: &Side<'_>| side.waiting.is_empty() && side.link.is_flushed();
             if self.sides.iter().all(is_out) {
                 break;

@@ -10,7 +10,7 @@ use rustix::event::PollFlags;
 use rustix::io::Errno;
 
 use super::wait::{Event, Needs, Tag, Waiting};
-use super::{Counters, Link, LinkError, LinkFrame, Meta, Received, Sent};
+use super::{Counters, Link, LinkError, LinkFrame, Meta, Outgoing, Received, Sent};
 use crate::netlink::Netlink;
 use crate::tap::configure_as;
 use crate::{Capability, Clock, Error, Interface, Tap, TapOptions, sys};
@@ -179,17 +179,17 @@ impl Link for Edge {
         }
     }
 
-    fn send(&mut self, frame: &LinkFrame) -> Result<Sent, LinkError> {
+    fn send(&mut self, frame: Outgoing<'_>) -> Result<Sent, LinkError> {
         let mut header = [0; VNET_HEADER_LEN];
         frame.meta.offload.emit(&mut header);
         // A device takes a frame whole or not at all.
         let wrote = rustix::io::writev(
             &self.fd,
-            &[IoSlice::new(&header), IoSlice::new(&frame.bytes)],
+            &[IoSlice::new(&header), IoSlice::new(frame.bytes)],
         );
         match wrote {
             Ok(_) => {
-                self.counters.send(frame);
+                self.counters.send(frame.bytes);
                 Ok(Sent::Taken)
             }
             Err(Errno::AGAIN | Errno::INTR) => Ok(Sent::Full),

@@ -65,6 +65,33 @@ impl LinkFrame {
     }
 }
 
+/// A frame that is handed to a link, which keeps nothing of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing<'a> {
+    /// What is known of it.
+    pub meta: Meta,
+    /// As in [`LinkFrame::interface`].
+    pub interface: u32,
+    /// As in [`LinkFrame::original_len`].
+    pub original_len: u32,
+    /// As in [`LinkFrame::comment`].
+    pub comment: &'a str,
+    /// As in [`LinkFrame::bytes`].
+    pub bytes: &'a [u8],
+}
+
+impl<'a> From<&'a LinkFrame> for Outgoing<'a> {
+    fn from(frame: &'a LinkFrame) -> Self {
+        Self {
+            meta: frame.meta,
+            interface: frame.interface,
+            original_len: frame.original_len,
+            comment: &frame.comment,
+            bytes: &frame.bytes,
+        }
+    }
+}
+
 /// What [`Link::receive`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
@@ -103,7 +130,7 @@ pub trait Link {
     ///
     /// # Errors
     /// If the kernel fails.
-    fn send(&mut self, frame: &LinkFrame) -> Result<Sent, LinkError>;
+    fn send(&mut self, frame: Outgoing<'_>) -> Result<Sent, LinkError>;
 
     /// Lets the neighbour have what was sent so far, and the room of what was received.
     ///
@@ -177,9 +204,9 @@ impl Counters {
         self.received_bytes += frame.bytes.len() as u64;
     }
 
-    fn send(&mut self, frame: &LinkFrame) {
+    fn send(&mut self, bytes: &[u8]) {
         self.sent_frames += 1;
-        self.sent_bytes += frame.bytes.len() as u64;
+        self.sent_bytes += bytes.len() as u64;
     }
 }
 

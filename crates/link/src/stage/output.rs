@@ -8,10 +8,13 @@ use plumb_wire::pcapng::{
 };
 
 use super::pipe::{Identity, Moved, Opening, Pipe};
-use super::{LinkError, LinkFrame};
+use super::{LinkError, Outgoing};
 
 /// Bytes that are collected for a call; more at once is slower, as it does not fit a core's cache.
 const WRITE_LEN: usize = 64 * 1024;
+/// A pipe that is full after so many bytes is there to stay, and is made larger: the neighbours take
+/// turns less often.
+const GROW_AFTER: u64 = 256 * 1024;
 
 /// The end of a pipe where packets go in.
 #[derive(Debug)]
@@ -21,12 +24,15 @@ pub(super) struct Output {
     interfaces: Vec<String>,
     /// Frames keep the direction that they had where they were captured.
     keeps_direction: bool,
+    /// All of it is initialised; it grows, but does not shrink.
     buffer: Vec<u8>,
-    /// Bytes of the buffer that are written.
+    /// What of the buffer is in use, and what of that is written.
+    filled: usize,
     written: usize,
     /// Bytes since the section began.
     section_len: u64,
     closed: bool,
+    grown: bool,
 }
 
 #[derive(Debug)]
@@ -53,10 +59,12 @@ impl Output {
             end,
             interfaces: name.into_iter().map(str::to_owned).collect(),
             keeps_direction: name.is_none(),
-            buffer: Vec::with_capacity(2 * WRITE_LEN),
+            buffer: Vec::new(),
+            filled: 0,
             written: 0,
             section_len: 0,
             closed: false,
+            grown: false,
         }
     }
 
@@ -110,7 +118,7 @@ impl Output {
     }
 
     /// Adds a frame, if there is room for it, and says whether there was.
-    pub(super) fn push(&mut self, frame: &LinkFrame) -> Result<bool, LinkError> {
+    pub(super) fn push(&mut self, frame: Outgoing<'_>) -> Result<bool, LinkError> {
         if !self.has_room() {
             self.drain()?;
             if !self.has_room() {
@@ -122,7 +130,7 @@ impl Output {
     }
 
     /// Adds a frame, room or not.
-    pub(super) fn force(&mut self, frame: &LinkFrame) {
+    pub(super) fn force(&mut self, frame: Outgoing<'_>) {
         let data = &frame.bytes[..frame.bytes.len().min(MAX_PACKET_LEN)];
         let packet = Packet {
             interface: frame.interface,
@@ -135,7 +143,7 @@ impl Output {
             },
             original_len: frame.original_len,
             data,
-            comment: (!frame.comment.is_empty()).then_some(&frame.comment),
+            comment: (!frame.comment.is_empty()).then_some(frame.comment),
             offload: frame.meta.offload,
         };
         self.append(packet.block_len(), |into| packet.emit(into));
@@ -153,23 +161,24 @@ impl Output {
         let End::Open(pipe) = &self.end else {
             return Ok(());
         };
-        while self.written < self.buffer.len() && !self.closed {
-            let bytes = &self.buffer[self.written..];
+        while self.written < self.filled && !self.closed {
+            let bytes = &self.buffer[self.written..self.filled];
             match pipe
                 .write(&bytes[..bytes.len().min(WRITE_LEN)])
                 .map_err(failed)?
             {
                 Moved::Bytes(len) => self.written += len,
+                Moved::Wait if self.section_len >= GROW_AFTER && !self.grown => {
+                    pipe.grow();
+                    self.grown = true;
+                }
                 Moved::Wait => break,
                 Moved::End => self.closed = true,
             }
         }
-        if self.written == self.buffer.len() {
-            self.buffer.clear();
-            self.written = 0;
-        } else if self.written >= WRITE_LEN {
-            self.buffer.drain(..self.written);
-            self.written = 0;
+        if self.written == self.filled || self.written >= WRITE_LEN {
+            self.buffer.copy_within(self.written..self.filled, 0);
+            (self.filled, self.written) = (self.filled - self.written, 0);
         }
         Ok(())
     }
@@ -181,7 +190,7 @@ impl Output {
 
     /// Bytes that are not yet written.
     pub(super) fn backlog(&self) -> usize {
-        self.buffer.len() - self.written
+        self.filled - self.written
     }
 
     /// Nobody reads any more.
@@ -202,10 +211,12 @@ impl Output {
     }
 
     fn append(&mut self, len: usize, emit: impl FnOnce(&mut [u8]) -> usize) {
-        let at = self.buffer.len();
-        self.buffer.resize(at + len, 0);
-        let written = emit(&mut self.buffer[at..]);
-        self.buffer.truncate(at + written);
+        let at = self.filled;
+        if self.buffer.len() < at + len {
+            self.buffer.resize((at + len).max(2 * WRITE_LEN), 0);
+        }
+        let written = emit(&mut self.buffer[at..at + len]);
+        self.filled = at + written;
         self.section_len += written as u64;
     }
 }

@@ -20,6 +20,9 @@ use rustix::net::{RecvFlags, SendFlags};
 /// Bytes that a pipe with room takes without waiting (PIPE_BUF).
 const ATOMIC_LEN: usize = 4096;
 
+/// What a pipe that is used much should hold: the most that a user may ask for by default.
+const LARGE_LEN: usize = 1 << 20;
+
 /// A descriptor with packets.
 #[derive(Debug)]
 pub(crate) struct Pipe {
@@ -92,6 +95,13 @@ impl Pipe {
             device: stat.st_dev,
             inode: stat.st_ino,
         })
+    }
+
+    /// Lets a pipe hold more, where the kernel allows it.
+    pub(crate) fn grow(&self) {
+        if self.kind == Kind::Fifo {
+            let _ = rustix::pipe::fcntl_setpipe_size(&self.fd, LARGE_LEN);
+        }
     }
 
     pub(crate) fn read(&self, into: &mut [u8]) -> io::Result<Moved> {

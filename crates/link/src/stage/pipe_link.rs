@@ -16,7 +16,7 @@ use super::pipe::{Opening, Pipe};
 use super::rendezvous::{Host, Joined, Visit};
 use super::ring::{Corrupt, MAX_FRAME_LEN};
 use super::wait::{Event, Needs, Tag, Waiting};
-use super::{Counters, Link, LinkError, LinkFrame, Received, Sent};
+use super::{Counters, Link, LinkError, LinkFrame, Outgoing, Received, Sent};
 
 /// Between two tries to open a named pipe that nobody reads yet.
 const OPEN_EVERY: Duration = Duration::from_millis(5);
@@ -225,7 +225,7 @@ impl PipeLink {
                 let mut frame = LinkFrame::default();
                 while let Ok(Some(meta)) = joined.producer.take_back(&mut frame.bytes) {
                     frame.meta = meta;
-                    output.force(&frame);
+                    output.force(Outgoing::from(&frame));
                 }
             }
         } else {
@@ -288,10 +288,16 @@ impl Link for PipeLink {
             let Some(joined) = &mut self.joined else {
                 break;
             };
-            // Looked at before the ring: what was written before the end is seen.
-            let ended = self.parted || joined.consumer.is_closed();
             let mut wake = false;
-            let popped = joined.consumer.pop(&mut frame.bytes, &mut wake);
+            let mut popped = joined.consumer.pop(&mut frame.bytes, &mut wake);
+            let mut ended = false;
+            if popped == Ok(None) {
+                ended = self.parted || joined.consumer.is_closed();
+                // What was written before the end is seen.
+                if ended {
+                    popped = joined.consumer.pop(&mut frame.bytes, &mut wake);
+                }
+            }
             if wake {
                 joined.wake_peer();
             }
@@ -358,7 +364,7 @@ impl Link for PipeLink {
         }
     }
 
-    fn send(&mut self, frame: &LinkFrame) -> Result<Sent, LinkError> {
+    fn send(&mut self, frame: Outgoing<'_>) -> Result<Sent, LinkError> {
         if frame.bytes.len() > MAX_FRAME_LEN {
             self.counters.refused_frames += 1;
             return Ok(Sent::Refused);
@@ -371,14 +377,14 @@ impl Link for PipeLink {
                 return Ok(Sent::Full);
             }
             let mut wake = false;
-            let pushed = joined.producer.push(&frame.meta, &frame.bytes, &mut wake);
+            let pushed = joined.producer.push(&frame.meta, frame.bytes, &mut wake);
             if wake {
                 joined.wake_peer();
             }
             return Ok(match self.check(pushed) {
                 Some(true) => {
                     self.unflushed = true;
-                    self.counters.send(frame);
+                    self.counters.send(frame.bytes);
                     Sent::Taken
                 }
                 Some(false) | None => Sent::Full,
@@ -399,7 +405,7 @@ impl Link for PipeLink {
         }
         if taken {
             self.unflushed = true;
-            self.counters.send(frame);
+            self.counters.send(frame.bytes);
         }
         Ok(if taken { Sent::Taken } else { Sent::Full })
     }

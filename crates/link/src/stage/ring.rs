@@ -10,12 +10,13 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
-use plumb_wire::frame::{Offload, VNET_HEADER_LEN};
-use plumb_wire::pcapng::Direction;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
 use super::Meta;
+use slot::{HEADER_LEN, Header};
+
+mod slot;
 
 /// Bytes of the slots of one direction. More would not fit into the cache of a core, and cost a
 /// third of the throughput.
@@ -39,15 +40,13 @@ const WRITER_WAITS: usize = 192;
 /// Written once by the producer of the pipe's direction.
 const SWITCHED_AT: usize = 256;
 
-/// Length of a slot's header, and what slots are aligned to.
-const SLOT_HEADER_LEN: usize = 32;
-/// The rest of the ring up to its end is not used.
-const PAD: u8 = 1;
-
-/// Frames that are written before the other side is told.
-const PUBLISH_FRAMES: u32 = 32;
-/// Bytes that are written before the other side is told, or read before their space is given back.
-const PUBLISH_BYTES: u64 = 64 * 1024;
+/// Bytes that are written before the other side may see them, which moves a cache line from one
+/// core to the other.
+const SHOW_BYTES: u64 = 4 * 1024;
+/// Bytes that are written before the other side is woken: to change over costs more than they do.
+const PUBLISH_BYTES: u64 = to_u64(RING_LEN / 8);
+/// Bytes that are read before their space is given back.
+const RELEASE_BYTES: u64 = 64 * 1024;
 
 /// What stands in the memory is impossible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,22 +192,16 @@ impl Place {
         let room = usize::try_from(available)
             .map_err(|_| Corrupt)?
             .min(RING_LEN - offset_of(head));
-        if room < SLOT_HEADER_LEN {
+        if room < HEADER_LEN {
             return Err(Corrupt);
         }
-        let mut header = [0; SLOT_HEADER_LEN];
-        // SAFETY: `slot` checks the bounds of the source; the regions cannot overlap. What is read
-        // may be torn if the other side writes meanwhile, but any bytes are a value.
-        unsafe {
-            copy_nonoverlapping(
-                self.slot(head, SLOT_HEADER_LEN),
-                header.as_mut_ptr(),
-                SLOT_HEADER_LEN,
-            );
-        }
-        let len = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
-        let len = usize::try_from(len).map_err(|_| Corrupt)?;
-        if header[4] & PAD != 0 {
+        let slot = self.slot(head, HEADER_LEN);
+        // SAFETY: `slot` checks the bounds, and slots are aligned to their header's length. What is
+        // read may be torn if the other side writes meanwhile, but any bytes are a value; it is read
+        // once.
+        let header = Header(unsafe { slot.cast::<[u64; 4]>().read_volatile() });
+        let len = header.len();
+        if header.is_pad() {
             // A pad reaches to the end of the ring.
             let to_end = RING_LEN - offset_of(head);
             if room != to_end {
@@ -225,11 +218,11 @@ impl Place {
         // plain bytes, and the vector's own memory is not shared. All `len` bytes are written
         // before the length says so.
         unsafe {
-            let frame = self.slot(head, SLOT_HEADER_LEN + len).add(SLOT_HEADER_LEN);
+            let frame = self.slot(head, HEADER_LEN + len).add(HEADER_LEN);
             copy_nonoverlapping(frame, bytes.as_mut_ptr(), len);
             bytes.set_len(len);
         }
-        let meta = parse_header(&header).ok_or(Corrupt)?;
+        let meta = header.meta().ok_or(Corrupt)?;
         Ok((Some(meta), to_u64(slot_len(len))))
     }
 }
@@ -240,9 +233,10 @@ pub(crate) struct Producer {
     place: Place,
     /// Where the next slot begins.
     tail: u64,
-    /// What the other side knows of it.
+    /// What the other side can see of it, if it looks.
+    shown: u64,
+    /// What it has been woken for, if it slept.
     published: u64,
-    frames: u32,
     /// The last head that was read.
     head: u64,
 }
@@ -253,14 +247,14 @@ impl Producer {
         Self {
             place: Place::new(memory, way),
             tail: 0,
+            shown: 0,
             published: 0,
-            frames: 0,
             head: 0,
         }
     }
 
-    /// Writes a frame, if there is room, and says whether there was. The other side learns of it by
-    /// [`publish`](Self::publish) only, except after some 32 frames.
+    /// Writes a frame, if there is room, and says whether there was. Another side that sleeps learns of
+    /// it by [`publish`](Self::publish) only, except after an eighth of the ring.
     pub(crate) fn push(
         &mut self,
         meta: &Meta,
@@ -281,16 +275,16 @@ impl Producer {
             }
         }
         if pad > 0 {
-            let mut header = [0; SLOT_HEADER_LEN];
-            header[4] = PAD;
-            self.write(&header, &[]);
+            self.write(Header::pad(), &[]);
             self.tail += to_u64(pad);
         }
-        self.write(&emit_header(meta, frame.len()), frame);
+        let len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+        self.write(Header::frame(meta, len), frame);
         self.tail += to_u64(need);
-        self.frames += 1;
-        if self.frames >= PUBLISH_FRAMES || self.tail - self.published >= PUBLISH_BYTES {
+        if self.tail - self.published >= PUBLISH_BYTES {
             *wake |= self.publish();
+        } else if self.tail - self.shown >= SHOW_BYTES {
+            self.show();
         }
         Ok(true)
     }
@@ -300,13 +294,18 @@ impl Producer {
         if self.published == self.tail {
             return false;
         }
-        self.place.tail().store(self.tail, Ordering::Release);
+        self.show();
         self.published = self.tail;
-        self.frames = 0;
         // Ordered after the store above, as the sleeper's look at the tail is after its flag.
         fence(Ordering::SeqCst);
         let sleeps = self.place.flag(READER_SLEEPS);
         sleeps.load(Ordering::Relaxed) != 0 && sleeps.swap(0, Ordering::Relaxed) != 0
+    }
+
+    /// Lets the other side see what was written, if it is awake.
+    fn show(&mut self) {
+        self.place.tail().store(self.tail, Ordering::Release);
+        self.shown = self.tail;
     }
 
     /// Says that nothing more will come, after all that was written.
@@ -361,12 +360,13 @@ impl Producer {
         Ok(())
     }
 
-    fn write(&self, header: &[u8; SLOT_HEADER_LEN], frame: &[u8]) {
-        let slot = self.place.slot(self.tail, SLOT_HEADER_LEN + frame.len());
-        // SAFETY: `slot` checks the bounds of the target; the sources are ours alone.
+    fn write(&self, header: Header, frame: &[u8]) {
+        let slot = self.place.slot(self.tail, HEADER_LEN + frame.len());
+        // SAFETY: `slot` checks the bounds of the target, and slots are aligned to their header's
+        // length; the sources are ours alone.
         unsafe {
-            copy_nonoverlapping(header.as_ptr(), slot, SLOT_HEADER_LEN);
-            copy_nonoverlapping(frame.as_ptr(), slot.add(SLOT_HEADER_LEN), frame.len());
+            slot.cast::<[u64; 4]>().write(header.0);
+            copy_nonoverlapping(frame.as_ptr(), slot.add(HEADER_LEN), frame.len());
         }
     }
 }
@@ -410,7 +410,7 @@ impl Consumer {
             }
             let (meta, len) = self.place.read(self.head, self.tail - self.head, bytes)?;
             self.head += len;
-            if self.head - self.released >= PUBLISH_BYTES {
+            if self.head - self.released >= RELEASE_BYTES {
                 *wake |= self.release();
             }
             if meta.is_some() {
@@ -473,38 +473,13 @@ impl Consumer {
     }
 }
 
-fn emit_header(meta: &Meta, len: usize) -> [u8; SLOT_HEADER_LEN] {
-    let mut header = [0; SLOT_HEADER_LEN];
-    let len = u32::try_from(len).unwrap_or(u32::MAX);
-    header[..4].copy_from_slice(&len.to_le_bytes());
-    header[6] = meta.direction as u8;
-    header[8..12].copy_from_slice(&meta.mark.to_le_bytes());
-    meta.offload.emit(&mut header[12..12 + VNET_HEADER_LEN]);
-    header[24..].copy_from_slice(&meta.at_ns.to_le_bytes());
-    header
-}
-
-fn parse_header(header: &[u8; SLOT_HEADER_LEN]) -> Option<Meta> {
-    let [.., a, b, c, d, e, f, g, h] = *header;
-    Some(Meta {
-        at_ns: u64::from_le_bytes([a, b, c, d, e, f, g, h]),
-        direction: match header[6] {
-            1 => Direction::Inbound,
-            2 => Direction::Outbound,
-            _ => Direction::Unknown,
-        },
-        mark: u32::from_le_bytes([header[8], header[9], header[10], header[11]]),
-        offload: Offload::parse(&header[12..]).ok()?,
-    })
-}
-
 /// Bytes of a slot with a frame of `len` bytes.
 const fn slot_len(len: usize) -> usize {
-    (SLOT_HEADER_LEN + len).next_multiple_of(SLOT_HEADER_LEN)
+    (HEADER_LEN + len).next_multiple_of(HEADER_LEN)
 }
 
 const fn is_aligned(index: u64) -> bool {
-    index.is_multiple_of(to_u64(SLOT_HEADER_LEN))
+    index.is_multiple_of(to_u64(HEADER_LEN))
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "less than RING_LEN")]

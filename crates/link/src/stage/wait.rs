@@ -58,7 +58,8 @@ impl<'a> Waiting<'a> {
 }
 
 /// Sleeps until a link has what is needed of it, one of `others` becomes readable, or the time is
-/// over; `None` is for ever. Both must have been flushed. Says which of `others` is readable, as a mask.
+/// over; `None` is for ever. Both must have been flushed. Says which of `others` is readable, as a
+/// mask; nobody looks at them when a link has something to do already.
 ///
 /// # Errors
 /// If a link cannot go on.
@@ -104,7 +105,9 @@ fn sleep<'a>(
     for (_, link, needs) in &mut *sides {
         busy |= link.prepare(*needs)?;
     }
-    let limit = if busy { Some(Duration::ZERO) } else { limit };
+    if busy {
+        return Ok(0);
+    }
     let mut waiting = Waiting {
         port: Port::Left,
         fds: Vec::with_capacity(16),

@@ -209,7 +209,7 @@ impl Sink {
 
     fn offer(&mut self, frame: &LinkFrame) -> io::Result<Sent> {
         match &mut self.taker {
-            Taker::Pipe(pipe) => pipe.send(frame).map_err(io::Error::other),
+            Taker::Pipe(pipe) => pipe.send(frame.into()).map_err(io::Error::other),
             Taker::Files(files) => files.write(frame).map(|()| Sent::Taken),
         }
     }

@@ -1,6 +1,7 @@
 //! What goes in comes out, and memory that a hostile neighbour writes to harms nobody.
 
 use super::*;
+use plumb_wire::pcapng::Direction;
 use proptest::prelude::*;
 
 fn pair() -> (Producer, Consumer, Rc<Memory>) {
@@ -66,7 +67,7 @@ proptest! {
         let (mut producer, mut consumer, memory) = pair();
         // Slots with headers of all kinds, many of them of a believable length.
         let mut state = seed;
-        for at in (CONTROL_LEN..MEMORY_LEN).step_by(SLOT_HEADER_LEN) {
+        for at in (CONTROL_LEN..MEMORY_LEN).step_by(HEADER_LEN) {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let word = u32::try_from(state >> 32).unwrap() >> if small { 20 } else { 0 };
             memory.word(at).store(word, Ordering::Relaxed);
@@ -120,6 +121,26 @@ fn whoever_sleeps_is_woken_once_and_whoever_does_not_is_not() {
     assert!(producer.publish());
     producer.push(&meta(3), &[3; 60], &mut wake).unwrap();
     assert!(!producer.publish());
+}
+
+#[test]
+fn a_reader_that_sleeps_is_woken_for_much_and_one_that_is_awake_sees_little() {
+    let (mut producer, mut consumer, _memory) = pair();
+    let (mut wake, mut bytes) = (false, Vec::new());
+    let frame = vec![7; 1000];
+    assert_eq!(consumer.wait_for_frames(), Ok(false));
+    let mut written = 0;
+    while !wake {
+        assert!(producer.push(&meta(0), &frame, &mut wake).unwrap());
+        written += slot_len(frame.len());
+    }
+    assert!((RING_LEN / 8..RING_LEN / 4).contains(&written));
+    while consumer.pop(&mut bytes, &mut wake).unwrap().is_some() {}
+    wake = false;
+    for _ in 0..10 {
+        producer.push(&meta(0), &frame, &mut wake).unwrap();
+    }
+    assert!(!wake && consumer.pop(&mut bytes, &mut wake).unwrap().is_some());
 }
 
 #[test]
