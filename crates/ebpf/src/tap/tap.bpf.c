@@ -45,10 +45,11 @@ struct {
 	__type(value, struct counters);
 } counters SEC(".maps");
 
-/* What the filters call: 0 for packets that an interface received, 1 for those it sends. */
+/* What the filters call: 0 for packets that an interface received, 1 for those it sends; 2 and 3 if
+ * their addresses are to be looked up in a set before. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-	__uint(max_entries, 2);
+	__uint(max_entries, 4);
 	__type(key, __u32);
 	__type(value, __u32);
 } delivery SEC(".maps");
@@ -92,6 +93,33 @@ struct {
 	__type(key, __u32);
 	__type(value, struct bucket);
 } buckets SEC(".maps");
+
+struct key4 {
+	__u32 bits;
+	__u8 address[4];
+};
+
+struct key6 {
+	__u32 bits;
+	__u8 address[16];
+};
+
+/* Prefixes of the set, each with INCLUDE or EXCLUDE; the longest one counts. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 20);
+	__type(key, struct key4);
+	__type(value, __u32);
+} prefixes4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 20);
+	__type(key, struct key6);
+	__type(value, __u32);
+} prefixes6 SEC(".maps");
 
 struct sighting {
 	__u64 at;
@@ -456,6 +484,73 @@ int deliver_sent(struct __sk_buff *skb)
 	return deliver(skb, 1);
 }
 
+/* What the set says of both addresses together. */
+INLINE __u32 look_up(struct __sk_buff *skb)
+{
+	__u32 at = 14, said = 0, *found;
+	__u16 type;
+
+	if (bpf_skb_load_bytes(skb, 12, &type, 2))
+		return 0;
+#pragma unroll
+	for (int i = 0; i < 2; i++) {
+		if (type != bpf_htons(ETH_P_8021Q) && type != bpf_htons(ETH_P_8021AD))
+			break;
+		if (bpf_skb_load_bytes(skb, at + 2, &type, 2))
+			return 0;
+		at += 4;
+	}
+	if (type == bpf_htons(ETH_P_IP)) {
+		struct key4 key = { .bits = 32 };
+
+#pragma unroll
+		for (int i = 0; i < 2; i++) {
+			if (bpf_skb_load_bytes(skb, at + 12 + 4 * i, key.address, 4))
+				return said;
+			found = bpf_map_lookup_elem(&prefixes4, &key);
+			if (found)
+				said |= *found;
+		}
+	} else if (type == bpf_htons(ETH_P_IPV6)) {
+		struct key6 key = { .bits = 128 };
+
+#pragma unroll
+		for (int i = 0; i < 2; i++) {
+			if (bpf_skb_load_bytes(skb, at + 8 + 16 * i, key.address, 16))
+				return said;
+			found = bpf_map_lookup_elem(&prefixes6, &key);
+			if (found)
+				said |= *found;
+		}
+	}
+	return said;
+}
+
+INLINE int choose(struct __sk_buff *skb, __u32 direction)
+{
+	__u32 zero = 0, said = look_up(skb);
+	struct config *c = bpf_map_lookup_elem(&config, &zero);
+
+	if (!c || (said & EXCLUDE))
+		return NEXT;
+	if (!(said & INCLUDE) && (c->flags & SET_INCLUDES))
+		return NEXT;
+	bpf_tail_call(skb, &delivery, direction);
+	return NEXT;
+}
+
+SEC("tc")
+int choose_received(struct __sk_buff *skb)
+{
+	return choose(skb, 0);
+}
+
+SEC("tc")
+int choose_sent(struct __sk_buff *skb)
+{
+	return choose(skb, 1);
+}
+
 INLINE __u16 fold(__u32 sum)
 {
 	sum = (sum & 0xffff) + (sum >> 16);
@@ -527,7 +622,8 @@ INLINE long wrap_ip(struct __sk_buff *skb, const struct output *out, __u32 tag)
 {
 	__u64 flags = 0;
 
-	if (skb->gso_size && skb->gso_size + 54 + out->len <= out->mtu)
+	/* Headers of TCP over IPv6 with options, and their Ethernet header. */
+	if (skb->gso_size && skb->gso_size + 86 + out->len - 14 <= out->mtu)
 		flags |= BPF_F_ADJ_ROOM_FIXED_GSO;
 	flags |= out->ip == 4 ? BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 : BPF_F_ADJ_ROOM_ENCAP_L3_IPV6;
 	if (out->kind == VXLAN || out->kind == GENEVE)
@@ -621,7 +717,7 @@ int encapsulate(struct __sk_buff *skb)
 	/* Lengths are those of the wire, where the tag is within. */
 	if (most > tag)
 		most -= tag;
-	overhead = out->len ? out->len - 14 + tag : 0;
+	overhead = out->len ? out->len + tag : 0;
 	/* What does not fit the link is cut, rather than lost. */
 	if (!skb->gso_size && skb->len + overhead > out->mtu + 14)
 		if (!most || most > out->mtu + 14 - overhead) {
