@@ -5,6 +5,7 @@ pub(crate) mod reveal;
 mod single;
 mod speed;
 mod start;
+mod tap;
 mod vm;
 
 use std::path::{Path, PathBuf};
@@ -34,6 +35,8 @@ pub(crate) enum Measurement {
     Start,
     /// A trace by a process, in a container and in a microVM.
     Vm,
+    /// What it costs to watch traffic.
+    Tap,
 }
 
 /// What all measurements need.
@@ -69,6 +72,7 @@ impl Bench {
             Measurement::Reveal => reveal::measure(self),
             Measurement::Start => start::measure(self),
             Measurement::Vm => vm::measure(self),
+            Measurement::Tap => tap::measure(self),
         }
     }
 
