@@ -7,6 +7,9 @@ use anyhow::{Context, bail};
 
 use crate::child::Place;
 
+/// The collector has another Ethernet address than the monitor: copies end there at once, whether
+/// they are in a tunnel or not.
+///
 /// The namespaces are those of this process's mount namespace and vanish with it.
 #[derive(Debug)]
 pub(super) struct Lab(());
@@ -27,6 +30,7 @@ netns add tap-mon
 -n tap-mon link set mon mtu 9000 up
 -n tap-sw address add 192.0.2.1/24 dev mon
 -n tap-mon address add 192.0.2.9/24 dev mon
+-n tap-sw neighbour replace 192.0.2.9 lladdr 02:00:00:00:00:99 dev mon nud permanent
 -n tap-sw link add vx mtu 8900 type vxlan id 7 dstport 4789 remote 192.0.2.9 dev mon
 -n tap-sw link set vx up
 -n tap-vm1 address add 10.7.0.1/24 dev eth0

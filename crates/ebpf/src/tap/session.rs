@@ -14,7 +14,7 @@ use super::cbpf::Program;
 use super::encapsulation::Output;
 use super::layout::{
     BALANCE, Config, Counters, DEDUPLICATE, EXCLUDE, HEADERS_ONLY, INCLUDE, LIMIT_RATE,
-    MAX_OUTPUTS, SET_INCLUDES, TO_RING, WAKE,
+    MAX_OUTPUTS, NEEDS_FLOW, SET_INCLUDES, TO_RING, WAKE,
 };
 use super::program::{Filter, Hook, Maps};
 use super::record::Packet;
@@ -312,6 +312,7 @@ impl Session {
         ] {
             self.config.flags = self.config.flags & !flag | if is_set { flag } else { 0 };
         }
+        self.configure_flow();
         self.configure()?;
         self.see_to_outputs()
     }
@@ -349,7 +350,17 @@ impl Session {
         self.outputs = outputs.to_vec();
         self.config.outputs = u32::try_from(outputs.len()).unwrap_or(0);
         self.see_to_outputs()?;
+        self.configure_flow();
         self.configure()
+    }
+
+    /// The programs look for the flow of a packet only where that decides something.
+    fn configure_flow(&mut self) {
+        let is_needed = self.config.flow_threshold > 0
+            || self.config.flags & (HEADERS_ONLY | BALANCE) != 0
+            || self.outputs.iter().any(|output| output.path.is_some());
+        self.config.flags =
+            self.config.flags & !NEEDS_FLOW | if is_needed { NEEDS_FLOW } else { 0 };
     }
 
     /// Puts the program that cuts and encapsulates on the interfaces that need it.

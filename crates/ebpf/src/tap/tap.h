@@ -17,6 +17,7 @@
 #define LIMIT_RATE 16
 #define DEDUPLICATE 32
 #define SET_INCLUDES 64
+#define NEEDS_FLOW 128
 
 /* What a prefix of the set says. */
 #define INCLUDE 1
