@@ -285,6 +285,7 @@ fn root_every_expression_chooses_what_libpcap_chooses_and_the_kernel_runs_it_ali
         ring_len: None,
         limits: Limits::default(),
         filter: None,
+        prefixes: Vec::new(),
         outputs: Vec::new(),
         balance: false,
         way: None,

@@ -6,6 +6,7 @@ mod single;
 mod speed;
 mod stages;
 mod start;
+mod tap;
 mod vm;
 
 use std::path::{Path, PathBuf};
@@ -39,6 +40,8 @@ pub(crate) enum Measurement {
     Stages,
     /// As many containers and microVMs at once as there is room for.
     Crowds,
+    /// What it costs to watch traffic.
+    Tap,
 }
 
 /// What all measurements need.
@@ -78,6 +81,7 @@ impl Bench {
             Measurement::Vm => vm::measure(self),
             Measurement::Stages => stages::measure(self),
             Measurement::Crowds => vm::crowds(self),
+            Measurement::Tap => tap::measure(self),
         }
     }
 

@@ -88,6 +88,11 @@ pub struct TapRun {
     /// A filter as `tcpdump -ddd` prints it.
     #[arg(long, value_name = "PROGRAM", conflicts_with = "filter")]
     pub bytecode: Option<String>,
+    /// Copy packets that have an address in this prefix, such as 10.2.0.0/16, or in one of those in
+    /// this file, one a line; with a minus before it, those that have none. The longest prefix of
+    /// an address counts; may be given several times.
+    #[arg(long, value_name = "PREFIX|FILE", allow_hyphen_values = true)]
+    pub cidr: Vec<String>,
     /// What is handed on.
     #[command(flatten)]
     pub reduction: Reduction,

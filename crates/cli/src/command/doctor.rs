@@ -1,6 +1,7 @@
 //! `plumb doctor`: what plumb needs on this system, whether it is there, and what helps.
 
 mod machines;
+mod tap;
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -9,6 +10,7 @@ use plumb_link::{Capability, Mode, ProbePort, ProbePortOptions};
 use serde::Serialize;
 
 use self::machines::Machines;
+use self::tap::Tap;
 use super::network::{ALLOW_PING, program};
 use crate::args::Doctor;
 use crate::exit::Exit;
@@ -42,6 +44,7 @@ pub(super) fn run(args: Doctor) -> anyhow::Result<Exit> {
         program: system.program,
     };
     checks.extend(machines.checks());
+    checks.extend(Tap::look(program()).checks());
     let mut out = std::io::stdout().lock();
     let look = Look::of_stdout();
     for check in &checks {

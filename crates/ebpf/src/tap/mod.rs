@@ -28,8 +28,8 @@ pub use insn::TooLong;
 pub use layout::{Counters, MARK, MAX_OUTPUTS};
 pub use program::Hook;
 pub use record::Packet;
-pub use session::{Limits, Options, Session};
-pub use sys::Ran;
+pub use session::{Limits, Options, Prefix, Session};
+pub use sys::{Ran, has_tcx};
 
 /// Why the kernel does not do it.
 #[derive(Debug, thiserror::Error)]

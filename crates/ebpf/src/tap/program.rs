@@ -35,11 +35,13 @@ pub(crate) struct Maps<'a> {
     pub(crate) delivery: BorrowedFd<'a>,
 }
 
-/// Generates the instructions. Without a filter every packet is chosen.
+/// Generates the instructions. Without a filter every packet is chosen; `by_set` says that its
+/// addresses have to be in the set, too.
 pub(crate) fn generate(
     filter: Option<&Program>,
     hook: Hook,
     maps: Maps<'_>,
+    by_set: bool,
 ) -> Result<Vec<Insn>, TooLong> {
     let mut to = Assembler::default();
     let (matched, unmatched) = (to.label(), to.label());
@@ -58,7 +60,7 @@ pub(crate) fn generate(
     to.bind(matched);
     to.mov(Reg::R1, translate::CONTEXT);
     to.map(Reg::R2, maps.delivery);
-    to.set(Reg::R3, hook as u32);
+    to.set(Reg::R3, hook as u32 + if by_set { 2 } else { 0 });
     to.call(TAIL_CALL);
     to.bind(unmatched);
     to.set_signed(Reg::R0, NEXT);
@@ -104,8 +106,9 @@ impl Filter {
         filter: Option<&Program>,
         hook: Hook,
         maps: Maps<'_>,
+        by_set: bool,
     ) -> Result<Self, Error> {
-        let instructions = generate(filter, hook, maps)?;
+        let instructions = generate(filter, hook, maps, by_set)?;
         let program = sys::load_program(c"plumb_filter", &instructions)?;
         Ok(Self { program })
     }

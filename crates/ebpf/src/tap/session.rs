@@ -1,6 +1,7 @@
 //! A session: programs and maps in the kernel, and the interfaces that they are on.
 
 use core::mem::MaybeUninit;
+use core::net::IpAddr;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -12,7 +13,8 @@ use super::attach::{Attachment, Way};
 use super::cbpf::Program;
 use super::encapsulation::Output;
 use super::layout::{
-    BALANCE, Config, Counters, DEDUPLICATE, HEADERS_ONLY, LIMIT_RATE, MAX_OUTPUTS, TO_RING, WAKE,
+    BALANCE, Config, Counters, DEDUPLICATE, EXCLUDE, HEADERS_ONLY, INCLUDE, LIMIT_RATE,
+    MAX_OUTPUTS, NEEDS_FLOW, SET_INCLUDES, TO_RING, WAKE,
 };
 use super::program::{Filter, Hook, Maps};
 use super::record::Packet;
@@ -52,6 +54,30 @@ pub struct Limits {
     pub dedup_ns: u64,
 }
 
+/// A prefix and what it says of packets with an address in it. The longest prefix of an address
+/// counts; what one address excludes, the other does not include again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefix {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its length in bits.
+    pub len: u8,
+    /// Packets are chosen; else they are not.
+    pub include: bool,
+}
+
+impl Prefix {
+    /// As the kernel has it.
+    fn key(&self) -> Vec<u8> {
+        let mut key = u32::from(self.len).to_ne_bytes().to_vec();
+        match self.address {
+            IpAddr::V4(address) => key.extend(address.octets()),
+            IpAddr::V6(address) => key.extend(address.octets()),
+        }
+        key
+    }
+}
+
 /// How a session begins.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -63,6 +89,8 @@ pub struct Options {
     pub limits: Limits,
     /// Which packets are chosen; all without.
     pub filter: Option<Program>,
+    /// Prefixes of which one address of a packet must be in, or none.
+    pub prefixes: Vec<Prefix>,
     /// Where clones go.
     pub outputs: Vec<Output>,
     /// A flow goes to one of the outputs, not to all.
@@ -81,6 +109,7 @@ pub struct Session {
     attached: BTreeMap<(u32, Hook), Attachment>,
     leaving: BTreeMap<u32, Attachment>,
     filters: [Filter; 2],
+    by_set: bool,
     ring: Option<Ring>,
     kernel: Kernel,
     config: Config,
@@ -98,8 +127,9 @@ struct Kernel {
     outputs: MapHandle,
     counters: MapHandle,
     delivery: MapHandle,
+    prefixes: [MapHandle; 2],
     /// The prog array holds the programs, but not while nothing refers to it.
-    _deliver: [OwnedFd; 2],
+    _deliver: [OwnedFd; 4],
 }
 
 impl Kernel {
@@ -127,9 +157,12 @@ impl Kernel {
             outputs: map(&loaded.maps.outputs)?,
             counters: map(&loaded.maps.counters)?,
             delivery: map(&loaded.maps.delivery)?,
+            prefixes: [map(&loaded.maps.prefixes4)?, map(&loaded.maps.prefixes6)?],
             _deliver: [
                 program(&loaded.progs.deliver_received)?,
                 program(&loaded.progs.deliver_sent)?,
+                program(&loaded.progs.choose_received)?,
+                program(&loaded.progs.choose_sent)?,
             ],
         };
         for (index, program) in (0u32..).zip(&kernel._deliver) {
@@ -145,11 +178,24 @@ impl Kernel {
         }
     }
 
-    fn filters(&self, filter: Option<&Program>) -> Result<[Filter; 2], Error> {
+    fn filters(&self, filter: Option<&Program>, by_set: bool) -> Result<[Filter; 2], Error> {
         Ok([
-            Filter::load(filter, Hook::Ingress, self.maps())?,
-            Filter::load(filter, Hook::Egress, self.maps())?,
+            Filter::load(filter, Hook::Ingress, self.maps(), by_set)?,
+            Filter::load(filter, Hook::Egress, self.maps(), by_set)?,
         ])
+    }
+
+    /// Puts the set together.
+    fn add(&self, prefixes: &[Prefix]) -> Result<(), Error> {
+        for prefix in prefixes {
+            let map = &self.prefixes[usize::from(prefix.address.is_ipv6())];
+            let said = if prefix.include { INCLUDE } else { EXCLUDE };
+            map.update(&prefix.key(), &said.to_ne_bytes(), MapFlags::ANY)
+                .map_err(|e| Error::Map {
+                    source: io::Error::other(e.to_string()),
+                })?;
+        }
+        Ok(())
     }
 }
 
@@ -182,18 +228,23 @@ impl Session {
                 Some(ring.map_err(|source| Error::Map { source })?)
             }
         };
+        kernel.add(&options.prefixes)?;
+        let by_set = !options.prefixes.is_empty();
+        let includes = options.prefixes.iter().any(|prefix| prefix.include);
         let config = Config {
             wall_offset: options.wall_offset_ns,
             id: options.id,
             flags: if ring.is_some() { TO_RING } else { 0 }
-                | if options.balance { BALANCE } else { 0 },
+                | if options.balance { BALANCE } else { 0 }
+                | if includes { SET_INCLUDES } else { 0 },
             watermark: ring_len / 4,
             ..Config::default()
         };
         let mut session = Self {
             attached: BTreeMap::new(),
             leaving: BTreeMap::new(),
-            filters: kernel.filters(options.filter.as_ref())?,
+            filters: kernel.filters(options.filter.as_ref(), by_set)?,
+            by_set,
             ring,
             kernel,
             config,
@@ -261,6 +312,7 @@ impl Session {
         ] {
             self.config.flags = self.config.flags & !flag | if is_set { flag } else { 0 };
         }
+        self.configure_flow();
         self.configure()?;
         self.see_to_outputs()
     }
@@ -270,7 +322,7 @@ impl Session {
     /// # Errors
     /// If the kernel refuses; the old filter stays.
     pub fn set_filter(&mut self, filter: Option<&Program>) -> Result<(), Error> {
-        let filters = self.kernel.filters(filter)?;
+        let filters = self.kernel.filters(filter, self.by_set)?;
         for ((interface, hook), attachment) in &self.attached {
             let program = filters[*hook as usize].as_fd();
             attachment
@@ -298,7 +350,17 @@ impl Session {
         self.outputs = outputs.to_vec();
         self.config.outputs = u32::try_from(outputs.len()).unwrap_or(0);
         self.see_to_outputs()?;
+        self.configure_flow();
         self.configure()
+    }
+
+    /// The programs look for the flow of a packet only where that decides something.
+    fn configure_flow(&mut self) {
+        let is_needed = self.config.flow_threshold > 0
+            || self.config.flags & (HEADERS_ONLY | BALANCE) != 0
+            || self.outputs.iter().any(|output| output.path.is_some());
+        self.config.flags =
+            self.config.flags & !NEEDS_FLOW | if is_needed { NEEDS_FLOW } else { 0 };
     }
 
     /// Puts the program that cuts and encapsulates on the interfaces that need it.
@@ -380,6 +442,10 @@ impl Session {
             counters.add(value);
         }
         Ok(counters)
+    }
+
+    pub(crate) fn any_program(&self) -> BorrowedFd<'_> {
+        self.filters[0].as_fd()
     }
 
     /// Runs the filter for one direction, and what follows it, on a packet of no interface.

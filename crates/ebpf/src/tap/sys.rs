@@ -10,6 +10,7 @@ use libbpf_rs::libbpf_sys as raw;
 use super::Error;
 use super::insn::Insn;
 use super::program::Hook;
+use super::session::Session;
 
 /// Bytes of the verifier's log that are kept.
 const LOG_LEN: usize = 1 << 20;
@@ -92,6 +93,16 @@ pub(crate) fn attach_tcx(
         )
     };
     owned(fd)
+}
+
+/// Whether the kernel has tcx links: it is asked for one to an interface that there cannot be.
+pub fn has_tcx(session: &Session) -> bool {
+    let tried = attach_tcx(
+        session.any_program(),
+        i32::MAX.cast_unsigned(),
+        Hook::Ingress,
+    );
+    tried.is_err_and(|e| e.raw_os_error() == Some(libc::ENODEV))
 }
 
 /// Puts another program into the place of a link's.

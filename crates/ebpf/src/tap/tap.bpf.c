@@ -45,10 +45,11 @@ struct {
 	__type(value, struct counters);
 } counters SEC(".maps");
 
-/* What the filters call: 0 for packets that an interface received, 1 for those it sends. */
+/* What the filters call: 0 for packets that an interface received, 1 for those it sends; 2 and 3 if
+ * their addresses are to be looked up in a set before. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-	__uint(max_entries, 2);
+	__uint(max_entries, 4);
 	__type(key, __u32);
 	__type(value, __u32);
 } delivery SEC(".maps");
@@ -60,6 +61,7 @@ struct sequence {
 
 struct scratch {
 	__u8 header[MAX_HEADER];
+	__u8 inner[24]; /* room for the Ethernet header that follows, with two tags */
 };
 
 /* How many packets an output has been given, for headers that number them. */
@@ -93,6 +95,33 @@ struct {
 	__type(value, struct bucket);
 } buckets SEC(".maps");
 
+struct key4 {
+	__u32 bits;
+	__u8 address[4];
+};
+
+struct key6 {
+	__u32 bits;
+	__u8 address[16];
+};
+
+/* Prefixes of the set, each with INCLUDE or EXCLUDE; the longest one counts. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 20);
+	__type(key, struct key4);
+	__type(value, __u32);
+} prefixes4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 20);
+	__type(key, struct key6);
+	__type(value, __u32);
+} prefixes6 SEC(".maps");
+
 struct sighting {
 	__u64 at;
 	__u64 where;
@@ -121,91 +150,7 @@ struct skb_shared_info {
 
 #define CHECKSUM_PARTIAL_STATE 3
 
-/* What is said of the flow of a packet. */
-struct flow {
-	__u32 hash;    /* the same for both directions */
-	__u32 headers; /* bytes up to the transport payload, or all that is known */
-};
-
-INLINE __u32 mix(__u32 h)
-{
-	h ^= h >> 16;
-	h *= 0x7feb352d;
-	h ^= h >> 15;
-	h *= 0x846ca68b;
-	h ^= h >> 16;
-	return h;
-}
-
-INLINE void transport(struct __sk_buff *skb, __u32 at, __u8 protocol, __u32 sum, struct flow *flow)
-{
-	__u8 header[14];
-
-	flow->headers = at;
-	if (protocol == 6 || protocol == 17 || protocol == 132 || protocol == 136) {
-		__u16 ports[2];
-
-		if (bpf_skb_load_bytes(skb, at, ports, sizeof(ports)) == 0)
-			sum += mix((ports[0] ^ ports[1]) + ((__u32)(__u16)(ports[0] + ports[1]) << 16));
-	}
-	if (protocol == 17 || protocol == 136 || protocol == 1 || protocol == 58)
-		flow->headers = at + 8;
-	else if (protocol == 132)
-		flow->headers = at + 12;
-	else if (protocol == 6 && bpf_skb_load_bytes(skb, at, header, sizeof(header)) == 0)
-		flow->headers = at + (header[12] >> 4) * 4;
-	flow->hash = mix(sum ^ protocol);
-}
-
-/* The flow of a packet: addresses and ports where there are some, else the Ethernet addresses. */
-INLINE void find_flow(struct __sk_buff *skb, struct flow *flow)
-{
-	__u32 at = 14;
-	__u16 type;
-	__u32 w[10];
-
-	flow->hash = 0;
-	flow->headers = 14;
-	if (bpf_skb_load_bytes(skb, 12, &type, 2))
-		return;
-#pragma unroll
-	for (int i = 0; i < 2; i++) {
-		if (type != bpf_htons(ETH_P_8021Q) && type != bpf_htons(ETH_P_8021AD))
-			break;
-		if (bpf_skb_load_bytes(skb, at + 2, &type, 2))
-			return;
-		at += 4;
-	}
-	flow->headers = at;
-	if (type == bpf_htons(ETH_P_IP)) {
-		__u8 *b = (__u8 *)w;
-		__u16 fragment;
-
-		if (bpf_skb_load_bytes(skb, at, w, 20))
-			return;
-		fragment = ((b[6] & 0x3f) << 8) | b[7];
-		at += (b[0] & 15) * 4;
-		/* A fragment has no ports, or is alone in having them: addresses keep it with the others. */
-		if (fragment) {
-			flow->headers = at;
-			flow->hash = mix((w[3] ^ w[4]) + mix(w[3] + w[4]));
-			return;
-		}
-		transport(skb, at, b[9], (w[3] ^ w[4]) + mix(w[3] + w[4]), flow);
-	} else if (type == bpf_htons(ETH_P_IPV6)) {
-		__u32 a, b;
-
-		if (bpf_skb_load_bytes(skb, at, w, 40))
-			return;
-		a = mix(mix(mix(w[2]) + w[3]) + w[4]) + w[5];
-		b = mix(mix(mix(w[6]) + w[7]) + w[8]) + w[9];
-		transport(skb, at + 40, ((__u8 *)w)[6], (a ^ b) + mix(a + b), flow);
-	} else if (bpf_skb_load_bytes(skb, 0, w, 12) == 0) {
-		__u16 *m = (__u16 *)w;
-
-		flow->hash = mix((m[0] ^ m[3]) + mix((m[1] ^ m[4]) + mix(m[2] ^ m[5])));
-	}
-}
+#include "flow.h"
 
 /* Says whether the caps leave room for a packet, and takes it. */
 INLINE int within_rate(const struct config *c, __u32 packets, __u32 bytes)
@@ -395,7 +340,7 @@ INLINE int deliver(struct __sk_buff *skb, __u32 direction)
 		return NEXT;
 	segments = skb->gso_segs ?: 1;
 	n->matched++;
-	if (c->flow_threshold || (c->flags & HEADERS_ONLY) || c->outputs)
+	if (c->flags & NEEDS_FLOW)
 		find_flow(skb, &flow);
 	if (c->flow_threshold && flow.hash >= c->flow_threshold) {
 		n->sampled_out++;
@@ -456,139 +401,74 @@ int deliver_sent(struct __sk_buff *skb)
 	return deliver(skb, 1);
 }
 
-INLINE __u16 fold(__u32 sum)
+/* What the set says of both addresses together. */
+INLINE __u32 look_up(struct __sk_buff *skb)
 {
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return ~sum;
-}
+	__u32 at = 14, said = 0, *found;
+	__u16 type;
 
-/* The lengths, checksum, port and times of a header that is to go before `inner` bytes. */
-INLINE void complete(struct __sk_buff *skb, const struct config *c, const struct output *out,
-		     __u8 *h, __u32 inner)
-{
-	__u32 ip_len = out->len - 14 + inner, at = 14 + (out->ip == 4 ? 20 : 40);
-	__u64 now = bpf_ktime_get_ns() + c->wall_offset;
-	__u32 direction = skb->cb[1] >> 8 & 1;
-
-	if (out->ip == 4) {
-		*(__u16 *)(h + 16) = bpf_htons(ip_len);
-		*(__u16 *)(h + 24) = fold(out->ip_sum + bpf_htons(ip_len));
-	} else {
-		*(__u16 *)(h + 18) = bpf_htons(ip_len - 40);
-	}
-	if (out->ip == 4)
-		h += 34;
-	else
-		h += 54;
-	if (out->kind == VXLAN || out->kind == GENEVE) {
-		/* The ports of hosts that speak first (RFC 7348 §4.2). */
-		*(__u16 *)h = bpf_htons(0xc000 | (skb->cb[2] & 0x3fff));
-		*(__u16 *)(h + 4) = bpf_htons(ip_len + 14 - at);
-	}
-	if (out->kind == GENEVE) {
-		/* Three options behind 16 bytes: time; interface and direction; losses. */
-		*(__u32 *)(h + 20) = bpf_htonl(now >> 32);
-		*(__u32 *)(h + 24) = bpf_htonl(now);
-		*(__u32 *)(h + 32) = bpf_htonl(skb->cb[3]);
-		h[36] = direction;
-		*(__u32 *)(h + 44) = bpf_htonl(skb->cb[4]);
-	}
-	if (out->kind == ERSPAN2 || out->kind == ERSPAN3) {
-		__u32 index = skb->cb[1] & 0xff;
-		struct sequence *sequence = bpf_map_lookup_elem(&sequences, &index);
-
-		if (sequence) {
-			__u32 number;
-
-			bpf_spin_lock(&sequence->lock);
-			number = sequence->next++;
-			bpf_spin_unlock(&sequence->lock);
-			*(__u32 *)(h + 4) = bpf_htonl(number);
-		}
-	}
-	if (out->kind == ERSPAN3) {
-		*(__u32 *)(h + 12) = bpf_htonl(now / 100);
-		h[19] |= direction << 3;
-	}
-}
-
-/* Ethernet header of what is carried: 14 bytes, and tags that were beside the packet or came there
- * when the one before was taken away. */
-struct inner {
-	__u8 mac[12];
-	__u8 tags[8];
-	__u8 type[2];
-};
-
-/* Puts the outer header and the inner Ethernet header before the network header, as the kernel's
- * own tunnels do, so that large frames can be cut later. */
-INLINE long wrap_ip(struct __sk_buff *skb, const struct output *out, __u32 tag)
-{
-	__u64 flags = 0;
-
-	if (skb->gso_size && skb->gso_size + 54 + out->len <= out->mtu)
-		flags |= BPF_F_ADJ_ROOM_FIXED_GSO;
-	flags |= out->ip == 4 ? BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 : BPF_F_ADJ_ROOM_ENCAP_L3_IPV6;
-	if (out->kind == VXLAN || out->kind == GENEVE)
-		flags |= BPF_F_ADJ_ROOM_ENCAP_L4_UDP;
-	else
-		flags |= BPF_F_ADJ_ROOM_ENCAP_L4_GRE;
-	if (tag == 8)
-		flags |= BPF_F_ADJ_ROOM_ENCAP_L2(22ULL);
-	else if (tag)
-		flags |= BPF_F_ADJ_ROOM_ENCAP_L2(18ULL);
-	else
-		flags |= BPF_F_ADJ_ROOM_ENCAP_L2(14ULL);
-	flags |= BPF_F_ADJ_ROOM_ENCAP_L2_ETH;
-	return bpf_skb_adjust_room(skb, out->len + tag, BPF_ADJ_ROOM_MAC, flags);
-}
-
-INLINE long wrap(struct __sk_buff *skb, const struct config *c, const struct output *out)
-{
-	__u32 tag = 0, len = out->len, protocol, zero = 0;
-	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &zero);
-	struct inner inner;
-	long failed;
-
+	if (bpf_skb_load_bytes(skb, 12, &type, 2))
+		return 0;
 #pragma unroll
 	for (int i = 0; i < 2; i++) {
-		if (!skb->vlan_present)
+		if (type != bpf_htons(ETH_P_8021Q) && type != bpf_htons(ETH_P_8021AD))
 			break;
-		*(__u16 *)(inner.tags + tag) = skb->vlan_proto;
-		*(__u16 *)(inner.tags + tag + 2) = bpf_htons(skb->vlan_tci);
-		tag += 4;
-		if (bpf_skb_vlan_pop(skb))
-			return -1;
+		if (bpf_skb_load_bytes(skb, at + 2, &type, 2))
+			return 0;
+		at += 4;
 	}
-	if (skb->vlan_present || !scratch)
-		return -1;
-	if (bpf_skb_load_bytes(skb, 0, inner.mac, 12) || bpf_skb_load_bytes(skb, 12, inner.type, 2))
-		return -1;
-	protocol = skb->protocol;
-	if (protocol == bpf_htons(ETH_P_IP) || protocol == bpf_htons(ETH_P_IPV6))
-		failed = wrap_ip(skb, out, tag);
-	else
-		failed = bpf_skb_change_head(skb, len + tag, 0);
-	if (failed)
-		return failed;
-	if (skb->len > 65535 + 14)
-		return -1;
-	*scratch = *(struct scratch *)out->header;
-	complete(skb, c, out, scratch->header, skb->len - len);
-	if (len == 0 || len > MAX_HEADER)
-		return -1;
-	failed = bpf_skb_store_bytes(skb, 0, scratch->header, len, 0);
-	failed |= bpf_skb_store_bytes(skb, len, inner.mac, 12, 0);
-	len += 12;
-	if (tag == 8)
-		failed |= bpf_skb_store_bytes(skb, len, inner.tags, 8, 0);
-	else if (tag)
-		failed |= bpf_skb_store_bytes(skb, len, inner.tags, 4, 0);
-	len += tag;
-	failed |= bpf_skb_store_bytes(skb, len, inner.type, 2, 0);
-	return failed;
+	if (type == bpf_htons(ETH_P_IP)) {
+		struct key4 key = { .bits = 32 };
+
+#pragma unroll
+		for (int i = 0; i < 2; i++) {
+			if (bpf_skb_load_bytes(skb, at + 12 + 4 * i, key.address, 4))
+				return said;
+			found = bpf_map_lookup_elem(&prefixes4, &key);
+			if (found)
+				said |= *found;
+		}
+	} else if (type == bpf_htons(ETH_P_IPV6)) {
+		struct key6 key = { .bits = 128 };
+
+#pragma unroll
+		for (int i = 0; i < 2; i++) {
+			if (bpf_skb_load_bytes(skb, at + 8 + 16 * i, key.address, 16))
+				return said;
+			found = bpf_map_lookup_elem(&prefixes6, &key);
+			if (found)
+				said |= *found;
+		}
+	}
+	return said;
 }
+
+INLINE int choose(struct __sk_buff *skb, __u32 direction)
+{
+	__u32 zero = 0, said = look_up(skb);
+	struct config *c = bpf_map_lookup_elem(&config, &zero);
+
+	if (!c || (said & EXCLUDE))
+		return NEXT;
+	if (!(said & INCLUDE) && (c->flags & SET_INCLUDES))
+		return NEXT;
+	bpf_tail_call(skb, &delivery, direction);
+	return NEXT;
+}
+
+SEC("tc")
+int choose_received(struct __sk_buff *skb)
+{
+	return choose(skb, 0);
+}
+
+SEC("tc")
+int choose_sent(struct __sk_buff *skb)
+{
+	return choose(skb, 1);
+}
+
+#include "encapsulate.h"
 
 SEC("tc")
 int encapsulate(struct __sk_buff *skb)
@@ -621,7 +501,7 @@ int encapsulate(struct __sk_buff *skb)
 	/* Lengths are those of the wire, where the tag is within. */
 	if (most > tag)
 		most -= tag;
-	overhead = out->len ? out->len - 14 + tag : 0;
+	overhead = out->len ? out->len + tag : 0;
 	/* What does not fit the link is cut, rather than lost. */
 	if (!skb->gso_size && skb->len + overhead > out->mtu + 14)
 		if (!most || most > out->mtu + 14 - overhead) {

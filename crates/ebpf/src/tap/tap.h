@@ -16,6 +16,12 @@
 #define BALANCE 8
 #define LIMIT_RATE 16
 #define DEDUPLICATE 32
+#define SET_INCLUDES 64
+#define NEEDS_FLOW 128
+
+/* What a prefix of the set says. */
+#define INCLUDE 1
+#define EXCLUDE 2
 
 /* record.flags */
 #define VLAN_PRESENT 1

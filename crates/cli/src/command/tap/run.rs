@@ -85,6 +85,7 @@ pub(super) fn run(args: &TapRun) -> anyhow::Result<ExitCode> {
         ring_len: taker.is_some().then_some(args.ring),
         limits,
         filter,
+        prefixes: settings::prefixes(&args.cidr)?,
         outputs: Vec::new(),
         balance: args.balance,
         way: args.attach.map(|name| match name {
