@@ -356,3 +356,6 @@ fn text(bytes: &[u8]) -> Option<String> {
     let text = bytes.get(..end).unwrap_or_default();
     (!text.is_empty()).then(|| String::from_utf8_lossy(text).into_owned())
 }
+
+#[cfg(test)]
+mod tests;
