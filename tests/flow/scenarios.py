@@ -1,6 +1,7 @@
 """Connections of which every profile can be foretold; each has a port of its own.
 
 server: listens on all of them and says "ready". client HOST: makes one after the other.
+bulk HOST: sends 30 MB. short HOST: makes many that carry a byte.
 """
 
 import os
@@ -48,8 +49,8 @@ def answer(port, connection):
             # The client says on another connection when it has been held back long enough.
             HELD.wait(20)
             read_all(connection)
-        elif port == SHORT:
-            connection.sendall(connection.recv(1))
+        elif port in (SHORT, TIMEOUT):
+            connection.sendall(connection.recv(100))
         else:
             read_all(connection)
             connection.sendall(b"y" * REPLY)
@@ -115,7 +116,9 @@ def fails(host, port, *errors):
 def client(host):
     exchange(host, CLEAN, REQUEST)
     exchange(host, SYN_LOST, REQUEST)
-    exchange(host, TIMEOUT, 100)
+    with socket.create_connection((host, TIMEOUT)) as connection:
+        connection.sendall(b"x" * 100)
+        assert read_all(connection) == 100
     exchange(host, FAST, 40_000)
     with socket.create_connection((host, CLIENT_RESETS)) as connection:
         connection.sendall(b"x")
@@ -164,5 +167,7 @@ if sys.argv[1] == "server":
     serve()
 elif sys.argv[1] == "client":
     client(sys.argv[2])
+elif sys.argv[1] == "bulk":
+    exchange(sys.argv[2], CLEAN, 30_000_000)
 else:
     short(sys.argv[2])

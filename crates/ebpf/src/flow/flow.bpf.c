@@ -24,9 +24,11 @@ static __always_inline void tell(const struct sock *sk, const struct tcp_sock *t
 	struct flow_event *e;
 	__u64 now = bpf_ktime_get_ns();
 
-	if (st->flags & ST_PORTS_UNKNOWN) {
-		st->flags &= ~ST_PORTS_UNKNOWN;
-		if (!has_port(local_port(sk))) {
+	if (st->flags & ST_UNCHECKED) {
+		__u8 flags = 0;
+
+		st->flags &= ~ST_UNCHECKED;
+		if (!admit_addresses(sk, &flags)) {
 			st->flags = ST_IGNORED;
 			return;
 		}
@@ -144,7 +146,11 @@ int BPF_PROG(flow_state, const struct sock *sk, int old, int new)
 			begin(st, flags);
 			__sync_fetch_and_add(&counts.connections, 1);
 		}
-		tell(sk, tp, st, EVENT_ESTABLISHED, old, new);
+		if (tp)
+			tell(sk, tp, st, EVENT_ESTABLISHED, old, new);
+		else
+			/* It has no handshake but those of its paths, and no addresses yet. */
+			st->syn_at = bpf_ktime_get_ns();
 		return 0;
 	}
 	st = tracked(sk);

@@ -187,6 +187,7 @@ impl Profiler {
     fn course(&self, profile: &mut FlowProfile, event: &Event) {
         let opening = event.kind == EventKind::Established
             || matches!(event.old_state, state::SYN_SENT | state::SYN_RECV);
+        let opening = opening && !event.has(flag::META);
         (profile.state_before, profile.phase) = if opening {
             (FlowState::New, FlowPhase::Establishing)
         } else if event.has(flag::LOSSY) {
@@ -211,7 +212,7 @@ impl Profiler {
                 FlowEvent::Ended
             }
         };
-        if opening && !event.has(flag::META) {
+        if opening {
             if event.has(flag::ACTIVE) {
                 profile.syn_retransmitted = Some(event.total_retrans);
             } else {

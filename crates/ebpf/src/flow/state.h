@@ -75,7 +75,7 @@ struct {
 #define ST_LISTENER 0x08
 #define ST_OPEN 0x10 /* events are told */
 #define ST_IGNORED 0x20
-#define ST_PORTS_UNKNOWN 0x40 /* the local port was not yet chosen when the connection was admitted */
+#define ST_UNCHECKED 0x40 /* its addresses were not all known when it was admitted */
 #define ST_ORPHANED 0x80
 
 /* What is kept about a connection, and about a listener for the connections that it begets. */
@@ -175,18 +175,16 @@ static __always_inline bool in_cgroup(const struct sock *sk, __u64 id)
 	return false;
 }
 
-/* Whether a connection is one that was asked for; flags may say that its port is yet to come. */
-static __always_inline bool admit(const struct sock *sk, __u8 *flags)
+/* Whether a connection is one that was asked for, by its addresses. */
+static __always_inline bool admit_addresses(const struct sock *sk, __u8 *flags)
 {
-	if (config.netns && sk->__sk_common.skc_net.net->ns.inum != config.netns)
-		return false;
 	if (config.ports) {
 		__u16 near = local_port(sk);
 
 		if (!has_port(bpf_ntohs(sk->__sk_common.skc_dport)) && !(near && has_port(near))) {
 			if (near)
 				return false;
-			*flags |= ST_PORTS_UNKNOWN;
+			*flags |= ST_UNCHECKED;
 		}
 	}
 	if (config.prefixes) {
@@ -196,11 +194,31 @@ static __always_inline bool admit(const struct sock *sk, __u8 *flags)
 		if (!bpf_map_lookup_elem(&prefixes, &near) && !bpf_map_lookup_elem(&prefixes, &far))
 			return false;
 	}
+	return true;
+}
+
+/* The same, by all else. */
+static __always_inline bool admit_socket(const struct sock *sk)
+{
+	if (config.netns && sk->__sk_common.skc_net.net->ns.inum != config.netns)
+		return false;
 	if (config.cgroup && !in_cgroup(sk, config.cgroup))
 		return false;
 	if (config.sample > 1 && bpf_get_prandom_u32() % config.sample)
 		return false;
 	return true;
+}
+
+/* Flags may say that addresses are yet to come: those of a multipath connection do. */
+static __always_inline bool admit(const struct sock *sk, __u8 *flags)
+{
+	if (!admit_socket(sk))
+		return false;
+	if (sk->sk_protocol == PROTOCOL_MPTCP) {
+		*flags |= ST_UNCHECKED;
+		return true;
+	}
+	return admit_addresses(sk, flags);
 }
 
 static __always_inline struct state *create(const struct sock *sk)
