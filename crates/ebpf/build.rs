@@ -29,11 +29,9 @@ fn main() {
             .source(&source)
             .clang(&clang)
             .clang_args(
-                ["-Isrc", "-Wall", "-Werror"].into_iter().chain(
-                    kernel_headers
-                        .iter()
-                        .flat_map(|path| ["-idirafter", path]),
-                ),
+                ["-Isrc", "-Wall", "-Werror"]
+                    .into_iter()
+                    .chain(kernel_headers.iter().flat_map(|path| ["-idirafter", path])),
             )
             .build_and_generate(out.join(format!("{name}.skel.rs")));
         if let Err(error) = built {

@@ -1,7 +1,7 @@
 """Connections of which every profile can be foretold; each has a port of its own.
 
 server: listens on all of them and says "ready". client HOST: makes one after the other.
-bulk HOST: sends 30 MB. short HOST: makes many that carry a byte.
+bulk HOST SIZE: sends so many bytes. short HOST: makes many that carry a byte.
 """
 
 import os
@@ -98,8 +98,17 @@ def serve():
             HELD.set()
 
 
+def connect(host, port):
+    while True:
+        try:
+            return socket.create_connection((host, port))
+        except ConnectionRefusedError:
+            # Somebody else starts the server.
+            time.sleep(0.05)
+
+
 def exchange(host, port, size):
-    with socket.create_connection((host, port)) as connection:
+    with connect(host, port) as connection:
         connection.sendall(b"x" * size)
         connection.shutdown(socket.SHUT_WR)
         assert read_all(connection) == REPLY
@@ -168,6 +177,6 @@ if sys.argv[1] == "server":
 elif sys.argv[1] == "client":
     client(sys.argv[2])
 elif sys.argv[1] == "bulk":
-    exchange(sys.argv[2], CLEAN, 30_000_000)
+    exchange(sys.argv[2], CLEAN, int(sys.argv[3]))
 else:
     short(sys.argv[2])

@@ -7,9 +7,7 @@
 use core::time::Duration;
 use std::process::{Command, Stdio};
 
-use plumb_record::{
-    FlowEnd, FlowEvent, FlowOpen, FlowPhase, FlowProfile, FlowProtocol, FlowState,
-};
+use plumb_record::{FlowEnd, FlowEvent, FlowOpen, FlowPhase, FlowProfile, FlowProtocol, FlowState};
 use plumb_tests::{Chain, Running, Schema, plumb, require, run};
 use serde_json::Value;
 
@@ -108,7 +106,11 @@ impl Watch {
 /// The number of a namespace of a chain.
 fn namespace(chain: &Chain, n: usize) -> u32 {
     let done = run(chain.command(n, "readlink").arg("/proc/self/ns/net")).expect(0);
-    let number = done.stdout.trim().trim_start_matches("net:[").trim_end_matches(']');
+    let number = done
+        .stdout
+        .trim()
+        .trim_start_matches("net:[")
+        .trim_end_matches(']');
     number.parse().unwrap()
 }
 
@@ -160,7 +162,11 @@ fn ends(profiles: &[FlowProfile], port: u16, open: FlowOpen, end: FlowEnd, state
     };
     assert_eq!(events(&found), expected, "{port} {found:#?}");
     let last = found.last().unwrap();
-    assert_eq!((last.end_reason, last.state), (Some(end), state), "{last:#?}");
+    assert_eq!(
+        (last.end_reason, last.state),
+        (Some(end), state),
+        "{last:#?}"
+    );
 }
 
 #[test]
@@ -234,7 +240,14 @@ fn root_flow_gives_the_profiles_that_were_foretold() {
     assert_eq!(phases, [FlowPhase::Establishing, open, lossy, open]);
     let figures: Vec<_> = found[1..]
         .iter()
-        .map(|p| (p.bytes_sent, p.packets_retransmitted, p.tail_loss_probes, p.rtos))
+        .map(|p| {
+            (
+                p.bytes_sent,
+                p.packets_retransmitted,
+                p.tail_loss_probes,
+                p.rtos,
+            )
+        })
         .collect();
     assert_eq!(
         figures,
@@ -252,7 +265,11 @@ fn root_flow_gives_the_profiles_that_were_foretold() {
     let found = of(&profiles, port::FAST, Active);
     assert_eq!(events(&found), [FlowEvent::Established, FlowEvent::Ended]);
     let last = found[1];
-    assert_eq!((last.fast_recoveries, last.rtos), (Some(1), Some(0)), "{last:#?}");
+    assert_eq!(
+        (last.fast_recoveries, last.rtos),
+        (Some(1), Some(0)),
+        "{last:#?}"
+    );
     assert_eq!(last.packets_retransmitted, Some(1));
     assert_eq!(last.bytes_retransmitted, Some(last.bytes_sent - 40_000));
     assert_eq!(last.bytes_acked, Some(40_000));
@@ -275,15 +292,51 @@ fn root_flow_gives_the_profiles_that_were_foretold() {
 
     let (sent, received) = (FlowEnd::ResetSent, FlowEnd::ResetReceived);
     ends(&profiles, port::CLIENT_RESETS, Active, sent, ProtocolError);
-    ends(&profiles, port::CLIENT_RESETS, Passive, received, ProtocolError);
-    ends(&profiles, port::SERVER_RESETS, Active, received, ProtocolError);
+    ends(
+        &profiles,
+        port::CLIENT_RESETS,
+        Passive,
+        received,
+        ProtocolError,
+    );
+    ends(
+        &profiles,
+        port::SERVER_RESETS,
+        Active,
+        received,
+        ProtocolError,
+    );
     ends(&profiles, port::SERVER_RESETS, Passive, sent, ProtocolError);
     ends(&profiles, port::UNREAD, Active, received, ProtocolError);
     ends(&profiles, port::UNREAD, Passive, sent, ProtocolError);
-    ends(&profiles, port::REFUSED, Active, FlowEnd::Refused, ProtocolError);
-    ends(&profiles, port::UNREACHABLE, Active, FlowEnd::Unreachable, NetworkError);
-    ends(&profiles, port::SILENT, Active, FlowEnd::TimedOut, NetworkError);
-    ends(&profiles, port::GIVEN_UP, Active, FlowEnd::Aborted, ProtocolError);
+    ends(
+        &profiles,
+        port::REFUSED,
+        Active,
+        FlowEnd::Refused,
+        ProtocolError,
+    );
+    ends(
+        &profiles,
+        port::UNREACHABLE,
+        Active,
+        FlowEnd::Unreachable,
+        NetworkError,
+    );
+    ends(
+        &profiles,
+        port::SILENT,
+        Active,
+        FlowEnd::TimedOut,
+        NetworkError,
+    );
+    ends(
+        &profiles,
+        port::GIVEN_UP,
+        Active,
+        FlowEnd::Aborted,
+        ProtocolError,
+    );
     let silent = of(&profiles, port::SILENT, Active)[0];
     let again = silent.syn_retransmitted.unwrap();
     assert!(again >= 1);
@@ -335,8 +388,14 @@ fn root_flow_counts_what_finds_the_ring_full() {
     let dropped = end["events_dropped"].as_u64().unwrap();
     let unknown = end["events_unknown"].as_u64().unwrap();
     assert!(dropped > 3000, "{end}");
-    assert!(profiles.iter().all(|p| namespaces.contains(&p.netns.unwrap())));
-    let told = profiles.iter().filter(|p| p.event != FlowEvent::RecorderStopped);
+    assert!(
+        profiles
+            .iter()
+            .all(|p| namespaces.contains(&p.netns.unwrap()))
+    );
+    let told = profiles
+        .iter()
+        .filter(|p| p.event != FlowEvent::RecorderStopped);
     assert_eq!(told.count() as u64 + dropped + unknown, 8000, "{end}");
 }
 
@@ -358,7 +417,7 @@ fn root_flow_agrees_with_nstat_on_a_lossy_link() {
     let mut watch = Watch::start(&chain, 2, &["--port", &port::CLEAN.to_string()]);
     let host = chain.target(true).to_string();
     let mut client = chain.command(0, "python3");
-    Running::start(client.args([SCENARIOS, "bulk", &host]))
+    Running::start(client.args([SCENARIOS, "bulk", &host, "30000000"]))
         .finish(LIMIT)
         .expect(0);
     watch.wait_for_ends(2);
@@ -371,7 +430,10 @@ fn root_flow_agrees_with_nstat_on_a_lossy_link() {
         sent.iter().filter_map(|profile| of(profile)).sum()
     };
     assert_eq!(sum(&|p| p.bytes_acked), 30_000_000);
-    assert_eq!(sum(&|p| Some(p.bytes_sent - p.bytes_retransmitted?)), 30_000_000);
+    assert_eq!(
+        sum(&|p| Some(p.bytes_sent - p.bytes_retransmitted?)),
+        30_000_000
+    );
     let again = sum(&|p| p.packets_retransmitted);
     assert!(again > 0);
     assert_eq!(again, kernel("TcpRetransSegs"));
@@ -386,12 +448,74 @@ fn root_flow_agrees_with_nstat_on_a_lossy_link() {
     assert_eq!(total, 30_000_000);
 }
 
+/// Sends half a megabyte through a link that `plumb impair` spoils towards the server, and gives the
+/// last profiles of client and server.
+fn through(impairment: &str) -> (FlowProfile, FlowProfile) {
+    let mut watch = Watch::of(Vec::new(), &["--net", "10.83.0.0/24"]);
+    let mut pipeline = Command::new("bash");
+    let script = format!(
+        "$P exec --addr 10.83.0.2/24 -- python3 $S bulk 10.83.0.1 500000 | \
+         $P impair {impairment} --direction right | \
+         $P exec --addr 10.83.0.1/24 -- python3 $S server"
+    );
+    pipeline
+        .args(["-c", &script])
+        .env("P", plumb())
+        .env("S", SCENARIOS);
+    let pipeline = pipeline.stdin(Stdio::null());
+    let pipeline = Running::start(pipeline);
+    watch
+        .running
+        .wait_until(|out, _| out.matches(r#""end_reason":"closed""#).count() >= 2);
+    drop(pipeline);
+    let (profiles, _) = watch.stop();
+    let last = |open| {
+        let closed =
+            |p: &&FlowProfile| p.open == Some(open) && p.end_reason == Some(FlowEnd::Closed);
+        profiles.iter().find(closed).unwrap().clone()
+    };
+    (last(FlowOpen::Active), last(FlowOpen::Passive))
+}
+
+#[test]
+fn root_flow_counts_what_comes_twice() {
+    require!("ip", "bash", "python3");
+    let (client, server) = through("--duplicate 100%");
+    assert_eq!(server.bytes_received, 500_000);
+    assert_eq!(client.bytes_acked, Some(500_000));
+    // All of it, and what was sent again for other reasons, twice.
+    let twice = client.bytes_sent + client.bytes_retransmitted.unwrap();
+    assert_eq!(
+        server.duplicate_bytes_received,
+        Some(twice),
+        "{client:#?} {server:#?}"
+    );
+}
+
+#[test]
+fn root_flow_counts_what_overtakes() {
+    require!("ip", "bash", "python3");
+    let (client, server) = through("--delay 10ms --reorder 5%");
+    assert_eq!(
+        (server.bytes_received, client.bytes_acked),
+        (500_000, Some(500_000))
+    );
+    assert!(server.out_of_order_packets.unwrap() > 0, "{server:#?}");
+    // Nothing was lost: what was sent again came twice.
+    assert_eq!(server.duplicate_bytes_received, client.bytes_retransmitted);
+    assert!(client.rtt_min_ns.unwrap() >= 1_000);
+}
+
 #[test]
 fn root_flow_counts_the_bytes_that_iperf3_sends() {
     require!("ip", "ethtool", "iperf3", "readlink");
     let chain = Chain::new(2);
     let mut watch = Watch::start(&chain, 2, &["--port", "5201"]);
-    let mut server = Running::start(chain.command(1, "iperf3").args(["-s", "-1", "--forceflush"]));
+    let mut server = Running::start(
+        chain
+            .command(1, "iperf3")
+            .args(["-s", "-1", "--forceflush"]),
+    );
     server.wait_until(|out, _| out.contains("listening"));
     let host = chain.target(true).to_string();
     let mut client = chain.command(0, "iperf3");
@@ -401,7 +525,9 @@ fn root_flow_counts_the_bytes_that_iperf3_sends() {
     watch.wait_for_ends(4);
     let (profiles, _) = watch.stop();
     let iperf: Value = serde_json::from_str(&iperf.stdout).unwrap();
-    let stream = iperf["start"]["connected"][0]["local_port"].as_u64().unwrap();
+    let stream = iperf["start"]["connected"][0]["local_port"]
+        .as_u64()
+        .unwrap();
     let said = iperf["end"]["sum_received"]["bytes"].as_u64().unwrap();
     let received: u64 = profiles
         .iter()
@@ -417,7 +543,10 @@ fn root_flow_counts_the_bytes_that_iperf3_sends() {
         .map(|profile| profile.bytes_sent - profile.bytes_retransmitted.unwrap())
         .sum();
     let said = iperf["end"]["sum_sent"]["bytes"].as_u64().unwrap();
-    assert!(sent <= said + 37 && sent >= received, "{sent} {said} {received}");
+    assert!(
+        sent <= said + 37 && sent >= received,
+        "{sent} {said} {received}"
+    );
 }
 
 /// Sends 3 MB over MPTCP and waits for the answer.
@@ -476,11 +605,21 @@ fn root_flow_links_the_paths_of_a_multipath_connection() {
     };
     let whole = of(FlowProtocol::Mptcp, FlowOpen::Active);
     let last = whole.iter().find(|p| p.event == FlowEvent::Ended).unwrap();
-    assert_eq!((last.bytes_sent, last.bytes_received), (3_000_000, 1), "{last:#?}");
+    assert_eq!(
+        (last.bytes_sent, last.bytes_received),
+        (3_000_000, 1),
+        "{last:#?}"
+    );
     let token = last.mptcp.as_ref().unwrap().token;
     let paths = of(FlowProtocol::MptcpSubflow, FlowOpen::Active);
-    let ended: Vec<_> = paths.iter().filter(|p| p.event == FlowEvent::Ended).collect();
-    let tokens: Vec<_> = ended.iter().map(|p| p.mptcp.as_ref().unwrap().token).collect();
+    let ended: Vec<_> = paths
+        .iter()
+        .filter(|p| p.event == FlowEvent::Ended)
+        .collect();
+    let tokens: Vec<_> = ended
+        .iter()
+        .map(|p| p.mptcp.as_ref().unwrap().token)
+        .collect();
     assert_eq!(tokens, [token; 2], "{paths:#?}");
     let mut ids: Vec<_> = ended
         .iter()
@@ -531,7 +670,10 @@ fn root_flow_begins_in_the_middle_of_connections_even_after_it_was_killed() {
     let events: Vec<_> = profiles.iter().map(|p| (p.event, p.open)).collect();
     assert_eq!(events, [(FlowEvent::RecorderStopped, None); 2]);
     // What was before belongs to no window.
-    let mut sent: Vec<_> = profiles.iter().map(|p| (p.bytes_sent, p.bytes_received)).collect();
+    let mut sent: Vec<_> = profiles
+        .iter()
+        .map(|p| (p.bytes_sent, p.bytes_received))
+        .collect();
     sent.sort_unstable();
     assert_eq!(sent, [(0, 300), (300, 0)]);
     assert!(profiles.iter().all(|p| p.pid == Some(long.pid())));
@@ -543,7 +685,12 @@ fn root_flow_begins_in_the_middle_of_connections_even_after_it_was_killed() {
 fn root_flow_says_which_capabilities_are_missing() {
     require!("ip", "setpriv");
     let mut command = Command::new("setpriv");
-    command.args(["--bounding-set", "-bpf,-perfmon,-sys_admin", "--inh-caps", "-all"]);
+    command.args([
+        "--bounding-set",
+        "-bpf,-perfmon,-sys_admin",
+        "--inh-caps",
+        "-all",
+    ]);
     let done = run(command.arg(plumb()).args(["flow", "--duration", "1s"]));
     let done = done.expect(3);
     assert!(done.stderr.contains("CAP_BPF and CAP_PERFMON"), "{done}");

@@ -106,7 +106,11 @@ impl FromStr for KeptBits {
         let v6 = match v6 {
             // As much of IPv6 as /24 is of IPv4: what one site has.
             "" => 64.min(v4 * 8 / 3),
-            bits => bits.parse().ok().filter(|bits| *bits <= 128).ok_or(EXAMPLE)?,
+            bits => bits
+                .parse()
+                .ok()
+                .filter(|bits| *bits <= 128)
+                .ok_or(EXAMPLE)?,
         };
         Ok(Self(v4, v6))
     }

@@ -150,7 +150,10 @@ fn remarks(profile: &FlowProfile) -> Vec<String> {
         }
     };
     count(profile.syn_retransmitted.map(u64::from), "SYN again");
-    count(profile.syn_ack_retransmitted.map(u64::from), "SYN-ACK again");
+    count(
+        profile.syn_ack_retransmitted.map(u64::from),
+        "SYN-ACK again",
+    );
     if profile.syn_retransmitted.is_none() && profile.syn_ack_retransmitted.is_none() {
         count(profile.packets_retransmitted, "retransmitted");
     }
@@ -159,7 +162,10 @@ fn remarks(profile: &FlowProfile) -> Vec<String> {
     count(profile.tail_loss_probes.map(u64::from), "tail loss probes");
     count(profile.spurious_retransmissions.map(u64::from), "spurious");
     count(profile.out_of_order_packets.map(u64::from), "out of order");
-    count(profile.duplicate_packets_received.map(u64::from), "duplicates");
+    count(
+        profile.duplicate_packets_received.map(u64::from),
+        "duplicates",
+    );
     count(profile.ce_marks, "CE marks");
     count(profile.zero_window_probes.map(u64::from), "window probes");
     if let Some(ns @ 1_000_000..) = profile.receive_window_limited_ns {

@@ -1,8 +1,8 @@
 //! The JSON Schemas of the NDJSON records.
 
 use plumb_record::{
-    DnsProfile, End, FlowProfile, FlowSchema, NatEntry, Ping, PingReply, PingSchema, Progress, Start, Trace,
-    TraceSchema,
+    DnsProfile, End, FlowProfile, FlowSchema, NatEntry, Ping, PingReply, PingSchema, Progress,
+    Start, Trace, TraceSchema,
 };
 use schemars::{JsonSchema, generate::SchemaSettings};
 

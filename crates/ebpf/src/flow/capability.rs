@@ -23,11 +23,36 @@ pub struct Capability {
 /// Members of structures that not every supported kernel has.
 const MEMBERS: [(&str, &str, &str, &str); 6] = [
     ("tcp_sock", "bytes_retrans", "bytes retransmitted", "4.19"),
-    ("tcp_sock", "rcv_ooopack", "segments received out of order", "5.4"),
-    ("tcp_sock", "total_rto", "retransmission timeouts, each of a series", "6.7"),
-    ("tcp_sock", "is_mptcp", "subflows of multipath connections", "5.6"),
-    ("mptcp_subflow_context", "subflow_id", "path index of subflows", "6.5"),
-    ("mptcp_sock", "bytes_sent", "bytes of multipath connections, reinjections", "6.5"),
+    (
+        "tcp_sock",
+        "rcv_ooopack",
+        "segments received out of order",
+        "5.4",
+    ),
+    (
+        "tcp_sock",
+        "total_rto",
+        "retransmission timeouts, each of a series",
+        "6.7",
+    ),
+    (
+        "tcp_sock",
+        "is_mptcp",
+        "subflows of multipath connections",
+        "5.6",
+    ),
+    (
+        "mptcp_subflow_context",
+        "subflow_id",
+        "path index of subflows",
+        "6.5",
+    ),
+    (
+        "mptcp_sock",
+        "bytes_sent",
+        "bytes of multipath connections, reinjections",
+        "6.5",
+    ),
 ];
 
 pub(super) fn list(types: &Btf<'_>, verdicts: &[Option<String>]) -> Vec<Capability> {
@@ -41,13 +66,15 @@ pub(super) fn list(types: &Btf<'_>, verdicts: &[Option<String>]) -> Vec<Capabili
         since: program.since,
         missing: reason(verdicts, program.name).map(str::to_owned),
     });
-    let members = MEMBERS.iter().map(|&(structure, member, gives, since)| Capability {
-        name: member.to_owned(),
-        gives,
-        source: format!("{structure}.{member}"),
-        since,
-        missing: (!has_member(types, structure, member))
-            .then(|| format!("this kernel's {structure} has no {member}")),
-    });
+    let members = MEMBERS
+        .iter()
+        .map(|&(structure, member, gives, since)| Capability {
+            name: member.to_owned(),
+            gives,
+            source: format!("{structure}.{member}"),
+            since,
+            missing: (!has_member(types, structure, member))
+                .then(|| format!("this kernel's {structure} has no {member}")),
+        });
     programs.chain(members).collect()
 }

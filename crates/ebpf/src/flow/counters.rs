@@ -34,7 +34,8 @@ impl Counters {
         // The kernel counts the sequence numbers that SYN and FIN take; a passive socket is made
         // when its own SYN has been acknowledged.
         let tcp = !event.has(flag::META);
-        let acked = u64::from(tcp && event.has(flag::ACTIVE)) + u64::from(tcp && event.has(flag::FIN_ACKED));
+        let acked = u64::from(tcp && event.has(flag::ACTIVE))
+            + u64::from(tcp && event.has(flag::FIN_ACKED));
         let received = u64::from(tcp && event.has(flag::FIN_RECEIVED));
         Self {
             bytes_sent: event.bytes_sent,

@@ -344,14 +344,14 @@ mod tests {
         assert_eq!(put("sequence", &seven).sequence, 7);
         assert_eq!(put("total_retrans", &seven).total_retrans, 7);
         assert_eq!(put("rcv_rtt_us8", &seven).rcv_rtt_us8, 7);
-        assert_eq!(
-            put("busy", &[1, 0, 0, 0, 2, 0, 0, 0, 3]).busy,
-            [1, 2, 3]
-        );
+        assert_eq!(put("busy", &[1, 0, 0, 0, 2, 0, 0, 0, 3]).busy, [1, 2, 3]);
         assert_eq!(put("path_index", &seven).path_index, 7);
         assert_eq!(put("error", &110u16.to_ne_bytes()).error, 110);
         assert_eq!(put("remote_port", &80u16.to_ne_bytes()).remote.port(), 80);
-        assert_eq!(put("old_state", &[state::LAST_ACK]).old_state, state::LAST_ACK);
+        assert_eq!(
+            put("old_state", &[state::LAST_ACK]).old_state,
+            state::LAST_ACK
+        );
         assert_eq!(put("subflows", &[2]).subflows, 2);
         assert_eq!(put("jiffies", &seven).jiffies, 7);
         assert!(put("pacing_status", &[1]).paced);

@@ -61,9 +61,13 @@ fn hear(level: PrintLevel, text: String) {
         // The verifier's log is long; its end says what is wrong, and comes first.
         && (said.is_none() || line.contains("VERIFIER") || line.contains("PROG LOAD LOG"))
     {
-        let lines: Vec<_> = line.lines().filter(|line| !line.starts_with("--")).collect();
+        let lines: Vec<_> = line
+            .lines()
+            .filter(|line| !line.starts_with("--"))
+            .collect();
         let end = lines.iter().rev().find(|line| {
-            !line.starts_with("processed") && !line.starts_with("verification time")
+            !line.starts_with("processed")
+                && !line.starts_with("verification time")
                 && !line.starts_with("stack depth")
         });
         *said = end.map(|line| (*line).to_owned());

@@ -155,7 +155,8 @@ impl Profiler {
     }
 
     fn profile(&self, event: &Event, before: Option<&Connection>, now: &Counters) -> FlowProfile {
-        let mut profile = FlowProfile::new(event.cookie, protocol(event), event.local, event.remote);
+        let mut profile =
+            FlowProfile::new(event.cookie, protocol(event), event.local, event.remote);
         profile.profile = event.sequence;
         profile.open = if event.has(flag::ACTIVE) {
             Some(FlowOpen::Active)
@@ -294,8 +295,7 @@ const fn protocol(event: &Event) -> FlowProtocol {
 /// Smoothed round-trip time; a passive join of a multipath connection begins with a made-up one.
 fn smoothed(event: &Event) -> Option<u64> {
     const MADE_UP: u32 = 1000 << 3;
-    let made_up =
-        event.has(flag::SUBFLOW) && event.has(flag::PASSIVE) && event.srtt_us8 == MADE_UP;
+    let made_up = event.has(flag::SUBFLOW) && event.has(flag::PASSIVE) && event.srtt_us8 == MADE_UP;
     (event.srtt_us8 != 0 && !made_up).then(|| u64::from(event.srtt_us8) * 125)
 }
 

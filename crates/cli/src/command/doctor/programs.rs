@@ -26,7 +26,11 @@ impl Programs<'_> {
     }
 
     fn types(&self) -> Check {
-        let state = if self.types { State::Ok } else { State::Limited };
+        let state = if self.types {
+            State::Ok
+        } else {
+            State::Limited
+        };
         let found = if self.types { "is there" } else { "is missing" };
         Check {
             name: "kernel types",

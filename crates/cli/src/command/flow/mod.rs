@@ -43,7 +43,10 @@ pub(super) fn run(args: &args::Flow) -> anyhow::Result<Exit> {
     let (recorder, there) = Recorder::start(options).map_err(explain)?;
     capability::drop_all()?;
     if args.capabilities {
-        return capabilities(&recorder, args.json || args.format == args::FlowFormat::Json);
+        return capabilities(
+            &recorder,
+            args.json || args.format == args::FlowFormat::Json,
+        );
     }
     let clock = Clock::new();
     let format = match args.format {
@@ -85,7 +88,10 @@ pub(super) fn run(args: &args::Flow) -> anyhow::Result<Exit> {
         if lost > 0 {
             let name = outcome.name;
             // Nothing can be done where standard error is closed.
-            drop(writeln!(io::stderr(), "plumb: {name}: {lost} records not sent"));
+            drop(writeln!(
+                io::stderr(),
+                "plumb: {name}: {lost} records not sent"
+            ));
         }
     }
     exit
@@ -101,7 +107,12 @@ fn watch(
     let started = session.clock.now();
     let until = args.duration.map(|duration| started + duration.0);
     // Often enough that no timeout is late by more than a quarter.
-    let every = args.active_timeout.0.min(args.idle_timeout.0).min(args.orphan_timeout.0) / 4;
+    let every = args
+        .active_timeout
+        .0
+        .min(args.idle_timeout.0)
+        .min(args.orphan_timeout.0)
+        / 4;
     let every = every.clamp(Duration::from_millis(250), Duration::from_secs(30));
     let mut next_pass = started + every;
     let signal = interrupts.fd()?;

@@ -62,13 +62,19 @@ fn a_clean_connection_gives_two_profiles_of_its_payload() {
         panic!("{profiles:?}");
     };
     assert_eq!(first.establishment_ns, Some(10 * MS));
-    assert_eq!((first.start, first.end), (WallTime(90 * MS), WallTime(100 * MS)));
+    assert_eq!(
+        (first.start, first.end),
+        (WallTime(90 * MS), WallTime(100 * MS))
+    );
     assert_eq!(
         (first.state_before, first.state),
         (FlowState::New, FlowState::Established)
     );
     assert_eq!((first.bytes_acked, first.rtos), (Some(0), None));
-    assert_eq!((second.start, second.end), (WallTime(100 * MS), WallTime(150 * MS)));
+    assert_eq!(
+        (second.start, second.end),
+        (WallTime(100 * MS), WallTime(150 * MS))
+    );
     assert_eq!(second.state, FlowState::Finished);
     assert_eq!(second.end_reason, Some(FlowEnd::Closed));
     assert_eq!(
@@ -85,13 +91,26 @@ fn a_timeout_makes_four_windows_and_each_counts_its_own() {
     (enter.bytes_sent, enter.total_retrans, enter.sequence) = (3000, 1, 1);
     let mut leave = event(EventKind::LossyLeft, 500);
     leave.flags |= flag::LOSSY;
-    (leave.bytes_sent, leave.total_retrans, leave.rtos, leave.sequence) = (4000, 3, 2, 2);
+    (
+        leave.bytes_sent,
+        leave.total_retrans,
+        leave.rtos,
+        leave.sequence,
+    ) = (4000, 3, 2, 2);
     let mut end = closed(600, state::LAST_ACK);
     (end.bytes_sent, end.total_retrans, end.rtos, end.sequence) = (9000, 3, 2, 3);
     let profiles = run(&[established(100, 90), enter, leave, end]);
     let seen: Vec<_> = profiles
         .iter()
-        .map(|p| (p.phase, p.event, p.bytes_sent, p.rtos, p.packets_retransmitted))
+        .map(|p| {
+            (
+                p.phase,
+                p.event,
+                p.bytes_sent,
+                p.rtos,
+                p.packets_retransmitted,
+            )
+        })
         .collect();
     assert_eq!(
         seen,
