@@ -25,8 +25,23 @@ pub struct ExportArgs {
     )]
     pub enterprise: u32,
     /// Observation domain, by which a collector tells exporters of one host apart.
-    #[arg(long, value_name = "NUMBER", help_heading = EXPORT, default_value_t = 1)]
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        help_heading = EXPORT,
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     pub observation_domain: u32,
+    /// Most messages a second over UDP, where nobody says that a collector is overrun.
+    #[arg(
+        long,
+        value_name = "MESSAGES",
+        help_heading = EXPORT,
+        default_value_t = 10_000,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    pub export_rate: u32,
     /// Authorities that sign collectors' certificates, as PEM [default: those of the system].
     #[arg(long, value_name = "FILE", help_heading = EXPORT, value_hint = ValueHint::FilePath)]
     pub export_ca: Option<PathBuf>,

@@ -52,12 +52,15 @@ fn first_that<T>(
 #[derive(Debug)]
 pub(super) struct Datagrams {
     address: CollectorAddress,
+    rate: u32,
 }
 
 impl Datagrams {
-    pub(super) fn to(address: &CollectorAddress) -> Self {
+    /// Datagrams to this collector, so many a second at most.
+    pub(super) fn to(address: &CollectorAddress, rate: u32) -> Self {
         Self {
             address: address.clone(),
+            rate,
         }
     }
 }
@@ -81,6 +84,7 @@ impl Opener for Datagrams {
         Ok(Box::new(ConnectedDatagrams {
             socket,
             sent: 0,
+            rate: self.rate,
             max_message_len: max_message_len.min(LONGEST_PACKET) - headers,
         }))
     }
@@ -90,14 +94,15 @@ impl Opener for Datagrams {
 /// is known of longer ones.
 const LONGEST_PACKET: usize = 1500;
 
-/// Datagrams between two pauses: 10 000 a second at most, of three to five records each.
-const BURST: u32 = 20;
-const PAUSE: Duration = Duration::from_millis(2);
+/// Most datagrams between two pauses.
+const LONGEST_BURST: u32 = 20;
 
 #[derive(Debug)]
 struct ConnectedDatagrams {
     socket: UdpSocket,
     sent: u32,
+    /// Datagrams a second, at most.
+    rate: u32,
     max_message_len: usize,
 }
 
@@ -106,8 +111,9 @@ impl Carrier for ConnectedDatagrams {
         self.socket.send(message)?;
         self.sent = self.sent.wrapping_add(1);
         // Nobody says when a collector's buffer is full, and the smallest are of some 100 packets.
-        if self.sent.is_multiple_of(BURST) {
-            std::thread::sleep(PAUSE);
+        let burst = (self.rate / 500).clamp(1, LONGEST_BURST);
+        if self.sent.is_multiple_of(burst) {
+            std::thread::sleep(Duration::from_secs(1) * burst / self.rate);
         }
         Ok(())
     }

@@ -52,7 +52,10 @@ impl Export {
         };
         for to in &args.export {
             let (transport, opener): (_, Box<dyn Opener>) = match (to.transport, &tls) {
-                (CollectorTransport::Udp, _) => (Transport::Datagrams, Box::new(Datagrams::to(to))),
+                (CollectorTransport::Udp, _) => (
+                    Transport::Datagrams,
+                    Box::new(Datagrams::to(to, args.export_rate)),
+                ),
                 (CollectorTransport::Tls, Some(tls)) => (
                     Transport::Stream,
                     Box::new(Stream::over_tls(to, tls.clone())),

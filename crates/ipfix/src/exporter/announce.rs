@@ -77,39 +77,32 @@ impl Announcements {
         self.statistics_due = true;
     }
 
-    /// Whether something is to be told at once; a data template waits for its first record.
+    /// Whether something is to be told of the exporter and its elements; data templates wait for
+    /// their records.
     pub(super) const fn pending(&self) -> bool {
         !self.options_told || self.types_told < self.described.len() || self.statistics_due
     }
 
-    /// Tells as much as there is room for; says whether that was all.
-    pub(super) fn tell(
+    /// Tells as much as there is room for of the exporter and its elements.
+    pub(super) fn tell_options(
         &mut self,
-        layouts: &Layouts,
         process: u32,
         statistics: &ExporterFields,
         into: &mut Builder,
-    ) -> bool {
+    ) {
         if !self.options_told {
-            let len: usize = self.options.iter().map(Template::wire_len).sum();
-            if !into.has_room(OPTIONS_TEMPLATE_SET, len) {
-                return false;
-            }
             for template in &self.options {
+                // pmacct 1.7.7 reads no set of three.
                 into.append(OPTIONS_TEMPLATE_SET, |bytes| template.emit(bytes));
+                into.close();
             }
             self.options_told = true;
-        }
-        for layout in 0..layouts.len() {
-            if !self.is_told(layout) && !self.tell_template(layouts, layout, into) {
-                return false;
-            }
         }
         while let Some(element) = self.described.get(self.types_told) {
             let mut record = Vec::new();
             let set = describe(element, self.enterprise, &mut record);
             if !into.has_room(set, record.len()) {
-                return false;
+                return;
             }
             into.append(set, |bytes| bytes.extend_from_slice(&record));
             self.types_told += 1;
@@ -129,13 +122,17 @@ impl Announcements {
                 };
                 emit(element, value, &mut record);
             }
-            if !into.has_room(STATISTICS, record.len()) {
-                return false;
+            if into.has_room(STATISTICS, record.len()) {
+                into.append(STATISTICS, |bytes| bytes.extend_from_slice(&record));
+                self.statistics_due = false;
             }
-            into.append(STATISTICS, |bytes| bytes.extend_from_slice(&record));
-            self.statistics_due = false;
         }
-        true
+    }
+
+    /// Tells as many of the data templates as there is room for; says whether all are told.
+    pub(super) fn tell_templates(&mut self, layouts: &Layouts, into: &mut Builder) -> bool {
+        (0..layouts.len())
+            .all(|layout| self.is_told(layout) || self.tell_template(layouts, layout, into))
     }
 
     fn is_told(&self, layout: usize) -> bool {

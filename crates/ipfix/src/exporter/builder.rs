@@ -51,7 +51,7 @@ impl Builder {
 
     /// Whether nothing was appended.
     pub(super) const fn is_empty(&self) -> bool {
-        self.open.is_none()
+        self.bytes.len() == HEADER_LEN
     }
 
     /// The message, and the number of data records in it.
@@ -67,7 +67,8 @@ impl Builder {
         (self.bytes, self.data_records)
     }
 
-    fn close(&mut self) {
+    /// Ends the set that is open; the next record begins another.
+    pub(super) fn close(&mut self) {
         if let Some((_, start)) = self.open.take() {
             let len = u16::try_from(self.bytes.len() - start).unwrap_or(u16::MAX);
             self.bytes[start + 2..start + 4].copy_from_slice(&len.to_be_bytes());

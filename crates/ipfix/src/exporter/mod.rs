@@ -37,7 +37,7 @@ pub enum Transport {
 pub struct ExporterConfig {
     /// Private enterprise number of plumb's own elements.
     pub enterprise: u32,
-    /// Observation domain.
+    /// Observation domain of the flow records, from 1.
     pub domain: u32,
     /// Identifier of the exporting process, for its statistics.
     pub process: u32,
@@ -118,6 +118,7 @@ pub struct Exporter {
     messages_since_refresh: u32,
     statistics_at: Instant,
     sequence: u32,
+    options_sequence: u32,
     finishing: bool,
     statistics: ExporterStatistics,
     not_sent_packets: u64,
@@ -129,8 +130,14 @@ pub struct Exporter {
 struct Flight {
     message: Vec<u8>,
     records: Vec<Encoded>,
+    /// Whether it is about the exporter, in a domain of its own.
+    is_options: bool,
     data_records: u32,
 }
+
+/// The domain of what is about the exporter rather than about flows (RFC 7011 §3.1). Some collectors
+/// do not count such records, and would find flow records missing if they were in one domain.
+const OPTIONS_DOMAIN: u32 = 0;
 
 /// Memory of a record in the queue beside its bytes.
 const QUEUE_OVERHEAD: usize = size_of::<Encoded>() + 16;
@@ -140,7 +147,8 @@ const FIRST_REFRESH: Duration = Duration::from_secs(1);
 
 impl Exporter {
     /// An exporter without records, whose transport is to be opened at once.
-    pub fn new(config: ExporterConfig) -> Self {
+    pub fn new(mut config: ExporterConfig) -> Self {
+        config.domain = config.domain.max(1);
         Self {
             max_message_len: MIN_MESSAGE_LEN,
             connection: Connection::new(),
@@ -155,6 +163,7 @@ impl Exporter {
             messages_since_refresh: 0,
             statistics_at: Instant::FAR_FUTURE,
             sequence: 0,
+            options_sequence: 0,
             finishing: false,
             statistics: ExporterStatistics::default(),
             not_sent_packets: 0,
@@ -199,6 +208,7 @@ impl Exporter {
         self.land();
         if self.config.transport == Transport::Stream {
             self.sequence = 0;
+            self.options_sequence = 0;
         }
         self.announce_again();
         self.refresh_wait = FIRST_REFRESH;
@@ -227,7 +237,12 @@ impl Exporter {
             return;
         };
         self.connection.works();
-        self.sequence = self.sequence.wrapping_add(flight.data_records);
+        let sequence = if flight.is_options {
+            &mut self.options_sequence
+        } else {
+            &mut self.sequence
+        };
+        *sequence = sequence.wrapping_add(flight.data_records);
         self.messages_since_refresh = self.messages_since_refresh.saturating_add(1);
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         self.statistics.messages += 1;
@@ -372,48 +387,71 @@ impl Exporter {
         }
         let full = self.is_full();
         let flush = self.finishing || self.flush_at() <= now || full;
-        let has_records = flush && !self.queue.is_empty();
-        if !has_records && !self.announcements.pending() {
+        if self.announcements.pending() {
+            return Some(self.fill_options(wall));
+        }
+        if !flush || self.queue.is_empty() {
             return None;
         }
         let mut builder = Builder::new(self.max_message_len);
-        let fields = self.fields(wall);
-        let told =
-            self.announcements
-                .tell(&self.layouts, self.config.process, &fields, &mut builder);
+        let told = self
+            .announcements
+            .tell_templates(&self.layouts, &mut builder);
         let mut records = Vec::new();
-        while told
-            && flush
-            && let Some(next) = self.queue.front()
-        {
+        while told && let Some(next) = self.queue.front() {
             let set = self.layouts.template(next.layout).id;
-            if !builder.has_room(set, next.bytes.len()) {
-                // It came when messages could be longer.
-                if builder.is_empty()
-                    && let Some(record) = self.dequeue()
-                {
-                    self.statistics.too_long += 1;
-                    self.count_not_sent(record.packets, record.octets);
-                    continue;
-                }
+            let has_room = builder.has_room(set, next.bytes.len());
+            // A record that came when messages could be longer has room nowhere.
+            let too_long = !has_room && builder.is_empty();
+            if !has_room && !too_long {
                 break;
             }
-            if let Some(record) = self.dequeue() {
-                builder.append(set, |bytes| bytes.extend_from_slice(&record.bytes));
-                records.push(record);
+            let Some(record) = self.dequeue() else {
+                break;
+            };
+            if too_long {
+                self.statistics.too_long += 1;
+                self.count_not_sent(record.packets, record.octets);
+                continue;
             }
+            builder.append(set, |bytes| bytes.extend_from_slice(&record.bytes));
+            records.push(record);
         }
         if builder.is_empty() {
             return None;
         }
+        Some(self.fly(builder, false, records, wall))
+    }
+
+    /// Fills a message about the exporter and its elements.
+    fn fill_options(&mut self, wall: WallTime) -> Flight {
+        let mut builder = Builder::new(self.max_message_len);
+        let fields = self.fields(wall);
+        self.announcements
+            .tell_options(self.config.process, &fields, &mut builder);
+        self.fly(builder, true, Vec::new(), wall)
+    }
+
+    fn fly(
+        &self,
+        builder: Builder,
+        is_options: bool,
+        records: Vec<Encoded>,
+        wall: WallTime,
+    ) -> Flight {
+        let (sequence, domain) = if is_options {
+            (self.options_sequence, OPTIONS_DOMAIN)
+        } else {
+            (self.sequence, self.config.domain)
+        };
         let export_time = u32::try_from(wall.0 / 1_000_000_000).unwrap_or(u32::MAX);
-        let (message, data_records) =
-            builder.finish(export_time, self.sequence, self.config.domain);
-        Some(Flight {
+        let (message, data_records) = builder.finish(export_time, sequence, domain);
+        Flight {
             message,
             records,
+            is_options,
             data_records,
-        })
+        }
     }
 
     fn fields(&self, wall: WallTime) -> ExporterFields {
