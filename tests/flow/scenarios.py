@@ -96,6 +96,8 @@ def serve():
     for line in sys.stdin:
         if line.strip() == "held":
             HELD.set()
+    # Without an input it serves until it is killed.
+    threading.Event().wait(60)
 
 
 def connect(host, port):

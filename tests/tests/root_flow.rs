@@ -483,12 +483,13 @@ fn root_flow_counts_what_comes_twice() {
     let (client, server) = through("--duplicate 100%");
     assert_eq!(server.bytes_received, 500_000);
     assert_eq!(client.bytes_acked, Some(500_000));
-    // All of it, and what was sent again for other reasons, twice.
+    // All of it, and what was sent again for other reasons, twice; but what waits for a socket that
+    // is busy may be merged with new data behind it, and is no duplicate then.
     let twice = client.bytes_sent + client.bytes_retransmitted.unwrap();
-    assert_eq!(
-        server.duplicate_bytes_received,
-        Some(twice),
-        "{client:#?} {server:#?}"
+    let seen = server.duplicate_bytes_received.unwrap();
+    assert!(
+        (twice * 3 / 4..=twice).contains(&seen),
+        "{twice} {client:#?} {server:#?}"
     );
 }
 
