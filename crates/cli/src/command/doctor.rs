@@ -1,6 +1,7 @@
 //! `plumb doctor`: what plumb needs on this system, whether it is there, and what helps.
 
 mod machines;
+mod programs;
 mod tap;
 
 use std::fs::OpenOptions;
@@ -10,6 +11,7 @@ use plumb_link::{Capability, Mode, ProbePort, ProbePortOptions};
 use serde::Serialize;
 
 use self::machines::Machines;
+use self::programs::Programs;
 use self::tap::Tap;
 use super::network::{ALLOW_PING, program};
 use crate::args::Doctor;
@@ -35,6 +37,14 @@ pub(super) fn run(args: Doctor) -> anyhow::Result<Exit> {
         utf8: locale_is_utf8(),
     };
     let mut checks = system.checks();
+    let programs = Programs {
+        read: system.read,
+        types: std::path::Path::new(programs::TYPES).exists(),
+        bpf: plumb_link::capability::has(Capability::Bpf),
+        perfmon: plumb_link::capability::has(Capability::PerfMon),
+        program: system.program.clone(),
+    };
+    checks.extend(programs.checks());
     let machines = Machines {
         runners: machines::runners(),
         tun: system.tun.is_ok(),

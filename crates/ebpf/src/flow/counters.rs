@@ -1,6 +1,6 @@
 //! What the kernel counts about a connection, and the difference between two looks at it.
 
-use super::event::{Event, EventKind, flag, state};
+use super::event::{Event, flag};
 
 /// Totals since the beginning of a connection, of payload where bytes are counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,7 +34,8 @@ impl Counters {
         // The kernel counts the sequence numbers that SYN and FIN take; a passive socket is made
         // when its own SYN has been acknowledged.
         let tcp = !event.has(flag::META);
-        let acked = u64::from(tcp && event.has(flag::ACTIVE)) + u64::from(tcp && fin_acked(event));
+        let acked = u64::from(tcp && event.has(flag::ACTIVE))
+            + u64::from(tcp && event.has(flag::FIN_ACKED));
         let received = u64::from(tcp && event.has(flag::FIN_RECEIVED));
         Self {
             bytes_sent: event.bytes_sent,
@@ -90,18 +91,6 @@ impl Counters {
             delivered_ce: narrow(self.delivered_ce, earlier.delivered_ce),
             busy: core::array::from_fn(|n| narrow(self.busy[n], earlier.busy[n])),
         }
-    }
-}
-
-/// Whether the remote end has acknowledged this one's FIN.
-fn fin_acked(event: &Event) -> bool {
-    match event.old_state {
-        state::FIN_WAIT2 | state::TIME_WAIT => true,
-        // Only the acknowledgement of the FIN ends these without an error.
-        state::LAST_ACK | state::CLOSING => {
-            event.kind == EventKind::Closed && event.error == 0 && event.resets_received == 0
-        }
-        _ => false,
     }
 }
 

@@ -33,7 +33,7 @@ enum event_kind {
 #define FLAG_PASSIVE 0x02 /* the remote end did */
 #define FLAG_LOSSY 0x04 /* in a lossy phase */
 #define FLAG_FIN_RECEIVED 0x08
-#define FLAG_DEAD 0x10 /* the application has closed the socket */
+#define FLAG_FIN_ACKED 0x10
 #define FLAG_META 0x20 /* a multipath connection, not one of its subflows */
 #define FLAG_SUBFLOW 0x40 /* part of a multipath connection */
 #define FLAG_BACKUP 0x80 /* a subflow that is used only if no other can be */

@@ -58,6 +58,7 @@ pub(super) mod flag {
     pub(crate) const PASSIVE: u8 = 0x02;
     pub(crate) const LOSSY: u8 = 0x04;
     pub(crate) const FIN_RECEIVED: u8 = 0x08;
+    pub(crate) const FIN_ACKED: u8 = 0x10;
     pub(crate) const META: u8 = 0x20;
     pub(crate) const SUBFLOW: u8 = 0x40;
     pub(crate) const BACKUP: u8 = 0x80;

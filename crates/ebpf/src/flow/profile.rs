@@ -188,6 +188,7 @@ impl Profiler {
     fn course(&self, profile: &mut FlowProfile, event: &Event) {
         let opening = event.kind == EventKind::Established
             || matches!(event.old_state, state::SYN_SENT | state::SYN_RECV);
+        let opening = opening && !event.has(flag::META);
         (profile.state_before, profile.phase) = if opening {
             (FlowState::New, FlowPhase::Establishing)
         } else if event.has(flag::LOSSY) {
@@ -212,7 +213,7 @@ impl Profiler {
                 FlowEvent::Ended
             }
         };
-        if opening && !event.has(flag::META) {
+        if opening {
             if event.has(flag::ACTIVE) {
                 profile.syn_retransmitted = Some(event.total_retrans);
             } else {
@@ -356,3 +357,6 @@ fn text(bytes: &[u8]) -> Option<String> {
     let text = bytes.get(..end).unwrap_or_default();
     (!text.is_empty()).then(|| String::from_utf8_lossy(text).into_owned())
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,8 +11,8 @@ use std::rc::Rc;
 use libbpf_rs::btf::Btf;
 use libbpf_rs::skel::{OpenSkel as _, Skel as _, SkelBuilder as _};
 use libbpf_rs::{
-    Iter, IterOpts, Link, MapCore as _, MapFlags, MapHandle, MapIterOpts, OpenObject, RingBuffer,
-    RingBufferBuilder,
+    Iter, IterOpts, Link, MapCore as _, MapFlags, MapHandle, MapIterOpts, OpenObject,
+    OpenProgramMut, RingBuffer, RingBufferBuilder,
 };
 
 use super::Live;
@@ -111,11 +111,19 @@ impl Recorder {
     /// If a privilege or the kernel's types are missing, or the one program without which there is
     /// nothing is refused.
     pub fn start(options: Options) -> Result<(Self, Vec<Event>), Error> {
+        Self::start_with(options, |_| {})
+    }
+
+    /// The same, after `alter` has had a look at each program that is to be loaded.
+    fn start_with(
+        options: Options,
+        alter: impl Fn(&mut OpenProgramMut<'_>),
+    ) -> Result<(Self, Vec<Event>), Error> {
         let types = Btf::from_vmlinux().map_err(|_| Error::NoTypes)?;
         loading::raise_limit();
         let mut verdicts = loading::verdicts(&types, &options.without);
         let (mut storage, mut again) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-        let (loaded, _) = loading::listening(|| load(&mut storage, &options, &verdicts));
+        let (loaded, _) = loading::listening(|| load(&mut storage, &options, &verdicts, &alter));
         let skel = match loaded {
             Ok(skel) => skel,
             Err(Error::Permission) => return Err(Error::Permission),
@@ -123,13 +131,13 @@ impl Recorder {
             Err(_) => {
                 for (program, verdict) in PROGRAMS.iter().zip(&mut verdicts) {
                     if verdict.is_none() {
-                        *verdict = alone(&options, program.name);
+                        *verdict = alone(&options, program.name, &alter);
                     }
                 }
                 if let Some(reason) = loading::required(&verdicts) {
                     return Err(Error::Refused(reason));
                 }
-                load(&mut again, &options, &verdicts)?
+                load(&mut again, &options, &verdicts, &alter)?
             }
         };
         let maps = |map: &libbpf_rs::MapMut<'_>| {
@@ -306,6 +314,7 @@ fn load<'a>(
     storage: &'a mut MaybeUninit<OpenObject>,
     options: &Options,
     verdicts: &[Option<String>],
+    alter: &dyn Fn(&mut OpenProgramMut<'_>),
 ) -> Result<FlowSkel<'a>, Error> {
     let mut open = open(storage, options)?;
     for mut program in open.open_object_mut().progs_mut() {
@@ -314,18 +323,20 @@ fn load<'a>(
             .and_then(|n| verdicts.get(n))
             .is_some_and(Option::is_none);
         program.set_autoload(wanted);
+        alter(&mut program);
     }
     open.load().map_err(|e| Error::of("load the programs", &e))
 }
 
 /// Why the kernel refuses this program, if it does.
-fn alone(options: &Options, name: &str) -> Option<String> {
+fn alone(options: &Options, name: &str, alter: &dyn Fn(&mut OpenProgramMut<'_>)) -> Option<String> {
     let verdicts: Vec<_> = PROGRAMS
         .iter()
         .map(|program| (program.name != name).then(String::new))
         .collect();
     let mut storage = MaybeUninit::uninit();
-    let (loaded, said) = loading::listening(|| load(&mut storage, options, &verdicts).map(drop));
+    let (loaded, said) =
+        loading::listening(|| load(&mut storage, options, &verdicts, alter).map(drop));
     loaded.err().map(|error| match said {
         Some(said) => format!("the kernel refuses it: {said}"),
         None => format!("the kernel refuses it: {error}"),
@@ -377,4 +388,41 @@ fn fill_filters(skel: &FlowSkel<'_>, filter: &Filter) -> Result<(), Error> {
             .map_err(failed)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use libbpf_rs::ProgramType;
+
+    use super::*;
+
+    #[test]
+    fn root_a_program_that_the_verifier_refuses_takes_no_other_along() {
+        // What XDP programs get is not what a tracepoint's expect.
+        let spoil = |program: &mut OpenProgramMut<'_>| {
+            if program.name() == programs::DROP {
+                program.set_prog_type(ProgramType::Xdp);
+            }
+        };
+        let recorder = match Recorder::start_with(Options::default(), spoil) {
+            Ok((recorder, _)) => recorder,
+            Err(Error::Permission | Error::NoTypes) => {
+                assert!(std::env::var_os("TESTS_NO_SKIP").is_none(), "not permitted");
+                eprintln!("skipped: programs may not be loaded here");
+                return;
+            }
+            Err(error) => panic!("{error}"),
+        };
+        let find = |name: &str| {
+            let found = recorder.capabilities().iter().find(|c| c.name == name);
+            found.unwrap().missing.clone()
+        };
+        let reason = find("drop").unwrap();
+        assert!(reason.starts_with("the kernel refuses it: "), "{reason}");
+        assert_eq!(
+            (find("state"), find("congestion"), find("pass")),
+            (None, None, None)
+        );
+        assert!(!recorder.live().duplicates && recorder.live().congestion);
+    }
 }

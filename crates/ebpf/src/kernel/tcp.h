@@ -106,6 +106,8 @@ struct minmax {
 struct tcp_sock {
 	struct inet_connection_sock inet_conn;
 	__u32 snd_wnd;
+	__u32 snd_una;
+	__u32 write_seq;
 	__u32 mss_cache;
 	__u32 snd_cwnd;
 	__u32 lost;
