@@ -27,6 +27,7 @@ mod testing;
 pub mod antispoof;
 pub mod conntrack;
 pub mod dissect;
+pub mod firewall;
 pub mod impair;
 pub mod nat;
 pub mod reassembly;

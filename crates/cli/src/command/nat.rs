@@ -115,7 +115,7 @@ impl Function for LoggedNat {
 }
 
 /// Nobody outside should guess the next port (RFC 6056).
-fn unpredictable() -> io::Result<u64> {
+pub(super) fn unpredictable() -> io::Result<u64> {
     let mut seed = [0; 8];
     File::open("/dev/urandom")?.read_exact(&mut seed)?;
     Ok(u64::from_ne_bytes(seed))
