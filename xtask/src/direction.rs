@@ -75,6 +75,7 @@ const ROOMS: &[Room] = &[
             "plumb-sim",
             "plumb-channel",
             "plumb-unikernel",
+            "plumb-ebpf",
             "plumb-vm",
         ],
     ),
