@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use plumb_tests::{Directory, Running, plumb, require, run};
-use tap_lab::{LIMIT, Lab, MONITOR, SWITCH, bytes_of, frames, traffic, write_capture};
+use tap_lab::{Frame, LIMIT, Lab, MONITOR, SWITCH, bytes_of, frames, traffic, write_capture};
 
 #[track_caller]
 fn assert_same(found: &[Vec<u8>], expected: &[Vec<u8>]) {
