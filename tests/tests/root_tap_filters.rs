@@ -2,6 +2,7 @@
 //! agree on packets of every kind.
 
 #![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
 
 use std::process::Command;
 

@@ -79,6 +79,7 @@ const ROOMS: &[Room] = &[
             "plumb-channel",
             "plumb-ipfix",
             "plumb-unikernel",
+            "plumb-ebpf",
             "plumb-vm",
         ],
     ),

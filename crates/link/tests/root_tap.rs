@@ -156,10 +156,12 @@ fn root_a_device_that_is_handed_over_is_what_it_was() {
         handover.restore().unwrap();
         let is = again.interface().unwrap();
         assert_ne!(is.index, was.index);
-        let index = was.index;
+        // Its number and its address are those of another device.
+        let (index, mac) = (was.index, was.mac);
         assert_eq!(
             Interface {
                 index,
+                mac,
                 ..is.clone()
             },
             was

@@ -35,10 +35,11 @@ use plumb_wire::{arp, dns, ethernet, icmp_ext, ipv6, ndp, tcp, udp};
 pub type Target = fn(&[u8]);
 
 /// All targets by name; the name is that of the corpus folder and of the libFuzzer binary.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("conntrack", conntrack),
     ("devices", devices),
     ("engine", engine),
+    ("filter", filter),
     ("guest", guest),
     ("host", host),
     ("interface", interface),
@@ -49,6 +50,25 @@ pub const TARGETS: [(&str, Target); 12] = [
     ("topology", topology),
     ("virtio", virtio),
 ];
+
+/// Compiles a text as a filter of `plumb tap`, and runs it on its own bytes.
+///
+/// # Panics
+/// If the program that is printed is another one.
+pub fn filter(data: &[u8]) {
+    let Ok(text) = core::str::from_utf8(data) else {
+        return;
+    };
+    if let Ok(Some(program)) = plumb_ebpf::tap::filter::compile(text) {
+        let len = u32::try_from(data.len()).unwrap_or(u32::MAX);
+        program.run(data, len);
+        assert_eq!(program.to_string().parse(), Ok(program));
+    }
+    // The same bytes as a program of another compiler.
+    if let Ok(program) = text.parse::<plumb_ebpf::tap::cbpf::Program>() {
+        program.run(data, 0);
+    }
+}
 
 /// Reads bytes as a packet, and what is in it as every format that may be there.
 ///

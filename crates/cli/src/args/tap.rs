@@ -67,7 +67,8 @@ pub struct TapRun {
     #[arg(value_name = "INTERFACE")]
     pub sources: Vec<String>,
     /// A virtual machine, whose interfaces are found through its process: name of a machine of
-    /// QEMU, libvirt, Firecracker or `plumb vm`, or a process id; may be given several times.
+    /// QEMU, libvirt or Firecracker, or a process id as `plumb vm list` shows; may be given several
+    /// times.
     #[arg(long, value_name = "NAME")]
     pub vm: Vec<String>,
     /// The interface with this Ethernet address; may be given several times.
