@@ -36,6 +36,15 @@ fn committed_schemas_are_current() {
 }
 
 #[test]
+fn the_committed_table_of_flow_fields_is_current() {
+    let committed = std::fs::read_to_string(docs("kpis.md")).unwrap();
+    assert!(
+        committed == plumb(&["schema", "kpis"]),
+        "run: plumb schema kpis > docs/kpis.md"
+    );
+}
+
+#[test]
 fn committed_man_pages_are_current() {
     let fresh = std::env::temp_dir().join(format!("plumb-man-{}", std::process::id()));
     plumb(&["man", fresh.to_str().unwrap()]);
