@@ -8,7 +8,7 @@ goal=${1:-}
 # Each word is what must be there (a command, a file, a Python module) and the Debian package that
 # brings it; + marks what can be done without.
 build="cc=gcc ld=binutils curl=curl /usr/include/stdlib.h=libc6-dev /etc/ssl/certs/ca-certificates.crt=ca-certificates"
-peers="+nft=nftables +python3=python3 +ip=iproute2 +sysctl=procps +ping=iputils-ping +scamper=scamper +mtr=mtr-tiny +traceroute=traceroute +tshark=tshark +tcpdump=tcpdump +ethtool=ethtool +tmux=tmux"
+peers="+nft=nftables +python3=python3 +ip=iproute2 +sysctl=procps +ping=iputils-ping +scamper=scamper +mtr=mtr-tiny +traceroute=traceroute +tshark=tshark +tcpdump=tcpdump +ethtool=ethtool +tmux=tmux +iperf3=iperf3 +stun=stun-client +stund=stun-server +dnsmasq=dnsmasq-base +dig=bind9-dnsutils +socat=socat +setpriv=util-linux"
 machines="+qemu-system-x86_64=qemu-system-x86 +nsenter=util-linux"
 containers="+crun=crun +runc=runc"
 python="+python:ensurepip=python3-venv"
