@@ -37,8 +37,9 @@ pub struct Exec {
 const AFTER_HELP: &str = "\
 The command runs in a network of its own, with nothing but a loopback interface and eth0, which is
 the pipe. It needs no root where the kernel allows user namespaces. On the left of a pipe, its
-output goes to standard error. plumb exits with the command's exit status; a command that SIGHUP
-ended because the pipeline had ended counts as done.
+output goes to standard error. plumb exits with the command's exit status. A command that goes on when
+the pipeline has ended gets SIGHUP after a second, SIGTERM after three, SIGKILL after six; one that
+ends of that counts as done.
 
 Examples:
   plumb exec --addr 10.0.0.2/24 -- ping -c 3 10.0.0.1 | plumb exec --addr 10.0.0.1/24 -- sleep 5

@@ -166,10 +166,13 @@ fn take_over(from: BorrowedFd<'_>) -> io::Result<Option<(Edge, OwnedFd)>> {
         &mut ancillary,
         RecvFlags::CMSG_CLOEXEC,
     )?;
-    let mut fds = ancillary.drain().flat_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(fds) => fds.collect::<Vec<_>>(),
-        _ => Vec::new(),
-    });
+    let mut fds = Vec::new();
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            fds.extend(rights);
+        }
+    }
+    let mut fds = fds.into_iter();
     let (Some(device), Some(network)) = (fds.next(), fds.next()) else {
         return Ok(None);
     };

@@ -122,10 +122,10 @@ fn words(table: BTreeMap<String, BTreeMap<String, Value>>) -> Result<Vec<String>
         match arg.get_long() {
             None if arg.is_last_set() => last.extend(values),
             None => operands.extend(values),
-            Some(long) if matches!(arg.get_action(), ArgAction::SetTrue) => match value {
-                Value::Boolean(true) => words.push(format!("--{long}")),
-                Value::Boolean(false) => {}
-                _ => return Err(format!("{key}: expected true or false")),
+            Some(long) if matches!(arg.get_action(), ArgAction::SetTrue) => match value.as_bool() {
+                Some(true) => words.push(format!("--{long}")),
+                Some(false) => {}
+                None => return Err(format!("{key}: expected true or false")),
             },
             Some(long) => words.extend(values.iter().map(|value| format!("--{long}={value}"))),
         }
@@ -206,8 +206,8 @@ mod tests {
                 "no stage \"natt\"; is nat meant?",
             ),
             (
-                "stages = [{ nat = { outsid = 1 } }]",
-                "nat has no option \"outsid\"; is outside meant?",
+                "stages = [{ nat = { outsideness = 1 } }]",
+                "nat has no option \"outsideness\"; is outside meant?",
             ),
             ("stages = [{ nat = {}, if = {} }]", "expected one verb"),
             (

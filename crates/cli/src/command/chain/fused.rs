@@ -24,14 +24,14 @@ pub(super) struct Row {
 /// A side that has been opened.
 enum Side {
     Edge(Edge),
-    Pipe(PipeLink),
+    Pipe(Box<PipeLink>),
 }
 
 impl Side {
     fn link(&mut self) -> &mut dyn Link {
         match self {
             Self::Edge(edge) => edge,
-            Self::Pipe(pipe) => pipe,
+            Self::Pipe(pipe) => &mut **pipe,
         }
     }
 }
@@ -81,7 +81,7 @@ pub(super) fn run(row: Row, args: &FunctionArgs) -> anyhow::Result<u8> {
         anyhow::Ok(match (end, edge.take()) {
             (Some(End::If(args)), _) => Side::Edge(interface::open(args)?),
             (_, Some(edge)) => edge,
-            (_, None) => Side::Pipe(streams.link(&args.links, port)?),
+            (_, None) => Side::Pipe(Box::new(streams.link(&args.links, port)?)),
         })
     };
     let mut left = open(&row.left, Port::Left, &mut edges[0])?;

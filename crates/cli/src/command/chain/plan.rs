@@ -41,7 +41,6 @@ pub(super) struct Part {
     pub(super) counters: bool,
     /// Who runs it alone on a recording need not want the packets.
     pub(super) counts_only: bool,
-    #[expect(clippy::type_complexity, reason = "said once")]
     build: Box<dyn FnOnce(bool) -> anyhow::Result<Box<dyn Attended>>>,
 }
 
@@ -74,6 +73,10 @@ impl core::fmt::Debug for Part {
 }
 
 /// What of plumb a command line stands for, as a stage. This is where a new function is added.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "whatever else plumb learns is no stage until it is said to be one"
+)]
 fn native(command: Command) -> Result<(Kind, FunctionArgs), String> {
     let own = |links: &LinkArgs| FunctionArgs {
         offline: false,
@@ -145,7 +148,7 @@ pub(super) fn plan(stages: Vec<Vec<String>>) -> Result<Vec<Stage>, Failure> {
             Kind::End(_) if count == 1 => {
                 return Err(named("an end alone is no chain: add a stage".to_owned()));
             }
-            _ => {}
+            Kind::Function(_) | Kind::End(_) | Kind::Program => {}
         }
         planned.push(Stage { words, kind });
     }
@@ -175,11 +178,8 @@ fn kind(words: &[String]) -> Result<Kind, String> {
         Ok(plumb) => plumb.command,
         Err(error) => return Err(format!("{}\n{}", in_a_line(&error), usage())),
     };
-    let is_apart = match &command {
-        Command::If(a) => a.side.is_some(),
-        Command::Exec(a) => a.side.is_some(),
-        _ => false,
-    };
+    let is_apart = matches!(&command, Command::If(a) if a.side.is_some())
+        || matches!(&command, Command::Exec(a) if a.side.is_some());
     let (kind, args) = native(command)?;
     if is_apart {
         return Err("--side is for stages that a shell joins; here the place says it".to_owned());
@@ -269,8 +269,8 @@ mod tests {
             ),
             ("count | nat", "\nUsage: nat [OPTIONS]"),
             (
-                "nat --outsid 1.2.3.4",
-                "'--outsid' found; is --outside meant?",
+                "nat --outsides 1.2.3.4",
+                "'--outsides' found; is --outside meant?",
             ),
             ("nat --outside x", "not an IPv4 address"),
             (
