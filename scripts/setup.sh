@@ -7,15 +7,15 @@ set -euo pipefail
 goal=${1:-}
 # Each word is what must be there (a command, a file, a Python module) and the Debian package that
 # brings it; + marks what can be done without.
-build="cc=gcc ld=binutils curl=curl /usr/include/stdlib.h=libc6-dev /etc/ssl/certs/ca-certificates.crt=ca-certificates"
-peers="+nft=nftables +python3=python3 +ip=iproute2 +sysctl=procps +ping=iputils-ping +scamper=scamper +mtr=mtr-tiny +traceroute=traceroute +tshark=tshark +tcpdump=tcpdump +ethtool=ethtool +tmux=tmux"
+peers="+nft=nftables +python3=python3 +ip=iproute2 +sysctl=procps +ping=iputils-ping +scamper=scamper +mtr=mtr-tiny +traceroute=traceroute +tshark=tshark +tcpdump=tcpdump +ethtool=ethtool +tmux=tmux +stun=stun-client +stund=stun-server +tcpreplay=tcpreplay +iperf3=iperf3 +bpftool=bpftool"
+build="cc=gcc ld=binutils clang=clang /usr/include/libelf.h=libelf-dev /usr/include/zlib.h=zlib1g-dev curl=curl /usr/include/stdlib.h=libc6-dev /etc/ssl/certs/ca-certificates.crt=ca-certificates"
 machines="+qemu-system-x86_64=qemu-system-x86 +nsenter=util-linux"
 containers="+crun=crun +runc=runc"
 python="+python:ensurepip=python3-venv"
 case $goal in
     run) needs=$build ;;
     dist) needs="$build tar=tar gzip=gzip" ;;
-    bench) needs="$build tar=tar gzip=gzip ip=iproute2 unshare=util-linux nft=nftables ping=iputils-ping sysctl=procps +iperf3=iperf3 +scamper=scamper +ethtool=ethtool +tcpdump=tcpdump +mtr=mtr-tiny +traceroute=traceroute +clang=clang $machines $containers" ;;
+    bench) needs="$build tar=tar gzip=gzip ip=iproute2 unshare=util-linux nft=nftables ping=iputils-ping sysctl=procps +iperf3=iperf3 +scamper=scamper +ethtool=ethtool +tcpdump=tcpdump +mtr=mtr-tiny +traceroute=traceroute $machines $containers" ;;
     lint) needs="$build $python" ;;
     test) needs="$build $peers $machines $python" ;;
     *)

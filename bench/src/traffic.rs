@@ -123,6 +123,7 @@ impl Traffic {
             port,
             upgrade: !self.no_upgrade,
             keep_offload: true,
+            is_capture: false,
         };
         Ok(Box::new(PipeLink::open(ends, options)?))
     }
@@ -295,6 +296,7 @@ fn nobody() -> anyhow::Result<PipeLink> {
         port: Port::Left,
         upgrade: false,
         keep_offload: true,
+        is_capture: false,
     };
     Ok(PipeLink::open(Ends::default(), options)?)
 }

@@ -393,6 +393,19 @@ fn root_a_machine_that_stays_measures_as_one_that_does_not() {
 }
 
 #[test]
+fn root_more_targets_than_a_process_can_be_handed_in_one_word_are_measured_all_the_same() {
+    require!();
+    let Some(runner) = best() else {
+        skip!("it needs /dev/kvm or qemu-system-x86_64");
+    };
+    let targets = (100..206).flat_map(|a| (100..200).map(move |b| format!("5.16.{a}.{b}")));
+    let mut command = vm(runner, "wide");
+    command.args("ping -c 1 -w 3s -r 10k --json".split(' '));
+    let done = run_with(command.args(targets), b"", Duration::from_secs(120)).expect(0);
+    assert_eq!(Records::of(&done).end.reached, 106 * 100, "{}", done.stderr);
+}
+
+#[test]
 fn root_what_makes_no_sense_from_a_machine_is_refused_before_there_is_one() {
     require!();
     for (arguments, said) in [
@@ -406,7 +419,7 @@ fn root_what_makes_no_sense_from_a_machine_is_refused_before_there_is_one() {
         ),
         (
             "--uplink lab:plain -- trace --live 5.0.4.2",
-            "--live and --report",
+            "--live draws on a terminal",
         ),
         (
             "--uplink lab:plain -- trace --dry-run 5.0.4.2",

@@ -51,12 +51,13 @@ const STATS_EVERY: Duration = Duration::from_secs(1);
 const STARTS_PER_TURN: usize = 64;
 
 /// A job that has not begun.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Waiting {
     token: u64,
     src: IpAddr,
     dst: IpAddr,
-    options: u8,
+    /// None where their number has none.
+    options: Option<Options>,
 }
 
 /// All sessions of a machine, one after the other.
@@ -274,7 +275,8 @@ impl Sessions {
                 token,
                 src,
                 dst,
-                options,
+                // By the time that it begins, the number may stand for others.
+                options: session.options.get(usize::from(options)).cloned().flatten(),
             }),
             (Order::Stop { token }, Some(session)) => {
                 session.stop(&mut self.guest, token, now);
@@ -336,25 +338,27 @@ impl Session {
                 return;
             };
             guest.took();
+            let token = waiting.token;
             if let Err(why) = self.start(waiting, machine, now) {
-                guest.refused(waiting.token, why);
+                guest.refused(token, why);
             }
         }
     }
 
     fn start(&mut self, waiting: Waiting, machine: &Machine, now: Instant) -> Result<(), Refusal> {
         let Waiting {
-            token, src, dst, ..
+            token,
+            src,
+            dst,
+            options,
         } = waiting;
         if machine.addresses.iter().all(|(own, _)| *own != src) {
             return Err(Refusal::NotMyAddress);
         }
         let bad = Refusal::Engine(plumb_probe::Refused::BadOptions);
-        let options = self.options.get(usize::from(waiting.options));
-        let options = options.and_then(Option::as_ref).ok_or(bad)?;
         let job = self
             .engine
-            .start(options.job(src, dst), now)
+            .start(options.ok_or(bad)?.job(src, dst), now)
             .map_err(Refusal::Engine)?;
         self.tokens.insert(job.0, token);
         self.jobs.insert(token, job.0);

@@ -25,6 +25,7 @@ const fn room(name: &'static str, knows: &'static [&'static str]) -> Room {
 const ROOMS: &[Room] = &[
     room("plumb-wire", &[]),
     room("plumb-record", &["plumb-wire"]),
+    room("plumb-ipfix", &["plumb-wire", "plumb-record"]),
     room("plumb-probe", &["plumb-wire", "plumb-record"]),
     room("plumb-nf", &["plumb-wire"]),
     room("plumb-sim", &["plumb-wire"]),
@@ -36,9 +37,14 @@ const ROOMS: &[Room] = &[
         "plumb-channel",
         &["plumb-wire", "plumb-record", "plumb-probe"],
     ),
+    room("plumb-quic", &["plumb-wire", "plumb-record"]),
     Room {
         may_be_unsafe: true,
         ..room("plumb-vm", &["plumb-wire", "plumb-record", "plumb-link"])
+    },
+    Room {
+        may_be_unsafe: true,
+        ..room("plumb-ebpf", &["plumb-wire", "plumb-record"])
     },
     Room {
         may_be_unsafe: true,
@@ -57,6 +63,8 @@ const ROOMS: &[Room] = &[
             "plumb-sim",
             "plumb-link",
             "plumb-channel",
+            "plumb-ebpf",
+            "plumb-ipfix",
             "plumb-vm",
         ],
     ),
@@ -69,6 +77,7 @@ const ROOMS: &[Room] = &[
             "plumb-probe",
             "plumb-sim",
             "plumb-channel",
+            "plumb-ipfix",
             "plumb-unikernel",
             "plumb-vm",
         ],

@@ -13,9 +13,10 @@ use serde_json::Value;
 use crate::Report;
 use crate::metadata;
 
-const ENGINES: [&str; 7] = [
+const ENGINES: [&str; 8] = [
     "plumb-wire",
     "plumb-record",
+    "plumb-ipfix",
     "plumb-probe",
     "plumb-nf",
     "plumb-sim",

@@ -6,6 +6,7 @@ mod single;
 mod speed;
 mod stages;
 mod start;
+mod tap;
 mod vm;
 
 use std::path::{Path, PathBuf};
@@ -37,6 +38,10 @@ pub(crate) enum Measurement {
     Vm,
     /// Pipelines of stages, beside the kernel's own forwarding.
     Stages,
+    /// As many containers and microVMs at once as there is room for.
+    Crowds,
+    /// What it costs to watch traffic.
+    Tap,
 }
 
 /// What all measurements need.
@@ -75,6 +80,8 @@ impl Bench {
             Measurement::Start => start::measure(self),
             Measurement::Vm => vm::measure(self),
             Measurement::Stages => stages::measure(self),
+            Measurement::Crowds => vm::crowds(self),
+            Measurement::Tap => tap::measure(self),
         }
     }
 

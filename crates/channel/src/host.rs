@@ -112,6 +112,8 @@ pub struct Host {
     outbox: Outbox,
     news: VecDeque<News>,
     options: Vec<Options>,
+    /// The number that new options get.
+    next_number: u8,
     /// Jobs whose last event has not come, by token.
     jobs: BTreeMap<u64, Asked>,
     /// Jobs sent, which are also the last token.
@@ -144,6 +146,7 @@ impl Host {
             outbox: Outbox::default(),
             news: VecDeque::new(),
             options: Vec::new(),
+            next_number: 0,
             jobs: BTreeMap::new(),
             sent: 0,
             taken: 0,
@@ -172,7 +175,7 @@ impl Host {
             return Err(Refused::Full);
         }
         job.check()?;
-        let options = self.number(job).ok_or(Refused::BadOptions)?;
+        let options = self.number(job);
         self.sent += 1;
         let token = self.sent;
         let (src, dst) = (job.src(), job.dst());
@@ -291,23 +294,25 @@ impl Host {
             .frame(order.kind(), MOST_ORDER, |w| order.write(w));
     }
 
-    /// The number of a job's options, which the guest is told if they are new.
-    fn number(&mut self, job: &Job) -> Option<u8> {
+    /// The number of a job's options, which the guest is told if they are new. Those that got
+    /// theirs first lose it when there are no more; their jobs have begun with what it stood for.
+    fn number(&mut self, job: &Job) -> u8 {
         let wanted = Options::of(job);
-        let known = self.options.iter().position(|options| *options == wanted);
-        let index = known.unwrap_or(self.options.len());
-        if index >= MOST_OPTIONS {
-            return None;
+        let mut known = self.options.iter().zip(0..);
+        if let Some((_, number)) = known.find(|(options, _)| **options == wanted) {
+            return number;
         }
-        let number = u8::try_from(index).ok()?;
-        if known.is_none() {
-            self.say(&Order::Options {
-                number,
-                options: wanted.clone(),
-            });
-            self.options.push(wanted);
+        let number = self.next_number;
+        self.next_number = (number + 1) % MOST_OPTIONS;
+        self.say(&Order::Options {
+            number,
+            options: wanted.clone(),
+        });
+        match self.options.get_mut(usize::from(number)) {
+            Some(options) => *options = wanted,
+            None => self.options.push(wanted),
         }
-        Some(number)
+        number
     }
 
     fn take(&mut self, bytes: &[u8], now: Instant) -> Result<(), Fault> {

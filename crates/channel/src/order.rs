@@ -111,7 +111,7 @@ pub enum Order {
 }
 
 /// Most numbers of options.
-pub(crate) const MOST_OPTIONS: usize = 16;
+pub(crate) const MOST_OPTIONS: u8 = 16;
 
 const CONFIGURE: u8 = 1;
 const OPTIONS: u8 = 2;
@@ -214,7 +214,7 @@ impl Order {
             OPTIONS => {
                 let mut r = reader("Options");
                 let number = r.u8("number")?;
-                if usize::from(number) >= MOST_OPTIONS {
+                if number >= MOST_OPTIONS {
                     return Err(r.fault("number"));
                 }
                 let options = match r.u8("what")? {

@@ -9,6 +9,7 @@
 pub mod args;
 pub mod command;
 pub mod exit;
+pub mod export;
 pub mod output;
 pub mod settings;
 pub mod targets;
@@ -30,6 +31,8 @@ use settings::Layers;
 pub fn main() -> ExitCode {
     let result = if command::vm::hold::is_holder() {
         command::vm::hold::main()
+    } else if command::vm::control::is_controller() {
+        command::vm::control::main()
     } else {
         run(std::env::args_os().collect())
     };
@@ -37,6 +40,12 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => exit::report(&error).into(),
     }
+}
+
+/// The command line that this process was started with by whoever runs plumb.
+fn arguments() -> impl Iterator<Item = OsString> {
+    let own = command::vm::control::own_arguments();
+    std::env::args_os().skip(own)
 }
 
 /// The command line as clap knows it, for man pages and completions.

@@ -201,6 +201,33 @@ impl Drop for Terminal {
 }
 
 #[test]
+fn the_view_and_its_keys_are_the_same_from_a_machine() {
+    if !std::path::Path::new("/dev/kvm").exists() {
+        skip("it needs /dev/kvm");
+        return;
+    }
+    let Some(terminal) = Terminal::open() else {
+        return;
+    };
+    terminal.type_line(
+        "stty -g > $D/before; clear; $P vm run --uplink lab:php -- trace --live --interval 0.2 \
+         5.0.8.2; echo status $?",
+    );
+    let screen = terminal.wait_for("3 routers revealed by BRPR");
+    assert!(screen.contains("╰─   3 5.0.6.2"), "{screen}");
+    assert_eq!(terminal.flags(), "1 0", "alternate screen, no cursor");
+    terminal.press("p");
+    terminal.wait_for("paused");
+    terminal.press("q");
+    let screen = terminal.wait_for("status 0");
+    assert!(
+        screen.contains("report on 5.0.8.2 from 5.0.1.1"),
+        "{screen}"
+    );
+    terminal.assert_restored();
+}
+
+#[test]
 fn keys_work_and_leaving_restores_the_terminal_and_prints_the_report() {
     let Some(terminal) = Terminal::open() else {
         return;

@@ -2,66 +2,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::process::Output;
+mod captures;
 
-use assert_cmd::Command;
-use plumb_wire::capture::Reader;
-use plumb_wire::ipv4;
-use plumb_wire::pcapng::{Interface, LinkType, Packet, Read, SECTION_LEN, emit_section};
-
-fn plumb(arguments: &[&str], input: &[u8]) -> Output {
-    Command::cargo_bin("plumb")
-        .unwrap()
-        .args(arguments)
-        // What the tests give is a recording, though it comes through a pipe.
-        .arg("--offline")
-        .write_stdin(input)
-        .output()
-        .unwrap()
-}
-
-/// What a stage wrote to standard output, if it ended well.
-fn through(arguments: &[&str], input: &[u8]) -> Vec<u8> {
-    let output = plumb(arguments, input);
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {complaint}");
-    output.stdout
-}
+use captures::{packets, plumb, through, udp};
+use plumb_wire::pcapng::{Interface, LinkType, Packet, SECTION_LEN, emit_section};
 
 /// A capture of `count` frames of 100 bytes, one a millisecond from 2023 on.
 fn capture(count: u32) -> Vec<u8> {
-    let interface = Interface {
-        link_type: LinkType::ETHERNET,
-        name: "eth0",
-    };
-    let mut out = vec![0; SECTION_LEN + interface.block_len()];
-    let at = emit_section(&mut out);
-    interface.emit(&mut out[at..]);
-    for i in 0..count {
+    captures::capture((0..count).map(|i| {
         let mut data = vec![0; 100];
         data[12..14].copy_from_slice(&[0x86, 0xdd]);
         data[20..24].copy_from_slice(&i.to_be_bytes());
-        let packet = Packet {
-            at_ns: 1_700_000_000_000_000_000 + u64::from(i) * 1_000_000,
-            data: &data,
-            ..Packet::default()
-        };
-        let at = out.len();
-        out.resize(at + packet.block_len(), 0);
-        packet.emit(&mut out[at..]);
-    }
-    out
-}
-
-/// Stamps and bytes of all packets.
-fn packets(mut bytes: &[u8]) -> Vec<(u64, Vec<u8>)> {
-    let mut reader = Reader::new();
-    let mut found = Vec::new();
-    while let Read::Packet(packet) = reader.read(&mut bytes).unwrap() {
-        found.push((packet.at_ns, packet.data.to_vec()));
-    }
-    reader.finish(bytes).unwrap();
-    found
+        (1_700_000_000_000_000_000 + u64::from(i) * 1_000_000, data)
+    }))
 }
 
 #[test]
@@ -179,27 +132,6 @@ fn both_sides(packets: &[(&str, Vec<u8>)]) -> Vec<u8> {
         push(packet.block_len(), &|into| packet.emit(into));
     }
     out
-}
-
-/// A UDP packet without a checksum.
-fn udp(src: [u8; 4], src_port: u16, dst: [u8; 4], dst_port: u16) -> Vec<u8> {
-    let mut bytes = vec![0; 42];
-    bytes[12] = 8;
-    let header = ipv4::Header {
-        tos: 0,
-        total_len: 28,
-        ident: 1,
-        flags_fragment: 0,
-        ttl: 64,
-        protocol: 17,
-        src: src.into(),
-        dst: dst.into(),
-    };
-    header.emit(&mut bytes[14..]);
-    bytes[34..36].copy_from_slice(&src_port.to_be_bytes());
-    bytes[36..38].copy_from_slice(&dst_port.to_be_bytes());
-    bytes[39] = 8;
-    bytes
 }
 
 const OUTSIDE: [u8; 4] = [198, 51, 100, 1];

@@ -9,6 +9,10 @@ use crate::Error;
 /// A privilege that some way of sending packets needs (capabilities(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Capability {
+    /// CAP_BPF: programs and maps in the kernel.
+    Bpf,
+    /// CAP_PERFMON: programs that look into the kernel.
+    PerfMon,
     /// CAP_NET_ADMIN: network devices, addresses and routes.
     NetAdmin,
     /// CAP_NET_RAW: raw and packet sockets.
@@ -21,6 +25,8 @@ impl Capability {
     /// The name as `setcap` takes it: "cap_net_raw".
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Bpf => "cap_bpf",
+            Self::PerfMon => "cap_perfmon",
             Self::NetAdmin => "cap_net_admin",
             Self::NetRaw => "cap_net_raw",
             Self::SysAdmin => "cap_sys_admin",
@@ -29,6 +35,8 @@ impl Capability {
 
     const fn bit(self) -> CapabilitySet {
         match self {
+            Self::Bpf => CapabilitySet::BPF,
+            Self::PerfMon => CapabilitySet::PERFMON,
             Self::NetAdmin => CapabilitySet::NET_ADMIN,
             Self::NetRaw => CapabilitySet::NET_RAW,
             Self::SysAdmin => CapabilitySet::SYS_ADMIN,
@@ -39,6 +47,8 @@ impl Capability {
 impl core::fmt::Display for Capability {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {
+            Self::Bpf => "CAP_BPF",
+            Self::PerfMon => "CAP_PERFMON",
             Self::NetAdmin => "CAP_NET_ADMIN",
             Self::NetRaw => "CAP_NET_RAW",
             Self::SysAdmin => "CAP_SYS_ADMIN",
@@ -78,6 +88,8 @@ mod tests {
         std::thread::spawn(|| {
             drop_all().unwrap();
             for capability in [
+                Capability::Bpf,
+                Capability::PerfMon,
                 Capability::NetAdmin,
                 Capability::NetRaw,
                 Capability::SysAdmin,

@@ -23,6 +23,8 @@ pub struct Interface {
     pub is_up: bool,
     /// Number of the bridge that it is a port of.
     pub bridge: Option<u32>,
+    /// Its Ethernet address, if it has one.
+    pub mac: Option<[u8; 6]>,
 }
 
 impl Interface {
@@ -31,13 +33,21 @@ impl Interface {
     /// # Errors
     /// If the kernel does not list its interfaces.
     pub fn find(name: &str) -> Result<Option<Self>, Error> {
+        let all = Self::list()?;
+        Ok(all.into_iter().find(|interface| interface.name == name))
+    }
+
+    /// All interfaces of the current network namespace.
+    ///
+    /// # Errors
+    /// If the kernel does not list them.
+    pub fn list() -> Result<Vec<Self>, Error> {
         let failed = |e: io::Error| Error::system("list", "the network interfaces", e);
         let netlink = Netlink::open().map_err(failed)?;
-        let mut found = None;
+        let mut found = Vec::new();
         netlink
             .dump(libc::RTM_GETLINK, HEADER_LEN, 0, |message| {
-                let interface = Self::parse(message);
-                found = found.take().or(interface.filter(|i| i.name == name));
+                found.extend(Self::parse(message));
             })
             .map_err(failed)?;
         Ok(found)
@@ -88,12 +98,14 @@ impl Interface {
             queue_len: 0,
             is_up: u32_at(message, 8)? & libc::IFF_UP.cast_unsigned() != 0,
             bridge: None,
+            mac: None,
         };
         for (kind, payload) in attributes(message.get(HEADER_LEN..)?) {
             match kind {
                 libc::IFLA_IFNAME => interface.name = text(payload),
                 libc::IFLA_MTU => interface.mtu = u32_at(payload, 0)?,
                 libc::IFLA_TXQLEN => interface.queue_len = u32_at(payload, 0)?,
+                libc::IFLA_ADDRESS => interface.mac = payload.try_into().ok(),
                 libc::IFLA_MASTER => interface.bridge = u32_at(payload, 0),
                 libc::IFLA_LINKINFO => {
                     let found = attributes(payload).find(|(kind, _)| *kind == IFLA_INFO_KIND);

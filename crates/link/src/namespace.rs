@@ -18,7 +18,7 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, getgid, getpid, getuid,
     kill_process, pidfd_open, pidfd_send_signal, set_parent_process_death_signal, wait, waitid,
 };
-use rustix::thread::{UnshareFlags, unshare_unsafe};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 use crate::netlink::Netlink;
 use crate::{Capability, Error, capability, sys};
@@ -42,6 +42,24 @@ pub fn enter() -> Result<(), Error> {
 /// If namespaces are forbidden; [`why_forbidden`] tells by what.
 pub fn enter_network() -> Result<(), Error> {
     enter_new(UnshareFlags::NEWNET | UnshareFlags::NEWNS)
+}
+
+/// Moves the calling thread into the network namespace of another process, or one that `ip netns`
+/// has made: `target` is a process id, a name, or a path.
+///
+/// # Errors
+/// If there is none, or CAP_SYS_ADMIN is missing.
+pub fn join_network(target: &str) -> Result<(), Error> {
+    let path = if target.bytes().all(|byte| byte.is_ascii_digit()) {
+        format!("/proc/{target}/ns/net")
+    } else if target.contains('/') {
+        target.to_owned()
+    } else {
+        format!("/run/netns/{target}")
+    };
+    let file = fs::File::open(&path).map_err(|e| Error::system("open", path.clone(), e))?;
+    move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+        .map_err(|e| Error::privileged("enter", path, Capability::SysAdmin, e))
 }
 
 fn enter_new(mut flags: UnshareFlags) -> Result<(), Error> {

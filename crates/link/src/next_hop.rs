@@ -12,6 +12,7 @@ use std::io;
 use plumb_wire::Instant;
 use plumb_wire::icmp::Family;
 
+use crate::Error;
 use crate::fib::{Routes, address, number};
 use crate::netlink::{Netlink, attributes, u32_at};
 
@@ -73,6 +74,35 @@ impl NextHops {
             mac: known.mac,
         })
     }
+}
+
+/// The way of packets to an address, through an Ethernet interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathTo {
+    /// Number of the interface that they leave by.
+    pub interface: u32,
+    /// Whom they are handed to there.
+    pub neighbour: IpAddr,
+    /// Its Ethernet address, if the kernel knows it.
+    pub mac: Option<[u8; 6]>,
+}
+
+/// The way that the kernel's tables have to an address; `None` if there is none, or none through
+/// Ethernet.
+///
+/// # Errors
+/// If the tables cannot be read.
+pub fn path_to(destination: IpAddr) -> Result<Option<PathTo>, Error> {
+    let read = || -> io::Result<Tables> { Tables::read(&Netlink::open()?, 0) };
+    let tables = read().map_err(|e| Error::system("read", "the routes", e))?;
+    Ok(tables.route(destination).map(|(interface, neighbour)| {
+        let known = tables.neighbours.get(&(interface, neighbour));
+        PathTo {
+            interface,
+            neighbour,
+            mac: known.map(|known| known.mac),
+        }
+    }))
 }
 
 /// What the kernel's tables say.

@@ -20,9 +20,16 @@ mod mirror;
 mod offload;
 mod player;
 mod probability;
+mod slab;
+#[cfg(test)]
+mod testing;
 
+pub mod antispoof;
+pub mod conntrack;
+pub mod dissect;
 pub mod impair;
 pub mod nat;
+pub mod reassembly;
 
 pub use chain::{Chain, FunctionId};
 pub use count::Count;

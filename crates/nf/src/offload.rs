@@ -7,8 +7,8 @@ use plumb_wire::{Checksum, ethernet, ipv4, ipv6, protocol, tcp, udp};
 
 use crate::{Frame, Output};
 
-const VLAN: u16 = 0x8100;
-const SERVICE_VLAN: u16 = 0x88a8;
+pub(crate) const VLAN: u16 = 0x8100;
+pub(crate) const SERVICE_VLAN: u16 = 0x88a8;
 
 /// Completes a partial checksum. Says whether the frame is complete now; it is not if its offload
 /// state points outside it.

@@ -11,15 +11,24 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod dns;
+mod flow;
 mod nat;
 mod ping;
 mod run;
+mod tap;
 mod trace;
 mod wall_time;
 
+pub use dns::{DnsProfile, DnsTransport, DnsType};
+pub use flow::{
+    FlowEnd, FlowEvent, FlowMptcp, FlowOpen, FlowPhase, FlowProfile, FlowProtocol, FlowSchema,
+    FlowState, FlowType,
+};
 pub use nat::{NatEntry, NatProtocol, NatSchema, NatType};
 pub use ping::{Ping, PingReply, PingSchema, PingType, ReplyType};
 pub use run::{End, EndReason, EndType, Progress, ProgressType, Start, StartType};
+pub use tap::{TapCounters, TapInterface, TapLimits, TapOutput, TapSchema, TapStatus};
 pub use trace::{
     Hop, HopTunnel, LabelStackEntry, Lsr, LsrMethod, Method, Revelation, Role, StopReason, Trace,
     TraceSchema, TraceType, Trigger, Tunnel, TunnelType, Variant,

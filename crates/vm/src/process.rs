@@ -54,8 +54,7 @@ pub(crate) fn start(mut command: Command, inherited: Inheritance<'_>) -> Result<
         keep_only(kept)?;
         if merge {
             // Kernels before 6.4 do not know it: then there is nothing to merge.
-            // SAFETY: no pointers are involved.
-            unsafe { libc::prctl(PR_SET_MEMORY_MERGE, 1, 0, 0, 0) };
+            let _ = plumb_link::memory::merge();
         }
         for number in &numbers {
             // SAFETY: changes a flag of a descriptor that the parent keeps open meanwhile.
@@ -133,8 +132,6 @@ pub(crate) fn version(program: &Path) -> io::Result<String> {
     let text = String::from_utf8_lossy(&output.stdout);
     Ok(text.lines().next().unwrap_or_default().trim().to_owned())
 }
-
-const PR_SET_MEMORY_MERGE: libc::c_int = 67;
 
 fn name(command: &Command) -> String {
     let program = Path::new(command.get_program());

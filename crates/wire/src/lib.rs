@@ -26,6 +26,7 @@ mod time;
 
 pub mod arp;
 pub mod capture;
+pub mod dns;
 pub mod ethernet;
 pub mod frame;
 pub mod icmp;

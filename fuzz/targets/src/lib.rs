@@ -7,6 +7,7 @@
 
 mod bytes;
 mod channel;
+mod conntrack;
 mod devices;
 mod engine;
 mod interface;
@@ -15,6 +16,7 @@ mod nf;
 mod virtio;
 
 pub use channel::{guest, host};
+pub use conntrack::conntrack;
 pub use devices::devices;
 pub use engine::engine;
 pub use interface::interface;
@@ -27,13 +29,14 @@ use plumb_wire::icmp::{Family, Message};
 use plumb_wire::packet::Packet;
 use plumb_wire::pcapng;
 use plumb_wire::quote::Quote;
-use plumb_wire::{arp, ethernet, icmp_ext, ipv6, ndp, tcp, udp};
+use plumb_wire::{arp, dns, ethernet, icmp_ext, ipv6, ndp, tcp, udp};
 
 /// A function under fuzz.
 pub type Target = fn(&[u8]);
 
 /// All targets by name; the name is that of the corpus folder and of the libFuzzer binary.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 12] = [
+    ("conntrack", conntrack),
     ("devices", devices),
     ("engine", engine),
     ("guest", guest),
@@ -57,6 +60,9 @@ pub fn packet(data: &[u8]) {
     let _ = udp::Header::parse(data);
     let _ = ethernet::Header::parse(data);
     let _ = arp::Packet::parse(data);
+    if let Ok(message) = dns::Message::parse(data) {
+        assert!(message.name.labels().count() <= dns::MAX_NAME_LEN);
+    }
     if let Ok((header, rest)) = ipv6::Header::parse(data) {
         let _ = ndp::Message::parse(&header, rest);
     }

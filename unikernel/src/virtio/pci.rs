@@ -1,12 +1,14 @@
 //! Virtio over PCI (virtio 1.2 §4.1), modern, with MSI-X.
 //!
-//! Of PCI no more is here than takes to find these devices where firmware has given them
-//! addresses: the first bus, a device's capabilities, its base address registers.
+//! Of PCI no more is here than takes to find these devices: the first bus, a device's capabilities,
+//! its base address registers.
 
+mod addresses;
 mod capabilities;
 
 use core::fmt;
 
+use addresses::Addresses;
 use capabilities::Capabilities;
 
 use super::queue::Rings;
@@ -23,7 +25,6 @@ const LAST: u32 = 0x107f;
 /// Offsets in the configuration space.
 const COMMAND: u8 = 0x04;
 const SUBSYSTEM: u8 = 0x2c;
-const BASE_ADDRESSES: u8 = 0x10;
 
 /// Answers to accesses to memory, and makes some of its own, which messages are.
 const MEMORY_AND_MASTER: u32 = 6;
@@ -116,6 +117,7 @@ impl<W: Window> Pci<W> {
         vector: u8,
         found: &mut dyn FnMut(DeviceKind, Self, bool),
     ) {
+        let mut addresses = Addresses::default();
         for device in 0..DEVICES {
             let id = space.read(device, 0);
             let (vendor, id) = (id & 0xffff, id >> 16);
@@ -128,7 +130,8 @@ impl<W: Window> Pci<W> {
                 None => space.read(device, SUBSYSTEM) >> 16,
             };
             if let Some(kind) = DeviceKind::from_id(kind)
-                && let Some((pci, interrupts)) = Self::open(space, map, device, vector)
+                && let Some((pci, interrupts)) =
+                    Self::open(space, &mut addresses, map, device, vector)
             {
                 found(kind, pci, interrupts);
             }
@@ -137,15 +140,14 @@ impl<W: Window> Pci<W> {
 
     fn open(
         space: &mut dyn ConfigSpace,
+        addresses: &mut Addresses,
         map: &mut dyn FnMut(u64, u64) -> Option<W>,
         device: u8,
         vector: u8,
     ) -> Option<(Self, bool)> {
         let capabilities = Capabilities::read(space, device);
-        let command = space.read(device, COMMAND) & 0xffff;
-        space.write(device, COMMAND, command | MEMORY_AND_MASTER);
         let mut window = |place: capabilities::Place| {
-            let base = base_address(space, device, place.bar)?;
+            let base = addresses.of(space, device, place.bar)?;
             map(base.checked_add(place.offset.into())?, place.len.into())
         };
         let common = window(capabilities.common?)?;
@@ -153,6 +155,9 @@ impl<W: Window> Pci<W> {
         let mut isr = capabilities.isr.and_then(&mut window);
         let config = capabilities.config.and_then(&mut window);
         let table = capabilities.table.and_then(&mut window);
+        // Only now that it has its addresses.
+        let command = space.read(device, COMMAND) & 0xffff;
+        space.write(device, COMMAND, command | MEMORY_AND_MASTER);
         let interrupts = table.is_some();
         if let Some(mut table) = table {
             table.write(0, Width::Long, MESSAGE_ADDRESS);
@@ -271,28 +276,6 @@ impl<W: Window> Transport for Pci<W> {
         let config = self.config.as_mut();
         config.map_or(0, |config| config.read(offset as u64, Width::Long))
     }
-}
-
-/// The memory address that firmware gave a base address register; `None` if it gave none, or the
-/// register is for ports.
-fn base_address(space: &mut dyn ConfigSpace, device: u8, bar: u8) -> Option<u64> {
-    const PORTS: u32 = 1;
-    const WIDE: u32 = 4;
-    if bar > 5 {
-        return None;
-    }
-    let offset = BASE_ADDRESSES + bar * 4;
-    let low = space.read(device, offset);
-    if low & PORTS != 0 {
-        return None;
-    }
-    let high = if low & WIDE != 0 && bar < 5 {
-        space.read(device, offset + 4)
-    } else {
-        0
-    };
-    let address = u64::from(high) << 32 | u64::from(low & !0xf);
-    (address != 0).then_some(address)
 }
 
 #[cfg(test)]

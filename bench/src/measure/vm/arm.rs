@@ -5,7 +5,7 @@ use std::process::Command;
 
 use super::Bench;
 use super::container::{self, Bundle};
-use super::lab::{BRIDGE, Lab, TARGET};
+use super::lab::{BRIDGE, DEVICE, Lab, TARGET};
 use crate::child::Place;
 
 /// A way to run the trace.
@@ -121,6 +121,13 @@ pub(super) fn all(bench: &Bench, lab: &Lab) -> anyhow::Result<Arms> {
             false,
         ),
         (
+            "microVM, embedded, TAP device made before",
+            &["--runner", "embedded", "--uplink", DEVICE][..],
+            false,
+            false,
+            false,
+        ),
+        (
             "microVM, embedded, pages merged",
             &["--runner", "embedded", "--merge"][..],
             true,
@@ -151,7 +158,10 @@ pub(super) fn all(bench: &Bench, lab: &Lab) -> anyhow::Result<Arms> {
     ] {
         let mut prefix = vec![plumb.clone(), "vm".into(), "run".into()];
         prefix.extend(options.iter().map(|o| (*o).to_owned()));
-        prefix.extend(["--uplink", BRIDGE, "--address"].map(str::to_owned));
+        if !options.contains(&"--uplink") {
+            prefix.extend(["--uplink", BRIDGE].map(str::to_owned));
+        }
+        prefix.push("--address".to_owned());
         prefix.push(lab.address.clone());
         prefix.extend(["--gateway".to_owned(), lab.gateway.clone(), "--".to_owned()]);
         let arm = Arm {

@@ -42,7 +42,7 @@ struct Crowd {
 pub(super) fn measure(bench: &mut Bench, lab: &Lab, arms: &[Arm]) -> anyhow::Result<()> {
     let counts: &[usize] = if bench.quick { &[20] } else { &[50, 200] };
     bench.report.say(
-        "### Many at once\n\n\
+        "## Many at once\n\n\
          Each instance pings the target until all are there and their memory has been read, in a \
          control group of 1 GiB. PSS and private memory are sums over all processes of an instance, \
          the controlling `plumb vm run` or the runtime included; \"PSS of what measures\" leaves \

@@ -11,6 +11,8 @@ use crate::child::Place;
 
 /// The bridge's name.
 pub(super) const BRIDGE: &str = "lab0";
+/// A TAP device on it that stays.
+pub(super) const DEVICE: &str = "ready0";
 /// The target: behind the tunnel of `php`.
 pub(super) const TARGET: &str = "5.0.8.2";
 /// Routers that the tunnel hides.
@@ -58,6 +60,7 @@ impl Lab {
             gateway,
             capture: bench.file("vm.pcap"),
         };
+        lab.make_device()?;
         lab.watch()?;
         Ok(lab)
     }
@@ -65,6 +68,22 @@ impl Lab {
     /// The network namespace that the bridge is in.
     pub(super) fn place(&self) -> Place {
         Place::in_namespace(format!("/proc/{}/ns/net", self.process.id()).into())
+    }
+
+    /// Makes a TAP device on the bridge, for machines that find theirs ready.
+    fn make_device(&self) -> anyhow::Result<()> {
+        let make = format!(
+            "ip tuntap add dev {DEVICE} mode tap vnet_hdr && ip link set {DEVICE} master {BRIDGE} up"
+        );
+        let made = Command::new("nsenter")
+            .arg(format!("--net=/proc/{}/ns/net", self.process.id()))
+            .args(["sh", "-c", &make])
+            .status()
+            .context("cannot start nsenter")?;
+        if !made.success() {
+            bail!("cannot make a TAP device");
+        }
+        Ok(())
     }
 
     /// Lets tcpdump note when packets come by.

@@ -8,12 +8,13 @@ mod run;
 
 use anyhow::Context as _;
 
+use self::arm::Arm;
 use self::lab::Lab;
 use self::run::Run;
 use super::Bench;
 use crate::report::{ratio, spread};
 
-/// Runs all arms alternately, then as many of each at once as there is room for.
+/// Runs all arms alternately.
 pub(super) fn measure(bench: &mut Bench) -> anyhow::Result<()> {
     bench.report.say(
         "## A microVM beside a container and a process\n\n\
@@ -26,17 +27,7 @@ pub(super) fn measure(bench: &mut Bench) -> anyhow::Result<()> {
          of pages and the like count. The container's runtime finds a network namespace ready \
          except where it says that one is made for it.",
     );
-    // crun refuses to run where both versions of control groups are mounted. The mounts are this
-    // program's own.
-    let _ = std::process::Command::new("umount")
-        .arg("/sys/fs/cgroup/unified")
-        .stderr(std::process::Stdio::null())
-        .status();
-    let lab = Lab::open(bench, "php").context("cannot run a lab with a bridge")?;
-    let (arms, left_out) = arm::all(bench, &lab)?;
-    for (name, why) in &left_out {
-        bench.report.say(&format!("Left out: {name}: {why}."));
-    }
+    let (lab, arms) = prepare(bench)?;
     let rounds = if bench.quick {
         3
     } else {
@@ -96,5 +87,27 @@ pub(super) fn measure(bench: &mut Bench) -> anyhow::Result<()> {
         ],
         &rows,
     );
+    Ok(())
+}
+
+/// Runs as many of each arm at once as there is room for.
+pub(super) fn crowds(bench: &mut Bench) -> anyhow::Result<()> {
+    let (lab, arms) = prepare(bench)?;
     density::measure(bench, &lab, &arms)
+}
+
+/// The lab and the arms that work here; the report names the others.
+fn prepare(bench: &mut Bench) -> anyhow::Result<(Lab, Vec<Arm>)> {
+    // crun refuses to run where both versions of control groups are mounted. The mounts are this
+    // program's own.
+    let _ = std::process::Command::new("umount")
+        .arg("/sys/fs/cgroup/unified")
+        .stderr(std::process::Stdio::null())
+        .status();
+    let lab = Lab::open(bench, "php").context("cannot run a lab with a bridge")?;
+    let (arms, left_out) = arm::all(bench, &lab)?;
+    for (name, why) in &left_out {
+        bench.report.say(&format!("Left out: {name}: {why}."));
+    }
+    Ok((lab, arms))
 }

@@ -9,6 +9,8 @@ mod config;
 mod count;
 mod doctor;
 mod exec;
+mod export;
+mod flow;
 mod impair;
 mod interface;
 mod lab;
@@ -17,6 +19,7 @@ mod mirror;
 mod nat;
 mod ping;
 mod schema;
+mod tap;
 mod trace;
 mod value;
 mod vm;
@@ -33,6 +36,8 @@ pub use config::{Config, ConfigCommand};
 pub use count::Count;
 pub use doctor::Doctor;
 pub use exec::Exec;
+pub use export::{CollectorAddress, CollectorTransport, Export, ExportArgs};
+pub use flow::{Flow, FlowFormat, KeptBits};
 pub use impair::{DistributionName, Impair, Way};
 pub use interface::{If, Side};
 pub use lab::{Lab, LabCommand};
@@ -41,6 +46,7 @@ pub use mirror::Mirror;
 pub use nat::{FilteringName, Nat};
 pub use ping::{Ping, PingFormat};
 pub use schema::{Schema, SchemaName};
+pub use tap::{AttachName, OneIn, RateLimit, Reduction, Tap, TapCommand, TapDirection, TapRun};
 pub use trace::{Format, MethodName, ModeName, ProgressWhen, RevealWhen, Trace};
 pub use value::{BitRate, ByteCount, LossModel, Percent, Rate, Seconds};
 pub use vm::{
@@ -91,8 +97,14 @@ pub enum Command {
     Mirror(Box<Mirror>),
     /// Run stages joined by |, with those of plumb in one process.
     Chain(Box<Chain>),
+    /// Copy the packets of virtual machines and other interfaces, in the kernel.
+    Tap(Box<Tap>),
     /// Probe from machines of their own: small virtual ones that start in milliseconds.
     Vm(Box<Vm>),
+    /// Record how every TCP connection of this host fares, from inside its kernel.
+    Flow(Box<Flow>),
+    /// Send recorded flow records to IPFIX collectors.
+    Export(Box<Export>),
     /// Check what plumb needs on this machine and say how to fix what is missing.
     Doctor(Doctor),
     /// Show the settings and where each came from.

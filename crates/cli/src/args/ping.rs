@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, ValueEnum, ValueHint};
+use serde::{Deserialize, Serialize};
 
 use super::{ModeName, ProgressWhen, Rate, Seconds};
 
 /// Arguments of `plumb ping`.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
 #[command(args_override_self = true, after_help = AFTER_HELP, group = ArgGroup::new("what").required(true).multiple(true))]
 pub struct Ping {
     /// Name or address to ping; `-` reads a list from standard input.
@@ -83,7 +84,7 @@ pub struct Ping {
 }
 
 /// `--format` of `plumb ping`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub enum PingFormat {
     /// Lines for people.
     Table,

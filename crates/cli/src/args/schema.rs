@@ -20,6 +20,12 @@ pub enum SchemaName {
     Ping,
     /// `plumb.nat/1`: the log of `plumb nat --log`.
     Nat,
+    /// `plumb.flow/1`: profiles of connections and name lookups.
+    Flow,
+    /// The fields of flow records as a page of Markdown: unit, kernel source, IPFIX element.
+    Kpis,
+    /// `plumb.tap/1`: `plumb tap status --json`.
+    Tap,
     /// `plumb.live/1`: `plumb trace --report --json`.
     Live,
 }

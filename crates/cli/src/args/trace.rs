@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, ValueEnum, ValueHint};
+use serde::{Deserialize, Serialize};
 
 use super::{Rate, Seconds};
 
 /// Arguments of `plumb trace`.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
 #[command(args_override_self = true, after_help = AFTER_HELP, group = ArgGroup::new("what").required(true).multiple(true))]
 pub struct Trace {
     /// Name or address to trace to; `-` reads a list from standard input.
@@ -162,7 +163,7 @@ pub struct Trace {
 }
 
 /// `--method`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub enum MethodName {
     /// ICMP echo requests with constant checksum and identifier.
     IcmpParis,
@@ -173,7 +174,7 @@ pub enum MethodName {
 }
 
 /// `--mode`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub enum ModeName {
     /// Raw sockets if they may be had, else unprivileged ones.
     Auto,
@@ -188,7 +189,7 @@ pub enum ModeName {
 }
 
 /// `--reveal`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub enum RevealWhen {
     /// Where a trigger fires.
     Auto,
@@ -199,7 +200,7 @@ pub enum RevealWhen {
 }
 
 /// `--format` of `plumb trace`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub enum Format {
     /// A table for people.
     Table,
@@ -212,7 +213,7 @@ pub enum Format {
 }
 
 /// `--progress`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub enum ProgressWhen {
     /// On a terminal, for lists.
     Auto,

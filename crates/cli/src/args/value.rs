@@ -6,9 +6,10 @@ use core::time::Duration;
 
 use plumb_nf::Probability;
 use plumb_nf::impair::Loss;
+use serde::{Deserialize, Serialize};
 
 /// A duration as it is written on the command line: `1s`, `300ms`, `1.5`, `2m`, `1h`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seconds(pub Duration);
 
 impl FromStr for Seconds {
@@ -43,7 +44,7 @@ impl fmt::Display for Seconds {
 }
 
 /// A cap on packets per second: `1000`, `10k`, `1.5M` or `unlimited`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rate(pub Option<u32>);
 
 impl FromStr for Rate {

@@ -116,9 +116,9 @@ pub enum RunnerChoice {
 pub enum MachineName {
     /// Virtio over MMIO and little else.
     Microvm,
-    /// PCI and a BIOS.
+    /// PCI.
     Pc,
-    /// PCI Express and a BIOS.
+    /// PCI Express.
     Q35,
 }
 

@@ -4,11 +4,12 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
+use serde::{Deserialize, Serialize};
 
 use super::{MachineOptions, Seconds};
 
 /// Arguments of `plumb vm run`.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
 #[command(after_help = RUN_AFTER_HELP)]
 pub struct VmRun {
     /// The machine that is started.
@@ -28,6 +29,7 @@ pub struct VmRun {
     pub verbose: bool,
     /// `trace` or `ping` with its arguments, as `plumb trace` and `plumb ping` take them.
     #[arg(last = true, required = true, value_name = "trace|ping ARGUMENTS")]
+    #[serde(skip)]
     pub measurement: Vec<OsString>,
 }
 
@@ -45,15 +47,15 @@ pub struct VmImage {
 
 const RUN_AFTER_HELP: &str = "\
 Behind `--` stands what `plumb trace` or `plumb ping` would be told; options, settings, output,
-signals and exit status are the same, but for what a machine has no use for: --mode, --interface,
---live, --report and --dry-run. Records say in rtt_error_ns by how much the machine may lengthen
-round-trip times.
+signals and exit status are the same, but for what a machine has no use for: --mode, --interface
+and --dry-run. Records say in rtt_error_ns by how much the machine may lengthen round-trip times.
 
 Examples:
   plumb vm run --uplink lab:php -- trace --json 5.0.8.2
   plumb vm run --uplink br0 --address 192.0.2.9/24 --gateway 192.0.2.1 -- trace example.com
   plumb vm run --uplink lab:wide --runner qemu -- trace --targets list.txt -r 10k --json
   plumb vm run --uplink lab:plain --deadline 10s -- ping -c 3 5.0.4.2
+  plumb vm run --uplink lab:php -- trace --live 5.0.8.2
   plumb vm run --vm probe1 -- trace 5.0.8.2        in a machine that `plumb vm start` started
 
 Exit status: that of the measurement; 2 wrong usage, or no runner works here (plumb doctor);

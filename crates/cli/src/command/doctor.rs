@@ -1,6 +1,8 @@
 //! `plumb doctor`: what plumb needs on this system, whether it is there, and what helps.
 
 mod machines;
+mod programs;
+mod tap;
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -9,6 +11,8 @@ use plumb_link::{Capability, Mode, ProbePort, ProbePortOptions};
 use serde::Serialize;
 
 use self::machines::Machines;
+use self::programs::Programs;
+use self::tap::Tap;
 use super::network::{ALLOW_PING, program};
 use crate::args::Doctor;
 use crate::exit::Exit;
@@ -33,6 +37,14 @@ pub(super) fn run(args: Doctor) -> anyhow::Result<Exit> {
         utf8: locale_is_utf8(),
     };
     let mut checks = system.checks();
+    let programs = Programs {
+        read: system.read,
+        types: std::path::Path::new(programs::TYPES).exists(),
+        bpf: plumb_link::capability::has(Capability::Bpf),
+        perfmon: plumb_link::capability::has(Capability::PerfMon),
+        program: system.program.clone(),
+    };
+    checks.extend(programs.checks());
     let machines = Machines {
         runners: machines::runners(),
         tun: system.tun.is_ok(),
@@ -42,6 +54,7 @@ pub(super) fn run(args: Doctor) -> anyhow::Result<Exit> {
         program: system.program,
     };
     checks.extend(machines.checks());
+    checks.extend(Tap::look(program()).checks());
     let mut out = std::io::stdout().lock();
     let look = Look::of_stdout();
     for check in &checks {

@@ -60,6 +60,7 @@ fn target(args: &args::Mirror) -> anyhow::Result<Target> {
             port: Port::Right,
             upgrade: false,
             keep_offload: args.whole,
+            is_capture: false,
         };
         let pipe = PipeLink::open(ends, options)?;
         return Ok(Target::Pipe(Box::new(pipe), path.clone()));

@@ -6,7 +6,9 @@ mod count;
 mod doctor;
 mod dry_run;
 mod exec;
+mod export;
 mod feed;
+mod flow;
 mod impair;
 mod interface;
 pub(crate) mod interrupt;
@@ -17,10 +19,11 @@ mod mirror;
 mod nat;
 pub(crate) mod network;
 mod ping;
-mod prober;
+pub(crate) mod prober;
 mod schema;
-mod session;
+pub(crate) mod session;
 mod status;
+mod tap;
 mod trace;
 pub(crate) mod vm;
 
@@ -45,7 +48,10 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Count(args) => count::run(&args),
         Command::Chain(args) => chain::run(*args),
         Command::Mirror(args) => mirror::run(&args),
+        Command::Tap(args) => tap::run(*args),
         Command::Nat(args) => nat::run(&args),
+        Command::Flow(args) => flow::run(&args).map(ExitCode::from),
+        Command::Export(args) => export::run(&args).map(ExitCode::from),
         Command::Doctor(args) => doctor::run(args).map(ExitCode::from),
         Command::Config(args) => config::run(args).map(ExitCode::from),
         Command::Schema(args) => schema::run(args).map(ExitCode::from),

@@ -11,6 +11,9 @@ pub(super) fn run(args: Schema) -> anyhow::Result<Exit> {
         SchemaName::Trace => schema::trace(),
         SchemaName::Ping => schema::ping(),
         SchemaName::Nat => schema::nat(),
+        SchemaName::Flow => schema::flow(),
+        SchemaName::Kpis => plumb_ipfix::table::kpis_markdown(),
+        SchemaName::Tap => schema::tap(),
         SchemaName::Live => schema::live(),
     };
     std::io::stdout().lock().write_all(text.as_bytes())?;

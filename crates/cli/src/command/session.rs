@@ -124,7 +124,7 @@ impl Run {
             kind: StartType::Start,
             time: self.wall(self.started),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            arguments: std::env::args_os()
+            arguments: crate::arguments()
                 .map(|a| a.to_string_lossy().into_owned())
                 .collect(),
         }
@@ -226,7 +226,7 @@ pub(super) fn run(plan: Plan, work: &mut dyn Work) -> anyhow::Result<Exit> {
 }
 
 /// Who is told of packets: the capture, if there is one.
-pub(super) fn observer<'a>(
+pub(crate) fn observer<'a>(
     capture: &'a mut Option<Capture>,
     nobody: &'a mut (),
 ) -> &'a mut dyn Observer {

@@ -23,23 +23,25 @@ use crate::output::scamper_json::Context;
 use crate::output::style::Look;
 use crate::output::table::Table;
 use crate::output::trace_sink::{TraceFormat, TraceSink};
-use crate::settings::TraceSettings;
+use crate::settings::{LiveSettings, TraceSettings};
 
 pub(super) fn run(args: args::Trace) -> anyhow::Result<Exit> {
-    run_with(args, session::run)
+    run_with(args, session::run, crate::live::run)
 }
 
-/// Runs with `measure` in the place of an engine in this process.
+/// Runs with `measure` in the place of an engine in this process, and `follow` in that of a live
+/// view with one.
 pub(super) fn run_with(
     args: args::Trace,
     measure: impl FnOnce(Plan, &mut dyn Work) -> anyhow::Result<Exit>,
+    follow: impl FnOnce(TraceSettings, LiveSettings) -> anyhow::Result<Exit>,
 ) -> anyhow::Result<Exit> {
     let settings = TraceSettings::resolve(args)?;
     if settings.dry_run {
         return super::dry_run::trace(&settings);
     }
     if let Some(live) = settings.live {
-        return crate::live::run(settings, live);
+        return follow(settings, live);
     }
     let clock = Clock::new();
     let out = open(settings.output.as_deref())?;

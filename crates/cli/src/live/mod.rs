@@ -8,6 +8,7 @@ mod columns;
 mod explain;
 mod keys;
 mod model;
+mod output;
 pub(crate) mod record;
 mod report;
 mod rows;
@@ -19,6 +20,7 @@ mod view;
 #[cfg(test)]
 mod testing;
 
+use core::net::IpAddr;
 use core::time::Duration;
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -28,19 +30,20 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use crossterm::event;
-use plumb_link::{Clock, Mode, Observer, Port, Turn};
-use plumb_probe::{Config, Engine, Event, Headers, Job, JobId, Stats};
-use plumb_record::{End, EndReason, EndType, Method, Start, StartType, TraceSchema, WallTime};
-use plumb_wire::{Engine as _, Instant};
+use plumb_link::{Clock, Mode, Port, Turn};
+use plumb_probe::{Config, Engine, Event, Headers, Job, JobId, Refused, Stats, TraceOptions};
+use plumb_record::{EndReason, Method, TraceSchema};
+use plumb_wire::Instant;
 
-use crate::args::Format;
 use crate::command::interrupt::Interrupts;
 use crate::command::network::{Needs, Way, lacks};
+use crate::command::prober::{Prober, ProberNews};
+use crate::command::session::observer;
 use crate::exit::{Exit, Failure};
 use crate::live::keys::Ui;
-use crate::live::model::{Kind, Target};
-use crate::live::record::LiveSchema;
-use crate::live::session::{Pace, Session};
+use crate::live::model::Target;
+use crate::live::output::{Ending, Output};
+use crate::live::session::{Pace, Round, Session};
 use crate::live::terminal::Screen;
 use crate::names::{Lookup, Names};
 use crate::output::pcapng::Capture;
@@ -65,13 +68,6 @@ const CACHE_LIFETIME: Duration = Duration::from_secs(5);
 ///
 /// If there is no target, no permission, no terminal, or if output or network break.
 pub(crate) fn run(settings: TraceSettings, live: LiveSettings) -> anyhow::Result<Exit> {
-    let output = Output::choose(&settings, live)?;
-    let clock = Clock::new();
-    let capture = settings
-        .pcap
-        .as_deref()
-        .map(|path| Capture::create(path, clock))
-        .transpose()?;
     let way = Way {
         mode: settings.mode,
         source: settings.source,
@@ -79,181 +75,66 @@ pub(crate) fn run(settings: TraceSettings, live: LiveSettings) -> anyhow::Result
         flow: settings.options.flow,
         tcp: settings.options.method == Method::TcpParis,
     };
-    let (targets, unusable) = targets(&settings, &way)?;
-    let needs = targets
-        .iter()
-        .fold(Needs::default(), |needs, target| needs.with(target.dst()));
-    let mut port = way.open(needs, false)?;
-    let rebuilt = port.mode() == Mode::Unprivileged;
-    if rebuilt {
+    let mut sources = way.sources()?;
+    let found = Found::of(&settings);
+    let mut view = Live::new(settings, live, found, &mut |dst| {
+        sources.source_for(dst).map_err(|error| error.to_string())
+    })?;
+    let mut port = way.open(view.needs(), false)?;
+    if port.mode() == Mode::Unprivileged {
         drop(writeln!(io::stderr(), "plumb: {}", lacks()));
+        view.rebuild_headers();
     }
+    view.limit_jobs(port.flows());
     let mut interrupts = Interrupts::watch().context("cannot watch for signals")?;
     let signals = interrupts.fd().context("cannot watch for signals")?;
-    let engine_config = Config {
-        cache_lifetime: settings.engine.cache_lifetime.min(CACHE_LIFETIME),
-        // A plain round and a check of each target.
-        window: (settings.engine.window)
-            .max(targets.len() * 2)
-            .min(port.flows().unwrap_or(usize::MAX)),
-        headers: if rebuilt {
-            Headers::Rebuilt
-        } else {
-            Headers::Received
-        },
-        ..settings.engine
-    };
-    let mut engine = Engine::new(engine_config, settings.seed);
-    let now = clock.now();
-    let pace = Pace {
-        interval: live.interval,
-        recheck: live.recheck,
-        count: live.rounds,
-        concurrent: !rebuilt,
-    };
-    let session = Session::new(
-        targets,
-        settings.options,
-        pace,
-        settings.seed,
-        settings.names,
-        now,
-    );
-
-    let mut view = View {
-        session,
-        ui: Ui::new(Look::of_stdout()),
-        rate: settings.engine.rate,
-        unprivileged: rebuilt,
-        jobs: BTreeMap::new(),
-        names: None,
-        unnamed: Vec::new(),
-        screen: None,
-        keyboard: None,
-        out: BufWriter::new(Box::new(io::stdout())),
-        output,
-        clock,
-        tunnels: 0,
-        drawn: None,
-        due: now,
-        left: false,
-    };
-    let mut interrupted = false;
-    view.open(now)?;
-    let keyboard = view.keyboard.as_ref().map(File::try_clone).transpose()?;
+    let mut engine = Engine::new(view.engine, view.seed);
+    let clock = view.clock;
+    let mut capture = view.open()?;
+    let keyboard = view.keyboard()?;
     let mut watch = vec![signals.as_fd()];
     watch.extend(keyboard.as_ref().map(AsFd::as_fd));
-    let mut capture = capture;
     let mut nobody = ();
-    let observer: &mut dyn Observer = match &mut capture {
-        Some(capture) => capture,
-        None => &mut nobody,
-    };
-    let mut failed = None;
     let outcome = plumb_link::run(
         &mut engine,
         &mut port,
         &clock,
         &watch,
-        observer,
-        |engine, now| {
-            if interrupts.count() > 0 {
-                interrupted = true;
-                return Turn::Stop;
-            }
-            view.turn(engine, now).unwrap_or_else(|error| {
-                failed = Some(error);
-                Turn::Stop
-            })
-        },
+        observer(&mut capture, &mut nobody),
+        |engine, now| view.turn(engine, now, interrupts.count()),
     );
-    // The terminal is put back before anything is printed.
-    view.screen = None;
-    if let Some(error) = failed {
-        return Err(error);
-    }
-    let ending = Ending {
-        reason: match (&outcome, interrupted) {
-            (Err(_), _) => EndReason::Failed,
-            (Ok(()), true) => EndReason::Interrupted,
-            (Ok(()), false) => EndReason::Completed,
-        },
-        error: outcome.as_ref().err().map(ToString::to_string),
-        stats: engine.stats(),
-        dropped: port.dropped(),
-    };
-    view.finish(&ending)?;
-    if let Some(capture) = capture {
-        capture.finish().context("cannot write the packets")?;
-    }
-    outcome?;
-    Ok(if interrupted {
-        Exit::Interrupted
-    } else if unusable {
-        Exit::Partial
-    } else if view.session.targets().all(Target::reached) {
-        Exit::Reached
-    } else {
-        Exit::NotReached
-    })
+    let outcome = outcome.map_err(anyhow::Error::from);
+    view.end(engine.stats(), port.dropped(), capture, outcome)
 }
 
-/// What is shown while it runs, and what is printed in the end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Output {
-    /// The view, then the report; as NDJSON if `json`.
-    View { json: bool },
-    /// Nothing, then the report; as NDJSON if `json`.
-    Report { json: bool },
-    /// The record of each round as it ends.
-    Rounds,
-}
+/// What says which source address leads to a destination, or why none does.
+pub(crate) type SourceOf<'a> = &'a mut dyn FnMut(IpAddr) -> Result<IpAddr, String>;
 
-impl Output {
-    fn choose(settings: &TraceSettings, live: LiveSettings) -> Result<Self, Failure> {
-        let json = settings.format == Format::Json;
-        if live.report {
-            Ok(Self::Report { json })
-        } else if io::stdout().is_terminal() {
-            Ok(Self::View { json })
-        } else if json {
-            Ok(Self::Rounds)
-        } else {
-            Err(Failure::usage(
-                "--live draws on a terminal, and standard output is none; --report prints a \
-                 report after some rounds, --live --json every round",
-            ))
-        }
+/// What the settings name, looked up.
+pub(crate) struct Found(Vec<Result<crate::targets::Target, String>>);
+
+impl Found {
+    pub(crate) fn of(settings: &TraceSettings) -> Self {
+        let names = settings.input.arguments.iter();
+        let find = |name: &String| crate::targets::Target::resolve(name, settings.family);
+        Self(names.map(find).collect())
     }
 }
 
-/// How it ended.
-#[derive(Debug)]
-struct Ending {
-    reason: EndReason,
-    error: Option<String>,
-    stats: Stats,
-    dropped: u64,
-}
-
-/// Resolves the targets and finds the way to each. The second value says that some are no use.
-fn targets(settings: &TraceSettings, way: &Way) -> anyhow::Result<(Vec<Target>, bool)> {
-    let mut sources = way.sources()?;
+/// Finds the way to each target. The second value says that some are no use.
+fn targets(
+    found: Found,
+    options: &TraceOptions,
+    source_for: SourceOf<'_>,
+) -> anyhow::Result<(Vec<Target>, bool)> {
     let mut seen = HashSet::new();
     let mut targets = Vec::new();
     let mut unusable = Vec::new();
-    for text in &settings.input.arguments {
-        let target = crate::targets::Target::resolve(text, settings.family).and_then(|target| {
-            Ok((
-                sources.source_for(target.addr).map_err(|e| e.to_string())?,
-                target,
-            ))
-        });
-        match target {
+    for target in found.0 {
+        match target.and_then(|target| Ok((source_for(target.addr)?, target))) {
             Ok((src, target)) => {
                 if seen.insert(target.addr) {
                     let name = target.name.unwrap_or_else(|| target.addr.to_string());
-                    let options = &settings.options;
                     let (method, first) = (options.method, options.first_ttl);
                     targets.push(Target::new(name, src, target.addr, method, first));
                 }
@@ -278,35 +159,189 @@ fn targets(settings: &TraceSettings, way: &Way) -> anyhow::Result<(Vec<Target>, 
     Ok((targets, !unusable.is_empty()))
 }
 
-/// Everything that the event loop calls.
-struct View {
+/// A view and its rounds, whatever it is that runs them.
+pub(crate) struct Live {
     session: Session,
     ui: Ui,
-    rate: Option<u32>,
+    /// How the rounds are to be run.
+    pub(crate) engine: Config,
+    pub(crate) seed: u64,
+    pub(crate) clock: Clock,
+    /// Where packets go, until [`open`](Self::open) hands it out.
+    capture: Option<Capture>,
     /// Whether replies lack quoted TTLs for want of a privilege.
     unprivileged: bool,
-    /// Rounds under way, with the index of their target and what they are for.
-    jobs: BTreeMap<JobId, (usize, Kind)>,
+    /// Whether some targets are no use.
+    unusable: bool,
+    /// Rounds under way, with their identifiers there.
+    jobs: BTreeMap<JobId, Round>,
     names: Option<Names>,
     /// Addresses whose names were asked for.
-    unnamed: Vec<core::net::IpAddr>,
+    unnamed: Vec<IpAddr>,
     screen: Option<Screen>,
     /// What becomes readable when a key is pressed.
     keyboard: Option<File>,
     out: BufWriter<Box<dyn Write>>,
     output: Output,
-    clock: Clock,
     /// Tunnels in the records of rounds so far.
     tunnels: u64,
     drawn: Option<Instant>,
     /// When something will have changed on the screen, were it only the time.
     due: Instant,
     left: bool,
+    interrupted: bool,
+    /// Why a turn ended it.
+    failed: Option<anyhow::Error>,
 }
 
-impl View {
-    /// Takes over the terminal, or writes what comes first.
-    fn open(&mut self, now: Instant) -> anyhow::Result<()> {
+impl Live {
+    /// A view of the targets that the settings name. Nothing is shown yet.
+    pub(crate) fn new(
+        settings: TraceSettings,
+        live: LiveSettings,
+        found: Found,
+        source_for: SourceOf<'_>,
+    ) -> anyhow::Result<Self> {
+        let output = Output::choose(&settings, live)?;
+        let clock = Clock::new();
+        let capture = settings
+            .pcap
+            .as_deref()
+            .map(|path| Capture::create(path, clock))
+            .transpose()?;
+        let (targets, unusable) = targets(found, &settings.options, source_for)?;
+        let now = clock.now();
+        let engine = Config {
+            cache_lifetime: settings.engine.cache_lifetime.min(CACHE_LIFETIME),
+            // A plain round and a check of each target.
+            window: settings.engine.window.max(targets.len() * 2),
+            headers: Headers::Received,
+            ..settings.engine
+        };
+        let pace = Pace {
+            interval: live.interval,
+            recheck: live.recheck,
+            count: live.rounds,
+            concurrent: true,
+        };
+        let (options, seed, names) = (settings.options, settings.seed, settings.names);
+        Ok(Self {
+            session: Session::new(targets, options, pace, seed, names, now),
+            ui: Ui::new(Look::of_stdout()),
+            engine,
+            seed,
+            clock,
+            capture,
+            unprivileged: false,
+            unusable,
+            jobs: BTreeMap::new(),
+            names: None,
+            unnamed: Vec::new(),
+            screen: None,
+            keyboard: None,
+            out: BufWriter::new(Box::new(io::stdout())),
+            output,
+            tunnels: 0,
+            drawn: None,
+            due: now,
+            left: false,
+            interrupted: false,
+            failed: None,
+        })
+    }
+
+    /// The IP versions of the targets.
+    fn needs(&self) -> Needs {
+        let targets = self.session.targets();
+        targets.fold(Needs::default(), |needs, target| needs.with(target.dst()))
+    }
+
+    /// Replies come without what headers say.
+    fn rebuild_headers(&mut self) {
+        self.unprivileged = true;
+        self.engine.headers = Headers::Rebuilt;
+        self.session.take_turns();
+    }
+
+    /// No more rounds than this can be told apart at once.
+    fn limit_jobs(&mut self, most: Option<usize>) {
+        self.engine.window = self.engine.window.min(most.unwrap_or(usize::MAX));
+    }
+
+    /// Whether somebody wants all packets.
+    pub(crate) const fn wants_packets(&self) -> bool {
+        self.capture.is_some()
+    }
+
+    /// Whether the terminal is taken, so that nothing else may be written there.
+    pub(crate) const fn has_screen(&self) -> bool {
+        self.screen.is_some()
+    }
+
+    /// What becomes readable when a key is pressed.
+    pub(crate) fn keyboard(&self) -> io::Result<Option<File>> {
+        self.keyboard.as_ref().map(File::try_clone).transpose()
+    }
+
+    /// One round of the event loop. What fails here ends it, and [`end`](Self::end) says what it
+    /// was.
+    pub(crate) fn turn<P: Prober>(
+        &mut self,
+        prober: &mut P,
+        now: Instant,
+        interrupts: usize,
+    ) -> Turn {
+        if interrupts > 0 {
+            self.interrupted = true;
+            return Turn::Stop;
+        }
+        self.try_turn(prober, now).unwrap_or_else(|error| {
+            self.failed = Some(error);
+            Turn::Stop
+        })
+    }
+
+    /// Puts the terminal back, prints the report, and says how it ended.
+    pub(crate) fn end(
+        mut self,
+        stats: Stats,
+        dropped: u64,
+        capture: Option<Capture>,
+        outcome: anyhow::Result<()>,
+    ) -> anyhow::Result<Exit> {
+        // The terminal is put back before anything is printed.
+        self.screen = None;
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let ending = Ending {
+            reason: match (&outcome, self.interrupted) {
+                (Err(_), _) => EndReason::Failed,
+                (Ok(()), true) => EndReason::Interrupted,
+                (Ok(()), false) => EndReason::Completed,
+            },
+            error: outcome.as_ref().err().map(ToString::to_string),
+            stats,
+            dropped,
+        };
+        self.finish(&ending)?;
+        if let Some(capture) = capture {
+            capture.finish().context("cannot write the packets")?;
+        }
+        outcome?;
+        Ok(if self.interrupted {
+            Exit::Interrupted
+        } else if self.unusable {
+            Exit::Partial
+        } else if self.session.targets().all(Target::reached) {
+            Exit::Reached
+        } else {
+            Exit::NotReached
+        })
+    }
+
+    /// Takes over the terminal, or writes what comes first. Returns where packets go.
+    pub(crate) fn open(&mut self) -> anyhow::Result<Option<Capture>> {
         match self.output {
             Output::View { .. } => {
                 let keyboard = if io::stdin().is_terminal() {
@@ -318,40 +353,42 @@ impl View {
                 self.screen = Some(Screen::open().context("cannot set up the terminal")?);
             }
             Output::Rounds => {
-                let start = self.start(TraceSchema::V1, now);
+                let start = self.start_record(TraceSchema::V1, self.session.started());
                 json(&mut self.out, &start)?;
                 self.out.flush()?;
             }
             Output::Report { .. } => {}
         }
-        Ok(())
+        Ok(self.capture.take())
     }
 
-    /// One round of the event loop.
-    fn turn(&mut self, engine: &mut Engine, now: Instant) -> anyhow::Result<Turn> {
+    fn try_turn<P: Prober>(&mut self, prober: &mut P, now: Instant) -> anyhow::Result<Turn> {
         self.read_keys(now)?;
-        self.drain(engine, now)?;
+        self.drain(prober, now)?;
         while let Some(round) = self.session.poll_round(now) {
             let job = Job::Trace(plumb_probe::Trace {
                 src: round.src,
                 dst: round.dst,
                 options: Arc::new(round.options),
             });
-            match engine.start(job, now) {
+            match prober.start(job, now) {
                 Ok(job) => {
-                    self.jobs.insert(job, (round.target, round.kind));
+                    self.jobs.insert(job, round);
                 }
-                Err(refused) => self.session.handle_refusal(&round, refused, now),
+                Err(refused) => {
+                    let why = (refused != Refused::Full).then(|| refused.to_string());
+                    self.session.handle_refusal(&round, why, now);
+                }
             }
             self.due = now;
         }
         // A job may end as it begins.
-        self.drain(engine, now)?;
+        self.drain(prober, now)?;
         let named = self.receive_names();
-        if self.left || self.session.is_finished() {
+        if self.left || self.session.is_finished() && prober.finish() {
             return Ok(Turn::Stop);
         }
-        self.draw(engine.stats(), now)?;
+        self.draw(prober.stats(), now)?;
         let next_draw = self
             .screen
             .as_ref()
@@ -384,38 +421,50 @@ impl View {
         Ok(())
     }
 
-    fn drain(&mut self, engine: &mut Engine, now: Instant) -> anyhow::Result<()> {
-        while let Some(event) = engine.poll_event() {
-            match event {
-                Event::Hop { job, hop } => {
-                    if let Some((target, kind)) = self.jobs.get(&job) {
-                        self.session.handle_hop(*target, *kind, &hop, now);
+    fn drain<P: Prober>(&mut self, prober: &mut P, now: Instant) -> anyhow::Result<()> {
+        while let Some(news) = prober.poll_news() {
+            match news {
+                ProberNews::Event(event) => self.handle(event, now)?,
+                ProberNews::Refused { job, why, .. } => {
+                    if let Some(round) = self.jobs.remove(&job) {
+                        self.session.handle_refusal(&round, why, now);
                     }
                 }
-                Event::Trace {
-                    job,
-                    started,
-                    mut trace,
-                } => {
-                    let Some((target, kind)) = self.jobs.remove(&job) else {
-                        continue;
-                    };
-                    self.session.handle_trace(target, kind, &trace, now);
-                    if self.output == Output::Rounds {
-                        trace.start = self.wall(started);
-                        trace.dst_name = self
-                            .session
-                            .target(target)
-                            .map(|target| target.name().to_owned())
-                            .filter(|name| *name != trace.dst.to_string());
-                        self.tunnels += trace.tunnels.len() as u64;
-                        json(&mut self.out, &trace)?;
-                        self.out.flush()?;
-                    }
-                }
-                Event::PingReply { .. } | Event::Ping { .. } => {}
             }
             self.due = now;
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self, event: Event, now: Instant) -> anyhow::Result<()> {
+        match event {
+            Event::Hop { job, hop } => {
+                if let Some(round) = self.jobs.get(&job) {
+                    self.session.handle_hop(round.target, round.kind, &hop, now);
+                }
+            }
+            Event::Trace {
+                job,
+                started,
+                mut trace,
+            } => {
+                let Some(Round { target, kind, .. }) = self.jobs.remove(&job) else {
+                    return Ok(());
+                };
+                self.session.handle_trace(target, kind, &trace, now);
+                if self.output == Output::Rounds {
+                    trace.start = self.wall(started);
+                    trace.dst_name = self
+                        .session
+                        .target(target)
+                        .map(|target| target.name().to_owned())
+                        .filter(|name| *name != trace.dst.to_string());
+                    self.tunnels += trace.tunnels.len() as u64;
+                    json(&mut self.out, &trace)?;
+                    self.out.flush()?;
+                }
+            }
+            Event::PingReply { .. } | Event::Ping { .. } => {}
         }
         Ok(())
     }
@@ -455,7 +504,7 @@ impl View {
             session: &self.session,
             ui: &self.ui,
             stats,
-            rate: self.rate,
+            rate: self.engine.rate,
             unprivileged: self.unprivileged,
             now,
         };
@@ -467,79 +516,5 @@ impl View {
         let second = now.since(self.session.started()).as_secs() + 1;
         self.due = self.session.started() + Duration::from_secs(second);
         Ok(())
-    }
-
-    /// Prints the report, or what comes last.
-    fn finish(&mut self, ending: &Ending) -> anyhow::Result<()> {
-        let end = self.clock.now();
-        let started = self.session.started();
-        match self.output {
-            Output::Rounds => {
-                let end = self.end(TraceSchema::V1, ending, end);
-                json(&mut self.out, &end)?;
-            }
-            Output::View { json: true } | Output::Report { json: true } => {
-                let start = self.start(LiveSchema::V1, started);
-                json(&mut self.out, &start)?;
-                for target in self.session.targets() {
-                    let wall = |at| WallTime(self.clock.wall_ns(at));
-                    let report = record::report(&self.session, target, wall, wall(end));
-                    json(&mut self.out, &report)?;
-                }
-                let end = self.end(LiveSchema::V1, ending, end);
-                json(&mut self.out, &end)?;
-            }
-            Output::View { json: false } | Output::Report { json: false } => {
-                let start = self.wall(started);
-                report::write(&mut self.out, &self.session, self.ui.look, start)?;
-            }
-        }
-        self.out.flush()?;
-        Ok(())
-    }
-
-    fn start<S>(&self, schema: S, at: Instant) -> Start<S> {
-        Start {
-            schema,
-            kind: StartType::Start,
-            time: self.wall(at),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            arguments: std::env::args_os()
-                .map(|a| a.to_string_lossy().into_owned())
-                .collect(),
-        }
-    }
-
-    fn end<S>(&self, schema: S, ending: &Ending, at: Instant) -> End<S> {
-        let targets = || self.session.targets();
-        let on_paths: usize = targets().map(|target| target.tunnels().len()).sum();
-        let rounds: u64 = targets().map(Target::total_rounds).sum();
-        let of_rounds = self.output == Output::Rounds;
-        End {
-            schema,
-            kind: EndType::End,
-            time: self.wall(at),
-            reason: ending.reason,
-            error: ending.error.clone(),
-            finished: if of_rounds {
-                rounds
-            } else {
-                targets().len() as u64
-            },
-            reached: targets().filter(|target| target.reached()).count() as u64,
-            tunnels: if of_rounds {
-                self.tunnels
-            } else {
-                on_paths as u64
-            },
-            probes_sent: ending.stats.sent,
-            replies: ending.stats.replies,
-            late: ending.stats.late,
-            dropped: ending.dropped,
-        }
-    }
-
-    fn wall(&self, at: Instant) -> WallTime {
-        WallTime(self.clock.wall_ns(at))
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use core::net::IpAddr;
 use core::time::Duration;
 
-use plumb_probe::{Refused, TraceOptions};
+use plumb_probe::TraceOptions;
 use plumb_record::{Hop, Trace};
 use plumb_wire::Instant;
 
@@ -66,7 +66,7 @@ struct Slot {
     started: Option<Instant>,
     next: Instant,
     check_at: Option<Instant>,
-    refused: Option<Refused>,
+    refused: Option<String>,
 }
 
 /// All targets of a live view.
@@ -115,6 +115,11 @@ impl Session {
             names: BTreeMap::new(),
             named,
         }
+    }
+
+    /// Lets no plain round go on during a check.
+    pub(crate) const fn take_turns(&mut self) {
+        self.pace.concurrent = false;
     }
 
     /// The next round that is due at `now`; it counts as started.
@@ -168,15 +173,16 @@ impl Session {
             .min()
     }
 
-    /// Takes back a round that the engine refused.
-    pub(crate) fn handle_refusal(&mut self, round: &Round, refused: Refused, now: Instant) {
+    /// Takes back a round that was refused: for ever if there is a reason, otherwise because there
+    /// is no room.
+    pub(crate) fn handle_refusal(&mut self, round: &Round, why: Option<String>, now: Instant) {
         let Some(slot) = self.slots.get_mut(round.target) else {
             return;
         };
         slot.target.cancel_round(round.kind);
         slot.next = now + FULL_RETRY;
-        if refused != Refused::Full {
-            slot.refused = Some(refused);
+        if why.is_some() {
+            slot.refused = why;
         }
     }
 
@@ -296,8 +302,8 @@ impl Session {
     }
 
     /// Why the engine does not trace a target, if so.
-    pub(crate) fn refusal(&self, index: usize) -> Option<Refused> {
-        self.slots.get(index)?.refused
+    pub(crate) fn refusal(&self, index: usize) -> Option<&str> {
+        self.slots.get(index)?.refused.as_deref()
     }
 
     /// True while the target's round under way looks for tunnels.
@@ -518,11 +524,12 @@ mod tests {
     fn a_full_engine_is_asked_again_and_a_refused_target_is_not() {
         let mut s = session(1, pace());
         let round = s.poll_round(Instant::ZERO).unwrap();
-        s.handle_refusal(&round, Refused::Full, Instant::ZERO);
+        s.handle_refusal(&round, None, Instant::ZERO);
         assert_eq!(s.poll_timeout(), Some(Instant::from_millis(100)));
         let round = s.poll_round(Instant::from_millis(100)).unwrap();
-        s.handle_refusal(&round, Refused::NotATarget, Instant::from_millis(100));
-        assert_eq!(s.refusal(0), Some(Refused::NotATarget));
+        let why = Some("no target".to_owned());
+        s.handle_refusal(&round, why, Instant::from_millis(100));
+        assert_eq!(s.refusal(0), Some("no target"));
         assert!(s.poll_round(Instant::from_millis(5000)).is_none());
         assert!(s.is_finished());
     }

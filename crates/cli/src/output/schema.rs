@@ -1,10 +1,12 @@
 //! The JSON Schemas of the NDJSON records.
 
 use plumb_record::{
-    End, NatEntry, Ping, PingReply, PingSchema, Progress, Start, Trace, TraceSchema,
+    DnsProfile, End, FlowProfile, FlowSchema, NatEntry, Ping, PingReply, PingSchema, Progress,
+    Start, TapStatus, Trace, TraceSchema,
 };
 use schemars::{JsonSchema, generate::SchemaSettings};
 
+use super::flow_record::FlowEnd;
 use crate::live::record::{LiveSchema, Report};
 
 /// The JSON Schema of one line of `plumb trace --json`.
@@ -25,6 +27,16 @@ pub fn live() -> String {
 /// The JSON Schema of one line of `plumb nat --log`.
 pub fn nat() -> String {
     text::<NatEntry>()
+}
+
+/// The JSON Schema of one line of `plumb flow --json`.
+pub fn flow() -> String {
+    text::<FlowLine>()
+}
+
+/// The JSON Schema of what `plumb tap status --json` prints.
+pub fn tap() -> String {
+    text::<TapStatus>()
 }
 
 /// A line of `plumb trace --json`: `start` comes first, `end` last.
@@ -58,6 +70,17 @@ enum LiveLine {
     Start(Start<LiveSchema>),
     Report(Box<Report>),
     End(End<LiveSchema>),
+}
+
+/// A line of `plumb flow --json`: `start` comes first, `end` last.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only the schema of the type is used")]
+enum FlowLine {
+    Start(Start<FlowSchema>),
+    Flow(Box<FlowProfile>),
+    Dns(Box<DnsProfile>),
+    End(FlowEnd),
 }
 
 fn text<T: JsonSchema>() -> String {

@@ -213,25 +213,14 @@ impl<W: Write> Sink<W> {
         }
     }
 
-    /// Bytes so far, written or not.
-    pub(super) fn len(&self) -> u64 {
-        self.written + self.buffer.len() as u64
+    /// Bytes that there will be with one more frame.
+    pub(super) fn len_with(&self, port: Port, frame: &Frame) -> u64 {
+        self.written + (self.buffer.len() + block(port, frame).block_len()) as u64
     }
 
     /// Writes a frame that leaves by `port`.
     pub(super) fn frame(&mut self, port: Port, frame: &Frame) -> io::Result<()> {
-        let packet = Packet {
-            interface: match port {
-                Port::Left => 0,
-                Port::Right => 1,
-            },
-            at_ns: frame.at.as_nanos(),
-            direction: Direction::Outbound,
-            original_len: frame.original_len,
-            data: &frame.bytes,
-            comment: (!frame.comment.is_empty()).then_some(&frame.comment[..]),
-            offload: frame.offload,
-        };
+        let packet = block(port, frame);
         let (at, len) = (self.buffer.len(), packet.block_len());
         if at > 0 && at + len > Self::PIECE {
             self.flush()?;
@@ -252,6 +241,21 @@ impl<W: Write> Sink<W> {
         }
         self.buffer.clear();
         Ok(())
+    }
+}
+
+fn block(port: Port, frame: &Frame) -> Packet<'_> {
+    Packet {
+        interface: match port {
+            Port::Left => 0,
+            Port::Right => 1,
+        },
+        at_ns: frame.at.as_nanos(),
+        direction: Direction::Outbound,
+        original_len: frame.original_len,
+        data: &frame.bytes,
+        comment: (!frame.comment.is_empty()).then_some(&frame.comment[..]),
+        offload: frame.offload,
     }
 }
 

@@ -15,6 +15,8 @@ use super::recording::Recording;
 
 /// When copies that found no room are tried again, and copies in a buffer are written.
 const TRY_EVERY: Duration = Duration::from_millis(5);
+/// How often that is tried when nothing passes any more.
+const LAST_TRIES: u32 = 200;
 /// How often that is tried for a recording, of which nothing is dropped.
 const MOST_TRIES: u32 = 2000;
 
@@ -94,6 +96,17 @@ impl Copies {
         bail!("{} takes nothing", self.target.describe())
     }
 
+    /// Gives a target that is slow a second for the rest.
+    fn give_rest(&mut self) -> anyhow::Result<()> {
+        for _ in 0..LAST_TRIES {
+            if !self.give()? {
+                break;
+            }
+            std::thread::sleep(TRY_EVERY);
+        }
+        Ok(())
+    }
+
     /// Copies are dropped from now on. Packets pass as before.
     fn give_up(&mut self, why: &anyhow::Error) {
         self.broken = true;
@@ -151,8 +164,10 @@ impl Attended for Copies {
 impl Drop for Copies {
     fn drop(&mut self) {
         if !self.broken {
-            // What is in a buffer is not lost; whoever takes nothing is not waited for.
-            let flushed = self.give().and_then(|_| self.target.flush());
+            let flushed = match &self.target {
+                Target::File(_) => self.give().and_then(|_| self.target.flush()),
+                Target::Interface(_) | Target::Pipe(..) => self.give_rest(),
+            };
             if let Err(error) = flushed {
                 self.give_up(&error);
             }

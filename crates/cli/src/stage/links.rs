@@ -52,6 +52,15 @@ impl Streams {
 
     /// The link to the neighbour at a port.
     pub(crate) fn link(&mut self, args: &LinkArgs, port: Port) -> anyhow::Result<PipeLink> {
+        self.open(args, port, false)
+    }
+
+    /// The link to the right that a capture is written to.
+    pub(crate) fn capture(&mut self, args: &LinkArgs) -> anyhow::Result<PipeLink> {
+        self.open(args, Port::Right, true)
+    }
+
+    fn open(&mut self, args: &LinkArgs, port: Port, is_capture: bool) -> anyhow::Result<PipeLink> {
         let mut ends = Ends::default();
         let pair = match port {
             Port::Left => &args.left,
@@ -75,6 +84,7 @@ impl Streams {
             port,
             upgrade: !args.no_upgrade,
             keep_offload: args.gso,
+            is_capture,
         };
         Ok(PipeLink::open(ends, options)?)
     }

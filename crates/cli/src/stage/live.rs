@@ -380,6 +380,7 @@ impl<F: Function> Run<'_, F> {
                 mark: 0,
                 offload: frame.offload,
             },
+            interface: 0,
             original_len: frame.original_len,
             comment: &frame.comment,
             bytes: &frame.bytes,

@@ -63,7 +63,7 @@ impl Recording {
     /// Appends a frame that leaves by a port.
     pub(super) fn frame(&mut self, port: Port, frame: &Frame) -> anyhow::Result<()> {
         if let Some(first) = self.first
-            && self.is_over(first, frame)
+            && self.is_over(first, port, frame)
         {
             self.rotate()?;
         }
@@ -76,8 +76,8 @@ impl Recording {
         self.sink.flush().with_context(|| self.failed())
     }
 
-    fn is_over(&self, first: Instant, frame: &Frame) -> bool {
-        let bytes = self.sink.len() + frame.bytes.len() as u64;
+    fn is_over(&self, first: Instant, port: Port, frame: &Frame) -> bool {
+        let bytes = self.sink.len_with(port, frame);
         self.rotation.bytes.is_some_and(|most| bytes > most)
             || (self.rotation.time).is_some_and(|most| frame.at.since(first) >= most)
     }

@@ -22,7 +22,7 @@ use plumb_wire::pcapng::Direction;
 pub use edge::Edge;
 pub use pipe_link::{Ends, PipeLink, PipeOptions, take_standard_input, take_standard_output};
 pub use tenant::{PassedOn, Tenant};
-pub use wait::{Needs, Waiting, wait};
+pub use wait::{Needs, Waiting, wait, wait_alone, wait_for};
 
 /// What is known of a frame beside its bytes and what only captures say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,6 +45,9 @@ pub struct LinkFrame {
     /// Length that it had where it was captured, if that is more than `bytes`; else 0. Rings do not
     /// carry it.
     pub original_len: u32,
+    /// Number of the interface that it was captured on ([`PipeLink::add_interface`]); 0 on other
+    /// links. Rings do not carry it.
+    pub interface: u32,
     /// A note for people; empty for none. Rings do not carry it.
     pub comment: String,
     /// The frame from the destination MAC address on, without its check sequence.
@@ -56,6 +59,7 @@ impl LinkFrame {
     pub fn clear(&mut self) {
         self.meta = Meta::default();
         self.original_len = 0;
+        self.interface = 0;
         self.comment.clear();
         self.bytes.clear();
     }
@@ -66,6 +70,8 @@ impl LinkFrame {
 pub struct Outgoing<'a> {
     /// What is known of it.
     pub meta: Meta,
+    /// As in [`LinkFrame::interface`].
+    pub interface: u32,
     /// As in [`LinkFrame::original_len`].
     pub original_len: u32,
     /// As in [`LinkFrame::comment`].
@@ -78,6 +84,7 @@ impl<'a> From<&'a LinkFrame> for Outgoing<'a> {
     fn from(frame: &'a LinkFrame) -> Self {
         Self {
             meta: frame.meta,
+            interface: frame.interface,
             original_len: frame.original_len,
             comment: &frame.comment,
             bytes: &frame.bytes,

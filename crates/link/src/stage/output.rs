@@ -3,8 +3,8 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use plumb_wire::pcapng::{
-    Direction, Interface, LinkType, MAX_PACKET_LEN, Packet, Rendezvous, SECTION_LEN, TOKEN_LEN,
-    emit_section, emit_switch, switch_len,
+    Direction, Interface, LinkType, MAX_INTERFACES, MAX_PACKET_LEN, Packet, Rendezvous,
+    SECTION_LEN, TOKEN_LEN, emit_section, emit_switch, switch_len,
 };
 
 use super::pipe::{Identity, Moved, Opening, Pipe};
@@ -20,7 +20,10 @@ const GROW_AFTER: u64 = 256 * 1024;
 #[derive(Debug)]
 pub(super) struct Output {
     end: End,
-    name: &'static str,
+    /// Names of the interfaces of a section.
+    interfaces: Vec<String>,
+    /// Frames keep the direction that they had where they were captured.
+    keeps_direction: bool,
     /// All of it is initialised; it grows, but does not shrink.
     buffer: Vec<u8>,
     /// What of the buffer is in use, and what of that is written.
@@ -40,20 +43,22 @@ enum End {
 }
 
 impl Output {
-    /// A stream whose interface has this name. It must be begun.
-    pub(super) fn new(pipe: Pipe, name: &'static str) -> Self {
+    /// A stream whose interface has this name; without, it has those that are added, and frames keep
+    /// their direction. It must be begun.
+    pub(super) fn new(pipe: Pipe, name: Option<&str>) -> Self {
         Self::with(End::Open(pipe), name)
     }
 
     /// The same into a named pipe as soon as somebody reads it.
-    pub(super) fn opening(opening: Opening, name: &'static str) -> Self {
+    pub(super) fn opening(opening: Opening, name: Option<&str>) -> Self {
         Self::with(End::Opening(opening), name)
     }
 
-    fn with(end: End, name: &'static str) -> Self {
+    fn with(end: End, name: Option<&str>) -> Self {
         Self {
             end,
-            name,
+            interfaces: name.into_iter().map(str::to_owned).collect(),
+            keeps_direction: name.is_none(),
             buffer: Vec::new(),
             filled: 0,
             written: 0,
@@ -72,15 +77,35 @@ impl Output {
 
     /// Begins a section, whose writer may be met.
     pub(super) fn begin(&mut self, rendezvous: Option<Rendezvous<'_>>) {
-        let interface = Interface {
-            link_type: LinkType::ETHERNET,
-            name: self.name,
-        };
         self.section_len = 0;
         match rendezvous {
             None => self.append(SECTION_LEN, emit_section),
             Some(met) => self.append(met.section_len(), |into| met.emit_section(into)),
         }
+        let interfaces = core::mem::take(&mut self.interfaces);
+        for name in &interfaces {
+            self.describe(name);
+        }
+        self.interfaces = interfaces;
+    }
+
+    /// Adds an interface, in this section too if `here`, and returns its number. Those that no reader
+    /// would take any more have the number of the last.
+    pub(super) fn add_interface(&mut self, name: &str, here: bool) -> u32 {
+        if self.interfaces.len() < MAX_INTERFACES {
+            if here {
+                self.describe(name);
+            }
+            self.interfaces.push(name.to_owned());
+        }
+        u32::try_from(self.interfaces.len() - 1).unwrap_or(0)
+    }
+
+    fn describe(&mut self, name: &str) {
+        let interface = Interface {
+            link_type: LinkType::ETHERNET,
+            name,
+        };
         self.append(interface.block_len(), |into| interface.emit(into));
     }
 
@@ -108,10 +133,14 @@ impl Output {
     pub(super) fn force(&mut self, frame: Outgoing<'_>) {
         let data = &frame.bytes[..frame.bytes.len().min(MAX_PACKET_LEN)];
         let packet = Packet {
-            interface: 0,
+            interface: frame.interface,
             at_ns: frame.meta.at_ns,
-            // Whatever it was where it came from, here it goes out.
-            direction: Direction::Outbound,
+            direction: if self.keeps_direction {
+                frame.meta.direction
+            } else {
+                // Whatever it was where it came from, here it goes out.
+                Direction::Outbound
+            },
             original_len: frame.original_len,
             data,
             comment: (!frame.comment.is_empty()).then_some(frame.comment),

@@ -43,6 +43,9 @@ pub struct PipeOptions {
     pub upgrade: bool,
     /// What is left to do with a frame may be left to whoever reads the pipe.
     pub keep_offload: bool,
+    /// What is written is a capture: its interfaces are those that are added, and frames keep the
+    /// direction that they had.
+    pub is_capture: bool,
 }
 
 /// Takes standard input away from the rest of this process and from its children, for [`Ends`];
@@ -124,7 +127,7 @@ impl PipeLink {
             (None, Some(fd)) => Some(Input::new(pipe(fd)?)),
             (None, None) => None,
         };
-        let name = options.port.name();
+        let name = (!options.is_capture).then(|| options.port.name());
         let output = match (&ends.output_path, ends.output) {
             (Some(path), _) => Some(Output::opening(
                 Opening::new(path).map_err(failed(path))?,
@@ -153,6 +156,14 @@ impl PipeLink {
         };
         link.begin();
         Ok(link)
+    }
+
+    /// Adds an interface that frames are captured on, and returns its number for
+    /// [`LinkFrame::interface`].
+    pub fn add_interface(&mut self, name: &str) -> u32 {
+        let in_pipe = !self.switched;
+        let output = self.output.as_mut();
+        output.map_or(0, |output| output.add_interface(name, in_pipe))
     }
 
     /// Begins a section, and offers to be met if that may lead to anything.

@@ -63,15 +63,49 @@ impl<'a> Waiting<'a> {
 ///
 /// # Errors
 /// If a link cannot go on.
-pub fn wait(
-    left: &mut dyn Link,
-    right: &mut dyn Link,
+pub fn wait<'a>(
+    left: &'a mut (dyn Link + 'a),
+    right: &'a mut (dyn Link + 'a),
     needs: [Needs; 2],
     others: &[BorrowedFd<'_>],
     limit: Option<Duration>,
 ) -> Result<u32, LinkError> {
-    // Both have to be prepared: what one has to do must not keep the other from being told.
-    if left.prepare(needs[0])? | right.prepare(needs[1])? {
+    let sides = &mut [(Port::Left, left, needs[0]), (Port::Right, right, needs[1])];
+    sleep(sides, others, limit)
+}
+
+/// The same with one link.
+///
+/// # Errors
+/// If the link cannot go on.
+pub fn wait_alone(
+    link: &mut dyn Link,
+    needs: Needs,
+    others: &[BorrowedFd<'_>],
+    limit: Option<Duration>,
+) -> Result<u32, LinkError> {
+    sleep(&mut [(Port::Right, link, needs)], others, limit)
+}
+
+/// The same without any.
+///
+/// # Errors
+/// If the kernel fails.
+pub fn wait_for(others: &[BorrowedFd<'_>], limit: Option<Duration>) -> Result<u32, LinkError> {
+    sleep(&mut [], others, limit)
+}
+
+fn sleep<'a>(
+    sides: &mut [(Port, &'a mut (dyn Link + 'a), Needs)],
+    others: &[BorrowedFd<'_>],
+    limit: Option<Duration>,
+) -> Result<u32, LinkError> {
+    let mut busy = false;
+    // All have to be prepared: what one has to do must not keep the other from being told.
+    for (_, link, needs) in &mut *sides {
+        busy |= link.prepare(*needs)?;
+    }
+    if busy {
         return Ok(0);
     }
     let mut waiting = Waiting {
@@ -80,9 +114,10 @@ pub fn wait(
         tags: Vec::with_capacity(16),
         limit,
     };
-    left.watch(needs[0], &mut waiting);
-    waiting.port = Port::Right;
-    right.watch(needs[1], &mut waiting);
+    for (port, link, needs) in &*sides {
+        waiting.port = *port;
+        link.watch(*needs, &mut waiting);
+    }
     let Waiting {
         mut fds,
         tags,
@@ -105,9 +140,8 @@ pub fn wait(
     for ((port, tag), flags) in tags.iter().zip(&events) {
         if let Some(flags) = *flags {
             let event = Event { tag: *tag, flags };
-            match port {
-                Port::Left => left.attend(event)?,
-                Port::Right => right.attend(event)?,
+            for (_, link, _) in sides.iter_mut().filter(|(side, ..)| side == port) {
+                link.attend(event)?;
             }
         }
     }

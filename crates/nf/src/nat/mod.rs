@@ -18,7 +18,6 @@ mod neighbour;
 mod ports;
 mod rewrite;
 mod shortcut;
-mod slab;
 mod table;
 mod tcp;
 #[cfg(test)]

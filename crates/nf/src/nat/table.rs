@@ -13,9 +13,9 @@ use plumb_wire::{Instant, SplitMix64};
 use super::event::{Event, EventKind};
 use super::ports::Ports;
 use super::shortcut::{Key, Shortcut};
-use super::slab::Slab;
 use super::tcp::Connection;
 use super::{Config, Endpoint, Filtering, Protocol, Refused, Timeouts};
+use crate::slab::Slab;
 
 /// An inside endpoint and what stands for it outside.
 #[derive(Clone, Copy, Debug)]

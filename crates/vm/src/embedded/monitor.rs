@@ -63,9 +63,9 @@ fn run() -> Result<Infallible, Error> {
         return Err(Error::Image("this process is started by plumb vm".into()));
     };
     if arguments.merge
-        && let Err(error) = sandbox::merge_pages()
+        && let Err(error) = plumb_link::memory::merge()
     {
-        let words = format!("{NAME}: {error}\n");
+        let words = format!("{NAME}: cannot have pages merged: {error}\n");
         let _ = rustix::io::write(rustix::stdio::stderr(), words.as_bytes());
     }
     let (machine, mut processor) = assemble(&arguments)?;

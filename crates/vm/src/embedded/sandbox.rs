@@ -27,20 +27,6 @@ pub(super) fn close_others() -> Result<(), Error> {
     Ok(())
 }
 
-/// Lets the kernel merge pages of this process with equal ones (KSM), now and later.
-///
-/// # Errors
-/// If the kernel does not know it (before 6.4) or does not allow it.
-pub(super) fn merge_pages() -> Result<(), Error> {
-    const PR_SET_MEMORY_MERGE: libc::c_int = 67;
-    // SAFETY: this operation takes numbers only.
-    let done = unsafe { libc::prctl(PR_SET_MEMORY_MERGE, 1, 0, 0, 0) };
-    if done != 0 {
-        return Err(failed("have pages merged", io::Error::last_os_error()));
-    }
-    Ok(())
-}
-
 /// Gives up user, groups and every capability. `parent`, if given, takes this process with it when
 /// it ends.
 ///

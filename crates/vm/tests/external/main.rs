@@ -51,6 +51,15 @@ fn root_the_image_comes_up_on_a_pc_with_pci_express() {
 }
 
 #[test]
+fn root_the_image_comes_up_on_a_pc_with_kvm() {
+    for machine in [Machine::Pc, Machine::Q35] {
+        let runner = qemu(machine, Accelerator::Kvm);
+        require!(&runner);
+        comes_up_and_goes(&runner, PATIENCE);
+    }
+}
+
+#[test]
 fn root_the_image_comes_up_on_firecracker() {
     let runner = Firecracker::default();
     require_firecracker!(&runner);

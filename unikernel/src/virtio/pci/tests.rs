@@ -33,6 +33,12 @@ impl ConfigSpace for Space {
     fn write(&mut self, device: u8, offset: u8, value: u32) {
         assert_eq!(device, self.device);
         let at = usize::from(offset);
+        let value = match offset {
+            // Of a base address, bits below the size cannot be set.
+            0x14 => value & !0xfff,
+            0x20 => value & !0x3fff | 0xc,
+            _ => value,
+        };
         self.bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
     }
 }
@@ -218,20 +224,41 @@ fn without_messages_the_reason_of_an_interrupt_is_read() {
 }
 
 #[test]
-fn other_devices_and_such_without_addresses_are_left_alone() {
+fn what_firmware_has_given_no_address_gets_one_of_its_own() {
+    let mut space = Space::new(0x1041);
+    space.bytes[0x14..0x18].fill(0);
+    space.bytes[0x20..0x28].copy_from_slice(&[0xc, 0, 0, 0, 0, 0, 0, 0]);
+    let mut ranges = Vec::new();
+    let mut map = |base, len| {
+        ranges.push((base, base + len));
+        Some(Nothing)
+    };
+    let mut found = 0;
+    Pci::probe(&mut space, &mut map, VECTOR, &mut |_, _, interrupts| {
+        found += usize::from(interrupts);
+    });
+    assert_eq!(found, 1);
+    // Common configuration, notifications and the device's own in one, the table in the other.
+    ranges.sort_unstable();
+    assert_eq!(ranges[0], (BASE, BASE + 0x1000));
+    assert!(ranges.is_sorted_by(|a, b| a.1 <= b.0), "{ranges:x?}");
+    assert_eq!(ranges.last(), Some(&(BASE + 0x4000, BASE + 0x4010)));
+    assert_eq!(space.bytes[4] & 6, 6, "answers, and may master the bus");
+    assert_eq!(space.read(3, 0x20), 0xfe00_000c);
+    assert_eq!(space.read(3, 0x14), 0xfe00_4000);
+}
+
+#[test]
+fn other_devices_and_such_without_memory_are_left_alone() {
     for (at, byte) in [
         (0, 0x86),
-        // No capabilities; ports instead of memory; no address; the kind of no device.
+        // No capabilities; ports instead of memory; the kind of no device.
         (6, 0),
         (0x20, 1),
-        (0x23, 0),
         (0x44, 6),
     ] {
         let (bar, mut space) = (bar(), Space::new(0x1041));
         space.bytes[at] = byte;
-        if at == 0x23 {
-            space.bytes[0x20..0x24].fill(0);
-        }
         assert!(probe(&mut space, &bar).is_empty(), "{at:x}");
     }
     let (bar, mut space) = (bar(), Space::new(0x1040));

@@ -45,6 +45,7 @@ pub(crate) fn is_holder() -> bool {
 
 /// Does what the order in the arguments says.
 pub(crate) fn main() -> anyhow::Result<ExitCode> {
+    memory::spare();
     let order = std::env::args().nth(1).unwrap_or_default();
     let order: Order = serde_json::from_str(&order)?;
     run(order.name.as_deref(), &order.options).map(ExitCode::from)
@@ -55,6 +56,10 @@ pub(crate) fn main() -> anyhow::Result<ExitCode> {
 fn run(name: Option<&str>, options: &MachineOptions) -> anyhow::Result<Exit> {
     // A session of its own: no terminal ends the machine. It may be the first of one already.
     let _ = rustix::process::setsid();
+    if options.merge {
+        // Where that cannot be, the machine says so.
+        let _ = memory::merge();
+    }
     let mut interrupts = Interrupts::watch()?;
     let claim = State::open()?.claim(name)?;
     std::env::set_current_dir("/")?;

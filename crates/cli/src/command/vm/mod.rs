@@ -1,8 +1,10 @@
 //! `plumb vm`: the probing engine in machines of its own.
 
+pub(crate) mod control;
 pub(crate) mod hold;
 mod image;
 mod machine;
+mod probe;
 mod remote;
 mod run;
 mod state;

@@ -1,10 +1,10 @@
-//! Mappings and sessions by number.
+//! Things in tables by number.
 
 use alloc::vec::Vec;
 
 /// Things by number, numbers used again.
 #[derive(Debug)]
-pub(super) struct Slab<T> {
+pub(crate) struct Slab<T> {
     places: Vec<Option<T>>,
     free: Vec<u32>,
 }
@@ -19,7 +19,15 @@ impl<T> Default for Slab<T> {
 }
 
 impl<T> Slab<T> {
-    pub(super) fn insert(&mut self, value: T) -> u32 {
+    /// An empty one with room for so many, before it must move what it holds.
+    pub(crate) fn with_capacity(capacity: usize) -> Self {
+        Self {
+            places: Vec::with_capacity(capacity),
+            free: Vec::new(),
+        }
+    }
+
+    pub(crate) fn insert(&mut self, value: T) -> u32 {
         if let Some(id) = self.free.pop()
             && let Some(place) = self.places.get_mut(index(id))
         {
@@ -30,21 +38,26 @@ impl<T> Slab<T> {
         u32::try_from(self.places.len() - 1).unwrap_or(u32::MAX)
     }
 
-    pub(super) fn remove(&mut self, id: u32) -> Option<T> {
+    pub(crate) fn remove(&mut self, id: u32) -> Option<T> {
         let value = self.places.get_mut(index(id))?.take()?;
         self.free.push(id);
         Some(value)
     }
 
-    pub(super) fn get(&self, id: u32) -> Option<&T> {
+    pub(crate) fn get(&self, id: u32) -> Option<&T> {
         self.places.get(index(id))?.as_ref()
     }
 
-    pub(super) fn get_mut(&mut self, id: u32) -> Option<&mut T> {
+    pub(crate) fn get_mut(&mut self, id: u32) -> Option<&mut T> {
         self.places.get_mut(index(id))?.as_mut()
     }
 
-    pub(super) fn len(&self) -> usize {
+    /// All of them in the order of their numbers.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.places.iter().flatten()
+    }
+
+    pub(crate) fn len(&self) -> usize {
         self.places.len() - self.free.len()
     }
 }

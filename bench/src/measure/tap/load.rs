@@ -1,0 +1,207 @@
+//! Traffic between the two machines, and what it costs.
+
+use core::time::Duration;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::Run;
+use super::lab::Lab;
+use crate::child::Place;
+use crate::measure::{OTHER_CPU, PROBER_CPU};
+use crate::stats::Summary;
+
+const TARGET: &str = "10.7.0.2";
+/// One packet in so many goes to the port that filters of 1 % match.
+const RARE: u64 = 100;
+const PAYLOAD: usize = 64;
+
+/// Sends what is to be watched.
+#[derive(Debug)]
+pub(super) struct Load {
+    sender: Place,
+    receiver: Place,
+    udp: Duration,
+    tcp: Duration,
+    round_trips: usize,
+}
+
+/// Processor time of the calling thread, in nanoseconds.
+fn cpu_ns() -> f64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
+}
+
+impl Load {
+    pub(super) fn new(lab: &Lab, quick: bool) -> Self {
+        let millis = if quick { 100 } else { 400 };
+        Self {
+            sender: lab.place("vm1", PROBER_CPU),
+            receiver: lab.place("vm2", OTHER_CPU),
+            udp: Duration::from_millis(millis),
+            tcp: Duration::from_millis(millis),
+            round_trips: if quick { 100 } else { 1000 },
+        }
+    }
+
+    pub(super) fn run(&self, mode: &'static str) -> anyhow::Result<Run> {
+        let (packet_ns, kpps) = self.udp()?;
+        let (gbit, gigabyte_ms) = self.tcp()?;
+        Ok(Run {
+            mode,
+            packet_ns,
+            kpps,
+            gbit,
+            gigabyte_ms,
+            round_trip_us: self.round_trips()?,
+        })
+    }
+
+    /// Runs both ends, each at its place, and gives what they give.
+    fn both<A: Send, B: Send>(
+        &self,
+        receive: impl FnOnce() -> anyhow::Result<A> + Send,
+        send: impl FnOnce() -> anyhow::Result<B> + Send,
+    ) -> anyhow::Result<(A, B)> {
+        thread::scope(|scope| {
+            let receiver = scope.spawn(|| {
+                self.receiver.enter()?;
+                receive()
+            });
+            let sender = scope.spawn(|| {
+                self.sender.enter()?;
+                send()
+            });
+            let sent = sender.join().unwrap_or_else(|_| bail!("the sender broke"));
+            let received = receiver
+                .join()
+                .unwrap_or_else(|_| bail!("the receiver broke"));
+            Ok((received?, sent?))
+        })
+    }
+
+    fn udp(&self) -> anyhow::Result<(f64, f64)> {
+        // Sockets that nobody reads: what does not fit is dropped there, which costs little.
+        let bind = || -> anyhow::Result<[UdpSocket; 2]> {
+            Ok([
+                UdpSocket::bind("10.7.0.2:7000")?,
+                UdpSocket::bind("10.7.0.2:7001")?,
+            ])
+        };
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let (done, is_done) = std::sync::mpsc::channel::<()>();
+        let receive = move || {
+            let sockets = bind()?;
+            ready.send(()).context("no sender")?;
+            // Ends with the sender.
+            let _ = is_done.recv();
+            drop(sockets);
+            Ok(())
+        };
+        let send = move || {
+            is_ready.recv().context("no receiver")?;
+            let _done = done;
+            let connect = |port: u16| -> anyhow::Result<UdpSocket> {
+                let socket = UdpSocket::bind("10.7.0.1:0")?;
+                socket.connect((TARGET, port))?;
+                Ok(socket)
+            };
+            let (usual, rare) = (connect(7000)?, connect(7001)?);
+            let payload = [7; PAYLOAD];
+            // The first packets look for the neighbour.
+            for _ in 0..100 {
+                let _ = usual.send(&payload);
+            }
+            let (started, cpu) = (Instant::now(), cpu_ns());
+            let mut sent = 0u64;
+            while started.elapsed() < self.udp {
+                for _ in 0..64 {
+                    let socket = if sent.is_multiple_of(RARE) {
+                        &rare
+                    } else {
+                        &usual
+                    };
+                    // Full queues are part of it.
+                    let _ = socket.send(&payload);
+                    sent += 1;
+                }
+            }
+            let (cpu, wall) = (cpu_ns() - cpu, started.elapsed().as_secs_f64());
+            Ok((cpu / sent as f64, sent as f64 / wall / 1e3))
+        };
+        Ok(self.both(receive, send)?.1)
+    }
+
+    fn tcp(&self) -> anyhow::Result<(f64, f64)> {
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let receive = move || {
+            let listener = TcpListener::bind("10.7.0.2:7002")?;
+            ready.send(()).context("no sender")?;
+            let (mut stream, _) = listener.accept()?;
+            let mut buffer = vec![0; 1 << 18];
+            let (started, cpu) = (Instant::now(), cpu_ns());
+            let mut bytes = 0u64;
+            loop {
+                match stream.read(&mut buffer)? {
+                    0 => break,
+                    read => bytes += read as u64,
+                }
+            }
+            Ok((bytes, cpu_ns() - cpu, started.elapsed().as_secs_f64()))
+        };
+        let send = move || {
+            is_ready.recv().context("no receiver")?;
+            let mut stream = TcpStream::connect((TARGET, 7002))?;
+            let buffer = vec![7; 1 << 18];
+            let (started, cpu) = (Instant::now(), cpu_ns());
+            while started.elapsed() < self.tcp {
+                stream.write_all(&buffer)?;
+            }
+            Ok(cpu_ns() - cpu)
+        };
+        let ((bytes, receiver_ns, wall), sender_ns) = self.both(receive, send)?;
+        let gigabytes = bytes as f64 / 1e9;
+        Ok((
+            gigabytes * 8.0 / wall,
+            (receiver_ns + sender_ns) / 1e6 / gigabytes,
+        ))
+    }
+
+    fn round_trips(&self) -> anyhow::Result<f64> {
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let count = self.round_trips;
+        let receive = move || {
+            let socket = UdpSocket::bind("10.7.0.2:7003")?;
+            socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+            ready.send(()).context("no sender")?;
+            let mut buffer = [0; PAYLOAD];
+            for _ in 0..count {
+                let (_, from) = socket.recv_from(&mut buffer)?;
+                socket.send_to(&buffer, from)?;
+            }
+            Ok(())
+        };
+        let send = move || {
+            is_ready.recv().context("no receiver")?;
+            let socket = UdpSocket::bind("10.7.0.1:0")?;
+            socket.connect((TARGET, 7003))?;
+            socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+            let mut buffer = [0; PAYLOAD];
+            let mut times = Vec::with_capacity(count);
+            for _ in 0..count {
+                let started = Instant::now();
+                socket.send(&buffer)?;
+                socket.recv(&mut buffer)?;
+                times.push(started.elapsed().as_secs_f64() * 1e6);
+            }
+            Summary::of(times)
+                .map(|s| s.median)
+                .context("no round trips")
+        };
+        Ok(self.both(receive, send)?.1)
+    }
+}

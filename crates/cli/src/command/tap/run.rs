@@ -1,0 +1,558 @@
+//! A session, from its first packet to its last.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::process::ExitCode;
+
+use plumb_ebpf::tap::{Hook, Limits, Options, Session, Way};
+use plumb_link::stage::{Needs, wait_alone, wait_for};
+use plumb_link::{Clock, Interface, Watch, namespace};
+use plumb_record::{TapCounters, TapInterface, TapOutput, TapStatus, WallTime};
+use plumb_wire::Instant;
+
+use super::control::{self, Answer, Listener, Request};
+use super::machine;
+use super::outputs::Target;
+use super::settings::{self, compile};
+use super::sink::{Files, Sink, Taker};
+use super::sources::{Chosen, Sources};
+use crate::args::{AttachName, TapRun};
+use crate::command::interrupt::Interrupts;
+use crate::command::network::program;
+use crate::exit::{Exit, Failure};
+use crate::stage::Streams;
+
+/// Packets that are taken out of the ring before anything else is looked after.
+const BATCH: usize = 1024;
+/// How long packets may lie in the ring. The kernel wakes nobody while packets flow: that costs more
+/// than the copies.
+const DELAY: Duration = Duration::from_millis(10);
+/// How many times nothing comes before the kernel is to wake us again.
+const QUIET: u32 = 10;
+/// How many times a neighbour is looked for before packets are taken.
+const NEIGHBOUR_TRIES: u32 = 50;
+/// How often ways that are missing are looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+pub(super) fn run(args: &TapRun) -> anyhow::Result<ExitCode> {
+    if args.sources.is_empty() && args.vm.is_empty() && args.mac.is_empty() {
+        return Err(Failure::usage(
+            "what is to be tapped: an interface, a bridge, a pattern such as 'vnet*', --vm or --mac",
+        )
+        .into());
+    }
+    let filter = match (&args.filter, &args.bytecode) {
+        (Some(expression), _) => compile(expression)?,
+        (None, Some(program)) => Some(
+            program
+                .parse()
+                .map_err(|error| Failure::usage(format!("--bytecode: {error}")))?,
+        ),
+        (None, None) => None,
+    };
+    let mut targets = Vec::new();
+    for text in &args.to {
+        let target = Target::new(text);
+        targets.push(target.map_err(|e| Failure::usage(format!("--to {text:?}: {e}")))?);
+    }
+    let mut streams = Streams::default();
+    let to_pipe = args.to.is_empty() && args.write.is_none();
+    if to_pipe {
+        streams = Streams::take(&args.links, false, true)?;
+    }
+    let id = std::process::id();
+    // Where `plumb tap list` looks, which is not where the interfaces are.
+    let listener = Listener::open(id)?;
+    if let Some(target) = &args.netns {
+        namespace::join_network(target).map_err(|e| Failure::usage(e.to_string()))?;
+    }
+    let clock = Clock::new();
+    let taker = match &args.write {
+        Some(path) => Some(Taker::Files(Files::create(
+            path,
+            args.rotate.map(|megabytes| megabytes * 1_000_000),
+            args.keep,
+        )?)),
+        None if to_pipe => Some(Taker::Pipe(Box::new(streams.capture(&args.links)?))),
+        None => None,
+    };
+    let mut limits = Limits::default();
+    settings::reduce(&mut limits, &args.reduction);
+    let session = Session::new(&Options {
+        id,
+        ring_len: taker.is_some().then_some(args.ring),
+        limits,
+        filter,
+        prefixes: settings::prefixes(&args.cidr)?,
+        outputs: Vec::new(),
+        balance: args.balance,
+        way: args.attach.map(|name| match name {
+            AttachName::Tcx => Way::Tcx,
+            AttachName::Clsact => Way::Clsact,
+        }),
+        wall_offset_ns: clock.wall_ns(Instant::ZERO),
+    })
+    .map_err(|e| failure(&e))?;
+    let mut sink = taker.map(|taker| Sink::new(taker, clock, args.links.gso, args.links.drop));
+    if let Some(sink) = &mut sink {
+        sink.set_snaplen(limits.snaplen);
+    }
+    let mut tap = Tap {
+        args,
+        sources: Sources::new(args),
+        session,
+        sink,
+        targets,
+        on: BTreeMap::new(),
+        filter: args
+            .filter
+            .clone()
+            .or(args.bytecode.clone())
+            .unwrap_or_default(),
+        clock,
+        since: WallTime(clock.wall_ns(clock.now())),
+        id,
+        stopped: false,
+        packets: 0,
+    };
+    // Before the first look, so that nothing that happens in between is missed.
+    let watch = Watch::open()?;
+    tap.begin(&watch)?;
+    let status = tap.until_ended(&watch, &listener)?;
+    Ok(ExitCode::from(status))
+}
+
+/// What the kernel's refusal means for a user.
+fn failure(error: &plumb_ebpf::tap::Error) -> Failure {
+    if error.is_permission() {
+        return Failure::permission(format!(
+            "{error}; tapping needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON: use sudo, or once \
+             `sudo setcap cap_bpf,cap_net_admin,cap_perfmon+ep {}`",
+            program()
+        ));
+    }
+    Failure::usage(error.to_string())
+}
+
+struct Tap<'a> {
+    args: &'a TapRun,
+    sources: Sources,
+    session: Session,
+    sink: Option<Sink>,
+    targets: Vec<Target>,
+    on: BTreeMap<u32, Chosen>,
+    filter: String,
+    clock: Clock,
+    since: WallTime,
+    id: u32,
+    stopped: bool,
+    packets: u64,
+}
+
+impl Tap<'_> {
+    /// Gets on the interfaces that there are.
+    fn begin(&mut self, watch: &Watch) -> anyhow::Result<()> {
+        let mut all = Interface::list()?;
+        if !self.args.wait
+            && let Some(missing) = self.sources.missing(&all)
+        {
+            return Err(Failure::usage(format!(
+                "{missing}; `ip link` shows those that there are, and --wait waits for one"
+            ))
+            .into());
+        }
+        self.find_outputs(&all)?;
+        // A neighbour answers soon, if at all.
+        for _ in 0..NEIGHBOUR_TRIES {
+            if self.targets.iter().all(|target| !target.is_asking()) {
+                break;
+            }
+            wait_for(&[watch.as_fd()], Some(DELAY))?;
+            watch.changes();
+            all = Interface::list()?;
+            self.find_outputs(&all)?;
+        }
+        let conflict = self.follow(&all, true)?;
+        if let Some(conflict) = conflict {
+            return Err(Failure::usage(conflict).into());
+        }
+        let status = self.status()?;
+        writeln!(io::stderr().lock(), "tap {}", control::line(&status))?;
+        Ok(())
+    }
+
+    fn say(&self, what: &str) -> io::Result<()> {
+        writeln!(io::stderr().lock(), "tap {}: {what}", self.id)
+    }
+
+    /// Looks for the ways to the outputs, and tells the kernel if they are different.
+    fn find_outputs(&mut self, all: &[Interface]) -> anyhow::Result<()> {
+        if self.targets.is_empty() {
+            return Ok(());
+        }
+        let before: Vec<_> = self.targets.iter().map(Target::output).collect();
+        for target in &mut self.targets {
+            target.find(all);
+        }
+        let outputs: Vec<_> = self.targets.iter().map(Target::output).collect();
+        if outputs != before || self.on.is_empty() {
+            match self.session.set_outputs(&outputs) {
+                // It has just gone, which will be told.
+                Err(error) if !self.on.is_empty() => self.say(&error.to_string())?,
+                set => set.map_err(|e| failure(&e))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Gets on interfaces that are to be tapped and off those that are not any more. Returns why not,
+    /// if an output is among them.
+    fn follow(&mut self, all: &[Interface], first: bool) -> anyhow::Result<Option<String>> {
+        let of_machines = machine::interfaces(&self.sources.machines);
+        let mut wanted = self.sources.choose(all, &of_machines);
+        // Whoever was named stays, whatever it is called now.
+        for (index, chosen) in &self.on {
+            let still = all.iter().find(|interface| interface.index == *index);
+            let is_in = wanted.iter().any(|other| other.index == *index);
+            if let Some(interface) = still
+                && chosen.by_name
+                && !is_in
+            {
+                wanted.push(Chosen {
+                    name: interface.name.clone(),
+                    ..chosen.clone()
+                });
+            }
+        }
+        let outputs: Vec<u32> = self.targets.iter().map(|t| t.output().interface).collect();
+        let mut conflict = None;
+        wanted.retain(|chosen| {
+            let is_output = outputs.contains(&chosen.index);
+            if is_output {
+                conflict = Some(format!(
+                    "copies would leave by {}, which is tapped itself: a tap never feeds itself",
+                    chosen.name
+                ));
+            }
+            !is_output
+        });
+        if first && conflict.is_some() {
+            return Ok(conflict);
+        }
+        let gone: Vec<u32> = self
+            .on
+            .keys()
+            .copied()
+            .filter(|index| wanted.iter().all(|chosen| chosen.index != *index))
+            .collect();
+        for index in gone {
+            self.session.detach(index);
+            if let Some(chosen) = self.on.remove(&index) {
+                self.say(&format!("{} is gone", chosen.name))?;
+            }
+        }
+        for chosen in wanted {
+            let known = self.on.get(&chosen.index);
+            if known == Some(&chosen) {
+                continue;
+            }
+            if let Some(sink) = &mut self.sink {
+                sink.port(chosen.index, &chosen.name, chosen.is_port);
+            }
+            if known.is_none() {
+                match self.get_on(&chosen) {
+                    Ok(way) if !first => {
+                        self.say(&format!("on {} ({})", chosen.name, way.name()))?
+                    }
+                    Ok(_) => {}
+                    Err(error) if first => return Err(failure(&error).into()),
+                    // It may have gone again.
+                    Err(error) => {
+                        self.say(&format!("{}: {error}", chosen.name))?;
+                        continue;
+                    }
+                }
+            }
+            self.on.insert(chosen.index, chosen);
+        }
+        Ok(None)
+    }
+
+    fn get_on(&mut self, chosen: &Chosen) -> Result<Way, plumb_ebpf::tap::Error> {
+        let mut way = Way::Tcx;
+        for (hook, receives) in [(Hook::Ingress, true), (Hook::Egress, false)] {
+            if self.sources.wants(chosen, receives) {
+                way = self.session.attach(chosen.index, hook)?;
+            }
+        }
+        Ok(way)
+    }
+
+    fn until_ended(&mut self, watch: &Watch, listener: &Listener) -> anyhow::Result<u8> {
+        let mut interrupts = Interrupts::watch()?;
+        let interrupts_fd = interrupts.fd()?;
+        let mut quiet = 0;
+        let mut look_at = self.clock.now() + LOOK_EVERY;
+        let status = loop {
+            let count = self.pass()?;
+            if self.is_done() {
+                break 0;
+            }
+            if self.sink.as_ref().is_some_and(Sink::is_closed) {
+                break CLOSED_STATUS;
+            }
+            if interrupts.count() > 0 {
+                break Exit::Interrupted as u8;
+            }
+            if self.stopped {
+                break 0;
+            }
+            quiet = if count > 0 { 0 } else { quiet + 1 };
+            let now = self.clock.now();
+            let changes = watch.changes();
+            let troubled = self.targets.iter().any(|target| target.found.is_err());
+            let searching = !self.sources.machines.is_empty() || troubled;
+            let is_due = now >= look_at && searching;
+            if changes.interfaces || is_due || (changes.paths && !self.targets.is_empty()) {
+                let all = Interface::list()?;
+                self.find_outputs(&all)?;
+                if changes.interfaces || is_due {
+                    self.follow(&all, false)?;
+                }
+                look_at = now + LOOK_EVERY;
+            }
+            listener.attend(|request| self.answer(request));
+            let is_idle = quiet > QUIET;
+            self.session
+                .wake_at_next(is_idle)
+                .map_err(|e| failure(&e))?;
+            let limit = if count == BATCH {
+                Some(Duration::ZERO)
+            } else if !is_idle && self.sink.is_some() {
+                Some(DELAY)
+            } else if searching {
+                Some(LOOK_EVERY)
+            } else {
+                None
+            };
+            // What came before the kernel knew that it was to wake us.
+            if is_idle && !self.session.is_drained() {
+                continue;
+            }
+            self.sleep(
+                limit,
+                &[watch.as_fd(), listener.as_fd(), interrupts_fd.as_fd()],
+            )?;
+        };
+        self.end(status)?;
+        Ok(status)
+    }
+
+    /// Takes packets out of the ring; says how many.
+    fn pass(&mut self) -> anyhow::Result<usize> {
+        let Some(sink) = &mut self.sink else {
+            return Ok(0);
+        };
+        sink.retry()?;
+        let mut failed = None;
+        let (most, mut packets) = (self.args.count, self.packets);
+        let count = if sink.has_room() {
+            self.session.consume(BATCH, |packet| {
+                if most.is_some_and(|most| packets >= most) {
+                    return false;
+                }
+                packets += 1;
+                match sink.packet(&packet) {
+                    Ok(goes_on) => goes_on,
+                    Err(error) => {
+                        failed = Some(error);
+                        false
+                    }
+                }
+            })
+        } else {
+            0
+        };
+        self.packets = packets;
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+        sink.flush()?;
+        Ok(count)
+    }
+
+    fn is_done(&self) -> bool {
+        self.args.count.is_some_and(|most| self.packets >= most)
+    }
+
+    fn sleep(&mut self, limit: Option<Duration>, others: &[BorrowedFd<'_>]) -> anyhow::Result<()> {
+        let mut others = others.to_vec();
+        let has_room = self.sink.as_ref().is_some_and(Sink::has_room);
+        // As long as the next stage is full, packets in the ring are no news.
+        others.extend(self.session.ring_fd().filter(|_| has_room));
+        match self.sink.as_mut().map(|sink| &mut sink.taker) {
+            Some(Taker::Pipe(pipe)) => {
+                let needs = Needs {
+                    receive: false,
+                    send: !has_room,
+                };
+                wait_alone(&mut **pipe, needs, &others, limit)?;
+            }
+            Some(Taker::Files(_)) | None => {
+                wait_for(&others, limit)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves all interfaces, and writes what is still in the ring.
+    fn end(&mut self, status: u8) -> anyhow::Result<()> {
+        let indices: Vec<u32> = self.on.keys().copied().collect();
+        let interfaces = self.interfaces();
+        for index in indices {
+            self.session.detach(index);
+        }
+        if status != CLOSED_STATUS {
+            for _ in 0..200 {
+                let count = if self.is_done() { 0 } else { self.pass()? };
+                let Some(sink) = &mut self.sink else {
+                    break;
+                };
+                sink.retry()?;
+                sink.flush()?;
+                if count == 0 && sink.is_flushed() {
+                    break;
+                }
+                if !sink.is_flushed() {
+                    self.sleep(Some(DELAY), &[])?;
+                }
+            }
+        }
+        if self.args.links.counters {
+            let mut status = self.status()?;
+            status.interfaces = interfaces;
+            self.report(&status)?;
+        }
+        Ok(())
+    }
+
+    fn report(&self, status: &TapStatus) -> anyhow::Result<()> {
+        let mut out = io::stderr().lock();
+        if self.args.links.json {
+            writeln!(out, "{}", serde_json::to_string(status)?)?;
+            return Ok(());
+        }
+        for (name, value) in status.counters.rows() {
+            writeln!(out, "tap: {value:>12} {}", name.replace('_', " "))?;
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, request: Request) -> Answer {
+        let done = match request {
+            Request::Status => match self.status() {
+                Ok(status) => return Answer::Status(Box::new(status)),
+                Err(error) => Err(error),
+            },
+            Request::Set { filter, reduction } => self.set(filter, &reduction),
+            Request::Stop => {
+                self.stopped = true;
+                Ok(())
+            }
+        };
+        match done {
+            Ok(()) => Answer::Done,
+            Err(error) => Answer::Refused(format!("{error:#}")),
+        }
+    }
+
+    fn set(
+        &mut self,
+        filter: Option<String>,
+        reduction: &crate::args::Reduction,
+    ) -> anyhow::Result<()> {
+        if let Some(expression) = filter {
+            let program = compile(&expression)?;
+            self.session
+                .set_filter(program.as_ref())
+                .map_err(|e| failure(&e))?;
+            self.filter = expression;
+        }
+        let mut limits = self.session.limits();
+        settings::reduce(&mut limits, reduction);
+        self.session.set_limits(limits).map_err(|e| failure(&e))?;
+        if let Some(sink) = &mut self.sink {
+            sink.set_snaplen(limits.snaplen);
+        }
+        Ok(())
+    }
+
+    fn interfaces(&self) -> Vec<TapInterface> {
+        let mut found: Vec<TapInterface> = Vec::new();
+        for (index, hook, way) in self.session.interfaces() {
+            let Some(chosen) = self.on.get(&index) else {
+                continue;
+            };
+            if let Some(known) = found.iter_mut().find(|known| known.index == index) {
+                "both".clone_into(&mut known.direction);
+                continue;
+            }
+            let is_out = (hook == Hook::Ingress) == chosen.is_port;
+            found.push(TapInterface {
+                name: chosen.name.clone(),
+                index,
+                direction: if is_out { "out" } else { "in" }.to_owned(),
+                attached: way.name().to_owned(),
+            });
+        }
+        found
+    }
+
+    fn status(&self) -> anyhow::Result<TapStatus> {
+        let c = self.session.counters()?;
+        let mut outputs: Vec<TapOutput> = self.targets.iter().map(Target::shown).collect();
+        if let Some(sink) = &self.sink {
+            outputs.push(TapOutput {
+                name: match (&sink.taker, &self.args.write) {
+                    (Taker::Pipe(pipe), _) => plumb_link::stage::Link::describe(&**pipe),
+                    (Taker::Files(_), path) => path
+                        .as_ref()
+                        .map(|path| path.display().to_string())
+                        .unwrap_or_default(),
+                },
+                trouble: None,
+            });
+        }
+        Ok(TapStatus {
+            id: self.id,
+            time: WallTime(self.clock.wall_ns(self.clock.now())),
+            since: self.since,
+            interfaces: self.interfaces(),
+            filter: self.filter.clone(),
+            outputs,
+            limits: settings::shown(&self.session.limits()),
+            counters: TapCounters {
+                seen: c.seen,
+                seen_bytes: c.seen_bytes,
+                matched: c.matched,
+                delivered: c.delivered,
+                delivered_bytes: c.delivered_bytes,
+                sampled_out: c.sampled_out,
+                rate_limited: c.rate_limited,
+                duplicates: c.duplicates,
+                truncated: c.truncated,
+                ring_full: c.ring_full,
+                output_failed: c.output_failed,
+                own: c.own,
+                written: self.sink.as_ref().map_or(0, |sink| sink.written),
+                not_taken: self.sink.as_ref().map_or(0, |sink| sink.dropped),
+            },
+            ..TapStatus::default()
+        })
+    }
+}
+
+/// The exit status of a stage whose reader is gone.
+const CLOSED_STATUS: u8 = 141;

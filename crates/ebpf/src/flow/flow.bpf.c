@@ -1,0 +1,388 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR MIT
+/*
+ * Flow probes: they keep what the kernel does not about every TCP connection of the host in socket
+ * storage, and tell user space at the events of a connection's life how it fared. Nothing here runs
+ * for each segment.
+ */
+#include "kernel/tcp.h"
+
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_tracing.h>
+
+#include "flow/event.h"
+#include "flow/state.h"
+#include "flow/fill.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+/* Tells user space, if the ring has room; else the gap in the sequence tells. */
+static __always_inline void tell(const struct sock *sk, const struct tcp_sock *tp, struct state *st,
+				 __u8 kind, int old, int new)
+{
+	struct flow_event *e;
+	__u64 now = bpf_ktime_get_ns();
+
+	if (st->flags & ST_UNCHECKED) {
+		__u8 flags = 0;
+
+		st->flags &= ~ST_UNCHECKED;
+		if (!admit_addresses(sk, &flags)) {
+			st->flags = ST_IGNORED;
+			return;
+		}
+	}
+	st->window_at = now;
+	if (tp) {
+		st->window_segs = tp->segs_in + tp->segs_out;
+		if (st->seen_segs != st->window_segs) {
+			st->seen_segs = st->window_segs;
+			st->seen_at = now;
+		}
+	}
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e) {
+		st->sequence++;
+		__sync_fetch_and_add(&counts.dropped, 1);
+		return;
+	}
+	__builtin_memset(e, 0, sizeof(*e));
+	e->kind = kind;
+	e->at = now;
+	e->old_state = old;
+	e->new_state = new;
+	fill_common(e, sk, st);
+	if (tp)
+		fill_tcp(e, tp, st);
+	else
+		fill_meta(e, sk);
+	st->sequence++;
+	/* A wake-up for each event would cost more than all else here. */
+	if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) >= config.watermark)
+		bpf_ringbuf_submit(e, BPF_RB_FORCE_WAKEUP);
+	else
+		bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
+}
+
+static __always_inline void begin(struct state *st, __u8 flags)
+{
+	__builtin_memset(st, 0, offsetof(struct state, pid));
+	st->flags = flags;
+	st->seen_at = st->window_at = bpf_ktime_get_ns();
+}
+
+/* The states of both TCP and MPTCP sockets. */
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(flow_state, const struct sock *sk, int old, int new)
+{
+	__u16 protocol = sk->sk_protocol;
+	const struct tcp_sock *tp = NULL;
+	struct state *st;
+	__u8 flags;
+
+	if (protocol != PROTOCOL_TCP && protocol != PROTOCOL_MPTCP)
+		return 0;
+	switch (new) {
+	case TCP_LISTEN:
+		st = create(sk);
+		if (st) {
+			__builtin_memset(st, 0, sizeof(*st));
+			st->flags = ST_LISTENER;
+			note_owner(st);
+		}
+		return 0;
+	case TCP_SYN_SENT:
+		flags = ST_ACTIVE | ST_OPEN;
+		if (!admit(sk, &flags))
+			return 0;
+		st = create(sk);
+		if (st) {
+			begin(st, flags);
+			st->syn_at = st->window_at;
+			note_owner(st);
+			__sync_fetch_and_add(&counts.connections, 1);
+		}
+		return 0;
+	case TCP_FIN_WAIT1:
+	case TCP_LAST_ACK:
+		/* Whoever closes the socket is its owner; a worker may have it from its listener. */
+		st = tracked(sk);
+		if (st) {
+			note_owner(st);
+			st->closing_at = bpf_ktime_get_ns();
+		}
+		return 0;
+	case TCP_ESTABLISHED:
+	case TCP_CLOSE:
+		break;
+	default:
+		return 0;
+	}
+
+	if (protocol == PROTOCOL_TCP) {
+		tp = bpf_skc_to_tcp_sock((void *)sk);
+		if (!tp)
+			return 0;
+	}
+	if (new == TCP_ESTABLISHED) {
+		st = bpf_sk_storage_get(&states, (void *)sk, 0, 0);
+		if (!st || !(st->flags & ST_OPEN)) {
+			/* What a listener begot; a SYN of this host that was not admitted is none. */
+			if (protocol == PROTOCOL_TCP && old != TCP_SYN_RECV)
+				return 0;
+			if (protocol == PROTOCOL_MPTCP && old == TCP_SYN_SENT)
+				return 0;
+			flags = ST_PASSIVE | ST_OPEN;
+			if (!admit(sk, &flags)) {
+				if (st)
+					st->flags = ST_IGNORED;
+				return 0;
+			}
+			if (!st)
+				st = create(sk);
+			if (!st)
+				return 0;
+			begin(st, flags);
+			__sync_fetch_and_add(&counts.connections, 1);
+		}
+		if (tp)
+			tell(sk, tp, st, EVENT_ESTABLISHED, old, new);
+		else
+			/* It has no handshake but those of its paths, and no addresses yet. */
+			st->syn_at = bpf_ktime_get_ns();
+		return 0;
+	}
+	st = tracked(sk);
+	if (!st)
+		return 0;
+	tell(sk, tp, st, EVENT_CLOSED, old, new);
+	st->flags = ST_IGNORED;
+	__sync_fetch_and_add(&counts.ended, 1);
+	return 0;
+}
+
+SEC("tp_btf/tcp_cong_state_set")
+int BPF_PROG(flow_congestion, struct sock *sk, const __u8 new)
+{
+	const struct tcp_sock *tp;
+	struct state *st;
+	__u8 old, state;
+
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (!tp)
+		return 0;
+	/* Not yet overwritten. */
+	old = BPF_CORE_READ_BITFIELD(&tp->inet_conn, icsk_ca_state);
+	if (new == old && new != TCP_CA_LOSS)
+		return 0;
+	st = tracked(sk);
+	if (!st)
+		return 0;
+	state = sk->__sk_common.skc_state;
+	/* The handshake has timeouts of its own. */
+	if (state == TCP_SYN_SENT || state == TCP_SYN_RECV || state == TCP_CLOSE)
+		return 0;
+	if (new == TCP_CA_LOSS) {
+		if (!(st->flags & ST_LOSSY)) {
+			tell(sk, tp, st, EVENT_LOSSY_ENTERED, state, state);
+			st->flags |= ST_LOSSY;
+		}
+		st->rtos++;
+		return 0;
+	}
+	if (new == TCP_CA_RECOVERY)
+		st->fast_recoveries++;
+	if (st->flags & ST_LOSSY) {
+		tell(sk, tp, st, EVENT_LOSSY_LEFT, state, state);
+		st->flags &= ~ST_LOSSY;
+	}
+	return 0;
+}
+
+SEC("tp_btf/tcp_retransmit_skb")
+int BPF_PROG(flow_retransmit, const struct sock *sk)
+{
+	const struct tcp_sock *tp = bpf_skc_to_tcp_sock((void *)sk);
+	struct state *st;
+
+	/* The timer may also wait while an acknowledgement makes the stack retransmit. */
+	if (!tp || tp->inet_conn.icsk_pending != ICSK_TIME_LOSS_PROBE ||
+	    BPF_CORE_READ_BITFIELD(&tp->inet_conn, icsk_ca_state) >= TCP_CA_RECOVERY)
+		return 0;
+	st = tracked(sk);
+	if (st)
+		st->tail_loss_probes++;
+	return 0;
+}
+
+SEC("tp_btf/tcp_receive_reset")
+int BPF_PROG(flow_reset_received, struct sock *sk)
+{
+	struct state *st = tracked(sk);
+
+	if (st)
+		st->resets_received++;
+	return 0;
+}
+
+SEC("tp_btf/tcp_send_reset")
+int BPF_PROG(flow_reset_sent, const struct sock *sk)
+{
+	struct state *st;
+
+	if (!sk)
+		return 0;
+	st = tracked(sk);
+	if (st)
+		st->resets_sent++;
+	return 0;
+}
+
+SEC("tp_btf/kfree_skb")
+int BPF_PROG(flow_drop, struct sk_buff *skb, void *location, enum skb_drop_reason reason,
+	     struct sock *sk)
+{
+	struct tcp_skb_cb *cb;
+	struct state *st;
+	__u32 bytes;
+	__u16 segments;
+	__u8 flags;
+
+	if (reason != bpf_core_enum_value(enum skb_drop_reason, SKB_DROP_REASON_TCP_OLD_DATA) &&
+	    reason != bpf_core_enum_value(enum skb_drop_reason, SKB_DROP_REASON_TCP_OLD_SEQUENCE) &&
+	    reason != bpf_core_enum_value(enum skb_drop_reason, SKB_DROP_REASON_TCP_OFOMERGE))
+		return 0;
+	if (!sk)
+		return 0;
+	st = tracked(sk);
+	if (!st)
+		return 0;
+	cb = (void *)skb->cb;
+	bytes = BPF_CORE_READ(cb, end_seq) - BPF_CORE_READ(cb, seq);
+	flags = BPF_CORE_READ(cb, tcp_flags);
+	if (flags & TCPHDR_FIN)
+		bytes--;
+	if (flags & TCPHDR_SYN)
+		bytes--;
+	if ((__s32)bytes <= 0)
+		return 0;
+	segments = BPF_CORE_READ(cb, tcp_gso_segs);
+	st->duplicates += segments ? segments : 1;
+	st->duplicate_bytes += bytes;
+	return 0;
+}
+
+static __always_inline void write_event(struct seq_file *seq, const struct sock *sk,
+					const struct tcp_sock *tp, struct state *st, __u8 kind)
+{
+	__u32 zero = 0;
+	struct flow_event *e = bpf_map_lookup_elem(&scratch, &zero);
+
+	if (!e)
+		return;
+	__builtin_memset(e, 0, sizeof(*e));
+	e->kind = kind;
+	e->at = bpf_ktime_get_ns();
+	e->old_state = e->new_state = sk->__sk_common.skc_state;
+	fill_common(e, sk, st);
+	fill_tcp(e, tp, st);
+	bpf_seq_write(seq, e, sizeof(*e));
+}
+
+/* Gives storage to the connections and listeners that were there before, with their processes. */
+SEC("iter/task_file")
+int flow_baseline(struct bpf_iter__task_file *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct file *file = ctx->file;
+	const struct tcp_sock *tp;
+	struct socket *socket;
+	struct state *st;
+	struct sock *sk;
+	__u8 flags = ST_OPEN, state;
+
+	if (!task || !file)
+		return 0;
+	socket = bpf_sock_from_file(file);
+	if (!socket)
+		return 0;
+	sk = socket->sk;
+	if (!sk)
+		return 0;
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (!tp)
+		return 0;
+	state = sk->__sk_common.skc_state;
+	if (state == TCP_CLOSE || state == TCP_SYN_SENT)
+		return 0;
+	if (bpf_sk_storage_get(&states, sk, 0, 0))
+		return 0;
+	if (state != TCP_LISTEN && !admit(sk, &flags))
+		return 0;
+	st = create(sk);
+	if (!st)
+		return 0;
+	st->pid = task->tgid;
+	BPF_CORE_READ_STR_INTO(&st->comm, task, group_leader, comm);
+	if (state == TCP_LISTEN) {
+		st->flags = ST_LISTENER;
+		return 0;
+	}
+	st->window_at = st->seen_at = bpf_ktime_get_ns();
+	st->window_segs = st->seen_segs = tp->segs_in + tp->segs_out;
+	st->flags = flags;
+	__sync_fetch_and_add(&counts.connections, 1);
+	write_event(ctx->meta->seq, sk, tp, st, EVENT_BASELINE);
+	return 0;
+}
+
+/* A pass over all connections: what has lasted, idled, lost its application, or is to be ended. */
+SEC("iter/bpf_sk_storage_map")
+int flow_pass(struct bpf_iter__bpf_sk_storage_map *ctx)
+{
+	struct state *st = ctx->value;
+	struct sock *sk = ctx->sk;
+	const struct tcp_sock *tp;
+	__u64 now = bpf_ktime_get_ns();
+	struct pass *pass;
+	__u32 segs, zero = 0;
+	__u8 kind, state;
+
+	if (!sk || !st || !(st->flags & ST_OPEN))
+		return 0;
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (!tp)
+		return 0;
+	state = sk->__sk_common.skc_state;
+	if (state == TCP_SYN_SENT || state == TCP_SYN_RECV || state == TCP_CLOSE)
+		return 0;
+	pass = bpf_map_lookup_elem(&passes, &zero);
+	if (!pass)
+		return 0;
+	segs = tp->segs_in + tp->segs_out;
+	if (segs != st->seen_segs) {
+		st->seen_segs = segs;
+		st->seen_at = now;
+	}
+	if (pass->stopping)
+		kind = EVENT_STOPPED;
+	else if ((sk->__sk_common.skc_flags & (1UL << SOCK_DEAD)) && state != TCP_FIN_WAIT2 &&
+		 st->closing_at && !(st->flags & ST_ORPHANED) &&
+		 now - st->closing_at >= pass->orphan_ns) {
+		st->flags |= ST_ORPHANED;
+		kind = EVENT_ORPHANED;
+	} else if (segs == st->window_segs)
+		return 0;
+	else if (now - st->window_at >= pass->active_ns)
+		kind = EVENT_ACTIVE_TIMEOUT;
+	else if (now - st->seen_at >= pass->idle_ns)
+		kind = EVENT_IDLE_TIMEOUT;
+	else
+		return 0;
+	write_event(ctx->meta->seq, sk, tp, st, kind);
+	st->sequence++;
+	st->window_at = now;
+	st->window_segs = segs;
+	return 0;
+}

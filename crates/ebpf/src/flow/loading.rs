@@ -1,0 +1,95 @@
+//! Which programs this kernel takes, and what is known without the others.
+
+use std::sync::Mutex;
+
+use libbpf_rs::btf::Btf;
+use libbpf_rs::{PrintLevel, set_print};
+
+use super::Live;
+use super::programs::{self, PROGRAMS, has_member};
+
+/// Why each program is left out, in the order of [`PROGRAMS`]; `None` for those that run.
+pub(super) fn verdicts(types: &Btf<'_>, without: &[String]) -> Vec<Option<String>> {
+    PROGRAMS
+        .iter()
+        .map(|program| {
+            if without.iter().any(|name| name == short(program.name)) {
+                Some("left out by --without".to_owned())
+            } else {
+                program.hook.missing(types)
+            }
+        })
+        .collect()
+}
+
+/// A program's name for people: `drop` for `flow_drop`.
+pub(super) fn short(name: &str) -> &str {
+    name.strip_prefix("flow_").unwrap_or(name)
+}
+
+/// Why the one program without which there is nothing does not run.
+pub(super) fn required(verdicts: &[Option<String>]) -> Option<String> {
+    reason(verdicts, programs::STATE).map(str::to_owned)
+}
+
+/// Why a program does not run.
+pub(super) fn reason<'a>(verdicts: &'a [Option<String>], name: &str) -> Option<&'a str> {
+    let place = PROGRAMS.iter().position(|program| program.name == name)?;
+    verdicts.get(place)?.as_deref()
+}
+
+/// Which figures are known.
+pub(super) fn live(types: &Btf<'_>, verdicts: &[Option<String>]) -> Live {
+    let runs = |name| reason(verdicts, name).is_none();
+    Live {
+        congestion: runs(programs::CONGESTION),
+        tail_loss_probes: runs(programs::RETRANSMIT),
+        resets_received: runs(programs::RESET_RECEIVED),
+        resets_sent: runs(programs::RESET_SENT),
+        duplicates: runs(programs::DROP),
+        out_of_order: has_member(types, "tcp_sock", "rcv_ooopack"),
+    }
+}
+
+/// What libbpf last complained of.
+static SAID: Mutex<Option<String>> = Mutex::new(None);
+
+fn hear(level: PrintLevel, text: String) {
+    let line = text.trim().trim_start_matches("libbpf: ");
+    if level == PrintLevel::Warn
+        && let Ok(mut said) = SAID.lock()
+        // The verifier's log is long; its end says what is wrong, and comes first.
+        && (said.is_none() || line.contains("VERIFIER") || line.contains("PROG LOAD LOG"))
+    {
+        let lines: Vec<_> = line
+            .lines()
+            .filter(|line| !line.starts_with("--"))
+            .collect();
+        let end = lines.iter().rev().find(|line| {
+            !line.starts_with("processed")
+                && !line.starts_with("verification time")
+                && !line.starts_with("stack depth")
+        });
+        *said = end.map(|line| (*line).to_owned());
+    }
+}
+
+/// Does something, and tells what libbpf had to say about it.
+pub(super) fn listening<T>(work: impl FnOnce() -> T) -> (T, Option<String>) {
+    let before = set_print(Some((PrintLevel::Warn, hear)));
+    let done = work();
+    set_print(before);
+    let said = SAID.lock().ok().and_then(|mut said| said.take());
+    (done, said)
+}
+
+/// Lets the kernel lock the memory of maps, which it counted against this limit before 5.11. Where
+/// that is forbidden, it does not matter.
+pub(super) fn raise_limit() {
+    let all = libc::rlimit {
+        rlim_cur: libc::RLIM_INFINITY,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: the structure is whole and lives through the call.
+    let _ = unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const all) };
+}

@@ -1,0 +1,232 @@
+use plumb_record::FlowEvent as E;
+
+use super::*;
+
+const MS: u64 = 1_000_000;
+
+/// An event with nothing counted.
+fn event(kind: EventKind, at_ms: u64) -> Event {
+    let mut bytes = vec![0; Event::LEN];
+    // Nothing but its kind is needed to read it.
+    bytes[226] = 4;
+    let mut event = Event::parse(&bytes).unwrap();
+    event.kind = kind;
+    event.at = at_ms * MS;
+    event.cookie = 7;
+    event.old_state = 1;
+    event.flags = flag::ACTIVE;
+    event
+}
+
+fn profiler() -> Profiler {
+    Profiler::new(Config {
+        live: Live::ALL,
+        max_connections: 100,
+    })
+}
+
+fn run(events: &[Event]) -> Vec<FlowProfile> {
+    let mut profiler = profiler();
+    for event in events {
+        profiler.handle(event);
+    }
+    core::iter::from_fn(|| profiler.poll_profile()).collect()
+}
+
+fn established(at_ms: u64, syn_ms: u64) -> Event {
+    let mut event = event(EventKind::Established, at_ms);
+    event.old_state = state::SYN_SENT;
+    event.syn_at = syn_ms * MS;
+    // What the kernel counts of a SYN.
+    event.bytes_acked = 1;
+    event.segs_out = 1;
+    event
+}
+
+fn closed(at_ms: u64, old_state: u8) -> Event {
+    let mut event = event(EventKind::Closed, at_ms);
+    event.old_state = old_state;
+    event.sequence = 1;
+    event
+}
+
+#[test]
+fn a_clean_connection_gives_two_profiles_of_its_payload() {
+    let mut end = closed(150, state::FIN_WAIT2);
+    end.flags |= flag::FIN_RECEIVED | flag::FIN_ACKED;
+    // SYN, FIN and 1000 bytes; FIN and 500 bytes.
+    (end.bytes_sent, end.bytes_acked, end.bytes_received) = (1000, 1002, 501);
+    end.segs_out = 5;
+    let profiles = run(&[established(100, 90), end]);
+    let [first, second] = profiles.as_slice() else {
+        panic!("{profiles:?}");
+    };
+    assert_eq!(first.establishment_ns, Some(10 * MS));
+    assert_eq!(
+        (first.start, first.end),
+        (WallTime(90 * MS), WallTime(100 * MS))
+    );
+    assert_eq!(
+        (first.state_before, first.state),
+        (FlowState::New, FlowState::Established)
+    );
+    assert_eq!((first.bytes_acked, first.rtos), (Some(0), None));
+    assert_eq!(
+        (second.start, second.end),
+        (WallTime(100 * MS), WallTime(150 * MS))
+    );
+    assert_eq!(second.state, FlowState::Finished);
+    assert_eq!(second.end_reason, Some(FlowEnd::Closed));
+    assert_eq!(
+        (second.bytes_sent, second.bytes_acked, second.bytes_received),
+        (1000, Some(1000), 500)
+    );
+    assert_eq!(second.packets_sent, Some(4));
+    assert_eq!((first.profile, second.profile), (0, 1));
+}
+
+#[test]
+fn a_timeout_makes_four_windows_and_each_counts_its_own() {
+    let mut enter = event(EventKind::LossyEntered, 200);
+    (enter.bytes_sent, enter.total_retrans, enter.sequence) = (3000, 1, 1);
+    let mut leave = event(EventKind::LossyLeft, 500);
+    leave.flags |= flag::LOSSY;
+    (
+        leave.bytes_sent,
+        leave.total_retrans,
+        leave.rtos,
+        leave.sequence,
+    ) = (4000, 3, 2, 2);
+    let mut end = closed(600, state::LAST_ACK);
+    (end.bytes_sent, end.total_retrans, end.rtos, end.sequence) = (9000, 3, 2, 3);
+    let profiles = run(&[established(100, 90), enter, leave, end]);
+    let seen: Vec<_> = profiles
+        .iter()
+        .map(|p| {
+            (
+                p.phase,
+                p.event,
+                p.bytes_sent,
+                p.rtos,
+                p.packets_retransmitted,
+            )
+        })
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            (FlowPhase::Establishing, E::Established, 0, None, Some(0)),
+            (FlowPhase::Open, E::LossyEntered, 3000, Some(0), Some(1)),
+            (FlowPhase::Lossy, E::LossyLeft, 1000, Some(2), Some(2)),
+            (FlowPhase::Open, E::Ended, 5000, Some(0), Some(0)),
+        ]
+    );
+    for pair in profiles.windows(2) {
+        assert_eq!(pair[0].end, pair[1].start);
+    }
+}
+
+#[test]
+fn the_end_is_told_by_error_state_and_resets_together() {
+    let cases = [
+        // Old state, error, resets received, and what they mean.
+        (state::SYN_SENT, 111, 1, FlowEnd::Refused),
+        (state::SYN_SENT, 110, 0, FlowEnd::TimedOut),
+        (state::SYN_SENT, 113, 0, FlowEnd::Unreachable),
+        (state::SYN_SENT, 0, 0, FlowEnd::Aborted),
+        (1, 104, 1, FlowEnd::ResetReceived),
+        // Waiting to close, a reset is a broken pipe.
+        (8, 32, 1, FlowEnd::ResetReceived),
+        // A local abort has no error yet.
+        (1, 0, 0, FlowEnd::ResetSent),
+        (8, 0, 0, FlowEnd::ResetSent),
+        (4, 0, 0, FlowEnd::ResetSent),
+        (1, 103, 0, FlowEnd::ResetSent),
+        (1, 110, 0, FlowEnd::TimedOut),
+        (1, 101, 0, FlowEnd::Unreachable),
+        (state::FIN_WAIT2, 0, 0, FlowEnd::Closed),
+        (state::LAST_ACK, 0, 0, FlowEnd::Closed),
+        (state::CLOSING, 0, 0, FlowEnd::Closed),
+        (1, 71, 0, FlowEnd::Error),
+    ];
+    for (old_state, error, resets, end) in cases {
+        let mut event = closed(10, old_state);
+        (event.error, event.resets_received) = (error, resets);
+        let profiles = run(&[event]);
+        assert_eq!(profiles[0].end_reason, Some(end), "{old_state} {error}");
+        assert_eq!(profiles[0].errno, (error != 0).then_some(error));
+        let sent = u32::from(end == FlowEnd::ResetSent);
+        assert_eq!(profiles[0].resets_sent, Some(sent), "{old_state} {error}");
+    }
+}
+
+#[test]
+fn a_connection_of_before_begins_with_what_it_had_then() {
+    let mut before = event(EventKind::Baseline, 100);
+    before.flags = 0;
+    (before.bytes_sent, before.segs_in) = (1_000_000, u32::MAX - 1);
+    let mut end = closed(200, state::LAST_ACK);
+    (end.flags, end.bytes_sent, end.sequence) = (0, 1_000_700, 0);
+    // The counter wrapped.
+    end.segs_in = 3;
+    let profiles = run(&[before, end]);
+    assert_eq!(profiles.len(), 1);
+    assert_eq!(profiles[0].open, None);
+    assert_eq!(profiles[0].bytes_sent, 700);
+    assert_eq!(profiles[0].packets_received, Some(5));
+    assert_eq!(profiles[0].start, WallTime(100 * MS));
+}
+
+#[test]
+fn what_was_forgotten_is_counted_and_not_made_up() {
+    let mut profiler = Profiler::new(Config {
+        live: Live::ALL,
+        max_connections: 2,
+    });
+    for cookie in 1..=3 {
+        let mut event = established(100, 90);
+        event.cookie = cookie;
+        profiler.handle(&event);
+    }
+    assert_eq!(profiler.len(), 2);
+    let mut late = closed(200, state::LAST_ACK);
+    (late.cookie, late.sequence, late.bytes_sent) = (1, 2, 5000);
+    profiler.handle(&late);
+    assert_eq!(profiler.unknown(), 1);
+    assert_eq!(core::iter::from_fn(|| profiler.poll_profile()).count(), 3);
+}
+
+#[test]
+fn figures_whose_program_does_not_run_are_absent() {
+    let mut profiler = Profiler::new(Config {
+        live: Live {
+            congestion: false,
+            tail_loss_probes: false,
+            resets_received: false,
+            resets_sent: false,
+            duplicates: false,
+            out_of_order: false,
+        },
+        max_connections: 10,
+    });
+    profiler.handle(&closed(10, state::LAST_ACK));
+    let profile = profiler.poll_profile().unwrap();
+    assert_eq!(profile.rtos, None);
+    assert_eq!(profile.tail_loss_probes, None);
+    assert_eq!((profile.resets_sent, profile.resets_received), (None, None));
+    assert_eq!(profile.duplicate_packets_received, None);
+    assert_eq!(profile.out_of_order_packets, None);
+}
+
+#[test]
+fn busy_times_are_known_once_a_jiffy_is() {
+    let mut first = established(1000, 990);
+    first.jiffies = 10_000;
+    let mut end = closed(1400, state::LAST_ACK);
+    (end.jiffies, end.busy) = (10_100, [10, 5, 1]);
+    let profiles = run(&[first, end]);
+    assert_eq!(profiles[0].busy_ns, None);
+    // 100 jiffies in 400 ms are 250 Hz.
+    assert_eq!(profiles[1].busy_ns, Some(64 * MS));
+    assert_eq!(profiles[1].receive_window_limited_ns, Some(20 * MS));
+}

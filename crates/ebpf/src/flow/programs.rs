@@ -1,0 +1,133 @@
+//! The programs, what each needs from the kernel, and what is lost without it.
+
+use libbpf_rs::btf::types::{Composite, FuncProto, Ptr, Typedef};
+use libbpf_rs::btf::{Btf, ReferencesType as _};
+
+/// What a program is attached to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hook {
+    /// A tracepoint with at least so many arguments.
+    Tracepoint(&'static str, usize),
+    /// An iterator.
+    Iterator(&'static str),
+}
+
+/// A program of `flow.bpf.c`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Program {
+    pub(super) name: &'static str,
+    pub(super) hook: Hook,
+    /// What it is for: figures, or what is done with it.
+    pub(super) gives: &'static str,
+    /// The release of Linux that first had what it needs.
+    pub(super) since: &'static str,
+}
+
+pub(super) const STATE: &str = "flow_state";
+pub(super) const CONGESTION: &str = "flow_congestion";
+pub(super) const RETRANSMIT: &str = "flow_retransmit";
+pub(super) const RESET_RECEIVED: &str = "flow_reset_received";
+pub(super) const RESET_SENT: &str = "flow_reset_sent";
+pub(super) const DROP: &str = "flow_drop";
+pub(super) const BASELINE: &str = "flow_baseline";
+pub(super) const PASS: &str = "flow_pass";
+
+pub(super) const PROGRAMS: [Program; 8] = [
+    Program {
+        name: STATE,
+        hook: Hook::Tracepoint("inet_sock_set_state", 3),
+        gives: "connections, from establishment to end",
+        since: "5.11",
+    },
+    Program {
+        name: CONGESTION,
+        hook: Hook::Tracepoint("tcp_cong_state_set", 2),
+        gives: "lossy phases, retransmission timeouts, fast recoveries",
+        since: "5.19",
+    },
+    Program {
+        name: RETRANSMIT,
+        hook: Hook::Tracepoint("tcp_retransmit_skb", 2),
+        gives: "tail loss probes",
+        since: "5.11",
+    },
+    Program {
+        name: RESET_RECEIVED,
+        hook: Hook::Tracepoint("tcp_receive_reset", 1),
+        gives: "resets received",
+        since: "5.11",
+    },
+    Program {
+        name: RESET_SENT,
+        hook: Hook::Tracepoint("tcp_send_reset", 2),
+        gives: "resets sent",
+        since: "5.11",
+    },
+    Program {
+        name: DROP,
+        hook: Hook::Tracepoint("kfree_skb", 4),
+        gives: "duplicates received",
+        since: "6.11",
+    },
+    Program {
+        name: BASELINE,
+        hook: Hook::Iterator("task_file"),
+        gives: "connections that were there before",
+        since: "5.11",
+    },
+    Program {
+        name: PASS,
+        hook: Hook::Iterator("bpf_sk_storage_map"),
+        gives: "active and idle timeouts, orphans",
+        since: "5.11",
+    },
+];
+
+impl Hook {
+    /// Why this kernel does not have it.
+    pub(super) fn missing(self, types: &Btf<'_>) -> Option<String> {
+        match self {
+            Self::Tracepoint(name, wanted) => match arguments(types, name) {
+                None => Some(format!("this kernel has no tracepoint {name}")),
+                Some(there) if there < wanted => Some(format!(
+                    "tracepoint {name} has {there} arguments here, not {wanted}"
+                )),
+                Some(_) => None,
+            },
+            Self::Iterator(name) => types
+                .type_by_name::<Composite<'_>>(&format!("bpf_iter__{name}"))
+                .is_none()
+                .then(|| format!("this kernel has no iterator {name}")),
+        }
+    }
+}
+
+/// How many arguments a program at a tracepoint gets.
+fn arguments(types: &Btf<'_>, tracepoint: &str) -> Option<usize> {
+    let typedef: Typedef<'_> = types.type_by_name(&format!("btf_trace_{tracepoint}"))?;
+    let pointer = Ptr::try_from(typedef.referenced_type()).ok()?;
+    let function = FuncProto::try_from(pointer.referenced_type()).ok()?;
+    // The first is the tracepoint's own.
+    function.len().checked_sub(1)
+}
+
+/// Whether a structure of this kernel has a member, those of unnamed structures in it included.
+pub(super) fn has_member(types: &Btf<'_>, structure: &str, member: &str) -> bool {
+    let Some(outer) = types.type_by_name::<Composite<'_>>(structure) else {
+        return false;
+    };
+    let mut look = vec![outer];
+    while let Some(composite) = look.pop() {
+        for candidate in composite.iter() {
+            match candidate.name {
+                Some(name) if !name.is_empty() => {
+                    if name == member {
+                        return true;
+                    }
+                }
+                _ => look.extend(types.type_by_id::<Composite<'_>>(candidate.ty)),
+            }
+        }
+    }
+    false
+}

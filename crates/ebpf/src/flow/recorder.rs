@@ -1,0 +1,428 @@
+//! Loads the programs, and reads what they tell.
+
+use core::cell::RefCell;
+use core::mem::MaybeUninit;
+use core::net::IpAddr;
+use core::time::Duration;
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
+
+use libbpf_rs::btf::Btf;
+use libbpf_rs::skel::{OpenSkel as _, Skel as _, SkelBuilder as _};
+use libbpf_rs::{
+    Iter, IterOpts, Link, MapCore as _, MapFlags, MapHandle, MapIterOpts, OpenObject,
+    OpenProgramMut, RingBuffer, RingBufferBuilder,
+};
+
+use super::Live;
+use super::capability::Capability;
+use super::error::Error;
+use super::event::Event;
+use super::loading;
+use super::programs::{self, PROGRAMS};
+use super::skeleton::{FlowSkel, FlowSkelBuilder, OpenFlowSkel};
+
+/// Which connections are watched. Empty: all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Networks that either end may be in.
+    pub prefixes: Vec<(IpAddr, u8)>,
+    /// Ports that either end may have.
+    pub ports: Vec<u16>,
+    /// Inode number of a network namespace.
+    pub netns: Option<u32>,
+    /// Identifier of a control group; those below it count.
+    pub cgroup: Option<u64>,
+    /// One connection in so many, chosen at random.
+    pub sample: u32,
+}
+
+/// How the programs are to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Which connections are watched.
+    pub filter: Filter,
+    /// A window is closed after this time.
+    pub active_timeout: Duration,
+    /// A window is closed when nothing has happened for this time.
+    pub idle_timeout: Duration,
+    /// A connection whose application closed it is told of after this time.
+    pub orphan_timeout: Duration,
+    /// Bytes between kernel and reader; a power of two.
+    pub ring: u32,
+    /// Names of programs that are left out.
+    pub without: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            filter: Filter::default(),
+            active_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(15),
+            orphan_timeout: Duration::from_secs(5),
+            ring: 4 << 20,
+            without: Vec::new(),
+        }
+    }
+}
+
+/// What the programs counted since they were loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Events that found the ring full.
+    pub dropped: u64,
+    /// Connections that were watched.
+    pub connections: u64,
+    /// Of these, those that ended.
+    pub ended: u64,
+    /// Connections that the kernel had no memory for.
+    pub untracked: u64,
+}
+
+/// The programs, running. They are gone when this is, or its process.
+pub struct Recorder {
+    ring: RingBuffer<'static>,
+    inbox: Rc<RefCell<Vec<Event>>>,
+    counts: MapHandle,
+    passes: MapHandle,
+    pass: Option<Link>,
+    options: Options,
+    live: Live,
+    capabilities: Vec<Capability>,
+    _links: Vec<Link>,
+}
+
+impl core::fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Recorder")
+            .field("options", &self.options)
+            .field("live", &self.live)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Recorder {
+    /// Loads and attaches every program that this kernel takes, and gives the connections that are
+    /// there already.
+    ///
+    /// # Errors
+    /// If a privilege or the kernel's types are missing, or the one program without which there is
+    /// nothing is refused.
+    pub fn start(options: Options) -> Result<(Self, Vec<Event>), Error> {
+        Self::start_with(options, |_| {})
+    }
+
+    /// The same, after `alter` has had a look at each program that is to be loaded.
+    fn start_with(
+        options: Options,
+        alter: impl Fn(&mut OpenProgramMut<'_>),
+    ) -> Result<(Self, Vec<Event>), Error> {
+        let types = Btf::from_vmlinux().map_err(|_| Error::NoTypes)?;
+        loading::raise_limit();
+        let mut verdicts = loading::verdicts(&types, &options.without);
+        let (mut storage, mut again) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+        let (loaded, _) = loading::listening(|| load(&mut storage, &options, &verdicts, &alter));
+        let skel = match loaded {
+            Ok(skel) => skel,
+            Err(Error::Permission) => return Err(Error::Permission),
+            // One of them is refused, which refuses all: find it, and go on without it.
+            Err(_) => {
+                for (program, verdict) in PROGRAMS.iter().zip(&mut verdicts) {
+                    if verdict.is_none() {
+                        *verdict = alone(&options, program.name, &alter);
+                    }
+                }
+                if let Some(reason) = loading::required(&verdicts) {
+                    return Err(Error::Refused(reason));
+                }
+                load(&mut again, &options, &verdicts, &alter)?
+            }
+        };
+        let maps = |map: &libbpf_rs::MapMut<'_>| {
+            MapHandle::try_from(map).map_err(|e| Error::of("keep a map", &e))
+        };
+        let (counts, passes) = (maps(&skel.maps.bss)?, maps(&skel.maps.passes)?);
+        let states = maps(&skel.maps.states)?;
+        fill_filters(&skel, &options.filter)?;
+
+        let inbox = Rc::new(RefCell::new(Vec::new()));
+        let into = Rc::clone(&inbox);
+        let mut ring = RingBufferBuilder::new();
+        ring.add(&skel.maps.events, move |bytes| {
+            into.borrow_mut().extend(Event::parse(bytes));
+            0
+        })
+        .map_err(|e| Error::of("read the ring", &e))?;
+        let ring = ring.build().map_err(|e| Error::of("map the ring", &e))?;
+
+        let (mut links, mut pass, mut baseline) = (Vec::new(), None, None);
+        for program in skel.object().progs_mut() {
+            let name = program.name().to_string_lossy().into_owned();
+            let place = PROGRAMS.iter().position(|p| p.name == name);
+            let Some(verdict) = place.and_then(|place| verdicts.get_mut(place)) else {
+                continue;
+            };
+            if verdict.is_some() {
+                continue;
+            }
+            let attached = match name.as_str() {
+                programs::PASS => {
+                    let map = MapIterOpts::from_fd(states.as_fd());
+                    program.attach_iter_with_opts(IterOpts::Map(map))
+                }
+                _ => program.attach(),
+            };
+            match attached {
+                Ok(link) if name == programs::PASS => pass = Some(link),
+                Ok(link) if name == programs::BASELINE => baseline = Some(link),
+                Ok(link) => links.push(link),
+                Err(error) => *verdict = Some(format!("cannot be attached: {error}")),
+            }
+        }
+        if let Some(reason) = loading::required(&verdicts) {
+            return Err(Error::Refused(reason));
+        }
+        let live = loading::live(&types, &verdicts);
+        let capabilities = super::capability::list(&types, &verdicts);
+        let recorder = Self {
+            ring,
+            inbox,
+            counts,
+            passes,
+            pass,
+            options,
+            live,
+            capabilities,
+            _links: links,
+        };
+        let there = match &baseline {
+            Some(link) => events_of(link).map_err(|source| Error::System {
+                operation: "list the open sockets",
+                source,
+            })?,
+            None => Vec::new(),
+        };
+        Ok((recorder, there))
+    }
+
+    /// Which figures are known.
+    pub const fn live(&self) -> Live {
+        self.live
+    }
+
+    /// What this kernel can tell, and why not the rest.
+    pub fn capabilities(&self) -> &[Capability] {
+        &self.capabilities
+    }
+
+    /// Takes what the programs have told, at most some thousands of events at a time. Does not
+    /// wait.
+    pub fn take(&mut self) -> Vec<Event> {
+        const AT_ONCE: usize = 16_384;
+        // What it returns is a count, or an error of a callback; ours has none.
+        let _ = self.ring.consume_raw_n(AT_ONCE);
+        core::mem::take(&mut *self.inbox.borrow_mut())
+    }
+
+    /// Goes over all connections for what has lasted, idled, or lost its application.
+    ///
+    /// # Errors
+    /// If the kernel refuses the iterator.
+    pub fn pass(&mut self) -> io::Result<Vec<Event>> {
+        self.go_over(false)
+    }
+
+    /// Ends the window of every connection.
+    ///
+    /// # Errors
+    /// If the kernel refuses the iterator.
+    pub fn stop(&mut self) -> io::Result<Vec<Event>> {
+        self.go_over(true)
+    }
+
+    fn go_over(&self, stopping: bool) -> io::Result<Vec<Event>> {
+        let Some(pass) = &self.pass else {
+            return Ok(Vec::new());
+        };
+        let nanos = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
+        let settings = [
+            nanos(self.options.active_timeout),
+            nanos(self.options.idle_timeout),
+            nanos(self.options.orphan_timeout),
+            u64::from(stopping),
+        ];
+        let value = settings.map(u64::to_ne_bytes).concat();
+        self.passes
+            .update(&0u32.to_ne_bytes(), &value, MapFlags::ANY)
+            .map_err(io::Error::other)?;
+        events_of(pass)
+    }
+
+    /// What the programs counted.
+    pub fn counts(&self) -> Counts {
+        let value = self.counts.lookup(&0u32.to_ne_bytes(), MapFlags::ANY);
+        let value = value.ok().flatten().unwrap_or_default();
+        let at = |n: usize| {
+            let bytes = value.get(n * 8..)?.first_chunk()?;
+            Some(u64::from_ne_bytes(*bytes))
+        };
+        Counts {
+            dropped: at(0).unwrap_or(0),
+            connections: at(1).unwrap_or(0),
+            ended: at(2).unwrap_or(0),
+            untracked: at(3).unwrap_or(0),
+        }
+    }
+}
+
+/// Becomes readable when the ring has filled up to a quarter.
+impl AsFd for Recorder {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor is the ring's own, open as long as `self` is.
+        unsafe { BorrowedFd::borrow_raw(self.ring.epoll_fd()) }
+    }
+}
+
+/// Runs an iterator to its end.
+fn events_of(link: &Link) -> io::Result<Vec<Event>> {
+    let mut iterator = Iter::new(link).map_err(io::Error::other)?;
+    let (mut events, mut rest) = (Vec::new(), Vec::new());
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let read = match iterator.read(&mut buffer) {
+            Ok(0) => return Ok(events),
+            Ok(read) => read,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(e) => return Err(e),
+        };
+        rest.extend_from_slice(buffer.get(..read).unwrap_or_default());
+        let whole = rest.len() - rest.len() % Event::LEN;
+        events.extend(
+            rest.drain(..whole)
+                .as_slice()
+                .chunks(Event::LEN)
+                .filter_map(Event::parse),
+        );
+    }
+}
+
+/// Opens and loads the programs that nothing speaks against.
+fn load<'a>(
+    storage: &'a mut MaybeUninit<OpenObject>,
+    options: &Options,
+    verdicts: &[Option<String>],
+    alter: &dyn Fn(&mut OpenProgramMut<'_>),
+) -> Result<FlowSkel<'a>, Error> {
+    let mut open = open(storage, options)?;
+    for mut program in open.open_object_mut().progs_mut() {
+        let place = PROGRAMS.iter().position(|p| program.name() == p.name);
+        let wanted = place
+            .and_then(|n| verdicts.get(n))
+            .is_some_and(Option::is_none);
+        program.set_autoload(wanted);
+        alter(&mut program);
+    }
+    open.load().map_err(|e| Error::of("load the programs", &e))
+}
+
+/// Why the kernel refuses this program, if it does.
+fn alone(options: &Options, name: &str, alter: &dyn Fn(&mut OpenProgramMut<'_>)) -> Option<String> {
+    let verdicts: Vec<_> = PROGRAMS
+        .iter()
+        .map(|program| (program.name != name).then(String::new))
+        .collect();
+    let mut storage = MaybeUninit::uninit();
+    let (loaded, said) =
+        loading::listening(|| load(&mut storage, options, &verdicts, alter).map(drop));
+    loaded.err().map(|error| match said {
+        Some(said) => format!("the kernel refuses it: {said}"),
+        None => format!("the kernel refuses it: {error}"),
+    })
+}
+
+fn open<'a>(
+    storage: &'a mut MaybeUninit<OpenObject>,
+    options: &Options,
+) -> Result<OpenFlowSkel<'a>, Error> {
+    let failed = |e| Error::of("open the programs", &e);
+    let mut open = FlowSkelBuilder::default().open(storage).map_err(failed)?;
+    let filter = &options.filter;
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
+        let config = &mut rodata.config;
+        config.cgroup = filter.cgroup.unwrap_or(0);
+        config.netns = filter.netns.unwrap_or(0);
+        config.sample = filter.sample;
+        config.ports = count(filter.ports.len());
+        config.prefixes = count(filter.prefixes.len());
+        config.watermark = options.ring / 4;
+        debug_assert_eq!(usize::try_from(rodata.event_size), Ok(Event::LEN));
+    }
+    open.maps
+        .events
+        .set_max_entries(options.ring)
+        .map_err(failed)?;
+    Ok(open)
+}
+
+fn fill_filters(skel: &FlowSkel<'_>, filter: &Filter) -> Result<(), Error> {
+    let failed = |e| Error::of("fill the filters", &e);
+    for port in &filter.ports {
+        skel.maps
+            .ports
+            .update(&port.to_ne_bytes(), &[1], MapFlags::ANY)
+            .map_err(failed)?;
+    }
+    for (address, len) in &filter.prefixes {
+        let (octets, len) = match address {
+            IpAddr::V4(v4) => (v4.to_ipv6_mapped().octets(), u32::from(*len) + 96),
+            IpAddr::V6(v6) => (v6.octets(), u32::from(*len)),
+        };
+        let key = [len.to_ne_bytes().as_slice(), &octets].concat();
+        skel.maps
+            .prefixes
+            .update(&key, &[1], MapFlags::ANY)
+            .map_err(failed)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use libbpf_rs::ProgramType;
+
+    use super::*;
+
+    #[test]
+    fn root_a_program_that_the_verifier_refuses_takes_no_other_along() {
+        // What XDP programs get is not what a tracepoint's expect.
+        let spoil = |program: &mut OpenProgramMut<'_>| {
+            if program.name() == programs::DROP {
+                program.set_prog_type(ProgramType::Xdp);
+            }
+        };
+        let recorder = match Recorder::start_with(Options::default(), spoil) {
+            Ok((recorder, _)) => recorder,
+            Err(Error::Permission | Error::NoTypes) => {
+                assert!(std::env::var_os("TESTS_NO_SKIP").is_none(), "not permitted");
+                eprintln!("skipped: programs may not be loaded here");
+                return;
+            }
+            Err(error) => panic!("{error}"),
+        };
+        let find = |name: &str| {
+            let found = recorder.capabilities().iter().find(|c| c.name == name);
+            found.unwrap().missing.clone()
+        };
+        let reason = find("drop").unwrap();
+        assert!(reason.starts_with("the kernel refuses it: "), "{reason}");
+        assert_eq!(
+            (find("state"), find("congestion"), find("pass")),
+            (None, None, None)
+        );
+        assert!(!recorder.live().duplicates && recorder.live().congestion);
+    }
+}

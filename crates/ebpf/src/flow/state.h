@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR MIT */
+/*
+ * What the programs keep and share with user space, and which connections they keep it for.
+ */
+#ifndef PLUMB_FLOW_STATE_H
+#define PLUMB_FLOW_STATE_H
+
+/* What user space sets before the programs are loaded. 0 means: any. */
+const volatile struct settings {
+	__u64 cgroup;
+	__u32 netns;
+	__u32 sample; /* one connection in so many */
+	__u32 ports;
+	__u32 prefixes;
+	__u32 watermark; /* bytes in the ring that wake the reader */
+} config = {};
+
+/* For the loader's check that both sides mean the same. */
+const volatile __u32 event_size = sizeof(struct flow_event);
+
+/* What user space reads. */
+struct {
+	__u64 dropped; /* events that found the ring full */
+	__u64 connections; /* that were given storage, from the start on */
+	__u64 ended; /* of these */
+	__u64 untracked; /* connections that could not be given storage */
+} counts = {};
+
+/* What user space sets before a pass over the connections. */
+struct pass {
+	__u64 active_ns;
+	__u64 idle_ns;
+	__u64 orphan_ns;
+	__u64 stopping;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct pass);
+} passes SEC(".maps");
+
+#define MAX_PORTS 1024
+#define MAX_PREFIXES 1024
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4 << 20);
+} events SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_PORTS);
+	__type(key, __u16);
+	__type(value, __u8);
+} ports SEC(".maps");
+
+struct prefix {
+	__u32 len;
+	__u8 address[16]; /* IPv4 as ::ffff:a.b.c.d */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_PREFIXES);
+	__type(key, struct prefix);
+	__type(value, __u8);
+} prefixes SEC(".maps");
+
+#define ST_ACTIVE FLAG_ACTIVE
+#define ST_PASSIVE FLAG_PASSIVE
+#define ST_LOSSY FLAG_LOSSY
+#define ST_LISTENER 0x08
+#define ST_OPEN 0x10 /* events are told */
+#define ST_IGNORED 0x20
+#define ST_UNCHECKED 0x40 /* its addresses were not all known when it was admitted */
+#define ST_ORPHANED 0x80
+
+/* What is kept about a connection, and about a listener for the connections that it begets. */
+struct state {
+	__u64 syn_at;
+	__u64 window_at; /* when the open window began */
+	__u64 seen_at; /* when segments had last been counted anew */
+	__u64 closing_at; /* when this host closed its direction */
+	__u64 duplicate_bytes;
+	__u32 window_segs;
+	__u32 seen_segs;
+	__u32 sequence;
+	__u32 duplicates;
+	__u32 resets_sent;
+	__u32 resets_received;
+	__u32 rtos;
+	__u32 fast_recoveries;
+	__u32 tail_loss_probes;
+	__u32 flags;
+	/* The owner stays when a listener's state becomes a connection's. */
+	__u32 pid;
+	char comm[16];
+};
+
+/* A child inherits the state of its listener, and so knows its process. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
+	__type(key, int);
+	__type(value, struct state);
+} states SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct flow_event);
+} scratch SEC(".maps");
+
+/* The process that runs, if one does: states also change where a packet or a kernel thread came by. */
+static __always_inline void note_owner(struct state *st)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+
+	if (BPF_CORE_READ(task, flags) & PF_KTHREAD)
+		return;
+	st->pid = bpf_get_current_pid_tgid() >> 32;
+	BPF_CORE_READ_STR_INTO(&st->comm, task, group_leader, comm);
+}
+
+static __always_inline __u16 local_port(const struct sock *sk)
+{
+	/* The number in host order is gone when a socket has been closed. */
+	return bpf_ntohs(BPF_CORE_READ((const struct inet_sock *)sk, inet_sport));
+}
+
+static __always_inline bool has_port(__u16 port)
+{
+	return bpf_map_lookup_elem(&ports, &port) != NULL;
+}
+
+static __always_inline void addresses(const struct sock *sk, __u8 *local, __u8 *remote)
+{
+	if (sk->__sk_common.skc_family == AF_INET6) {
+		__builtin_memcpy(local, &sk->__sk_common.skc_v6_rcv_saddr, 16);
+		__builtin_memcpy(remote, &sk->__sk_common.skc_v6_daddr, 16);
+	} else {
+		__u32 near = sk->__sk_common.skc_rcv_saddr;
+		__u32 far = sk->__sk_common.skc_daddr;
+
+		__builtin_memset(local, 0, 10);
+		__builtin_memset(remote, 0, 10);
+		local[10] = local[11] = remote[10] = remote[11] = 0xff;
+		__builtin_memcpy(local + 12, &near, 4);
+		__builtin_memcpy(remote + 12, &far, 4);
+	}
+}
+
+static __always_inline __u64 cgroup_id(const struct sock *sk)
+{
+	return BPF_CORE_READ(sk, sk_cgrp_data.cgroup, kn, id);
+}
+
+/* Whether the socket belongs to the group or to one below it. */
+static __always_inline bool in_cgroup(const struct sock *sk, __u64 id)
+{
+	struct cgroup *group = BPF_CORE_READ(sk, sk_cgrp_data.cgroup);
+
+	for (int depth = 0; depth < 12 && group; depth++) {
+		struct cgroup_subsys_state *parent;
+
+		if (BPF_CORE_READ(group, kn, id) == id)
+			return true;
+		parent = BPF_CORE_READ(group, self.parent);
+		group = parent ? BPF_CORE_READ(parent, cgroup) : NULL;
+	}
+	return false;
+}
+
+/* Whether a connection is one that was asked for, by its addresses. */
+static __always_inline bool admit_addresses(const struct sock *sk, __u8 *flags)
+{
+	if (config.ports) {
+		__u16 near = local_port(sk);
+
+		if (!has_port(bpf_ntohs(sk->__sk_common.skc_dport)) && !(near && has_port(near))) {
+			if (near)
+				return false;
+			*flags |= ST_UNCHECKED;
+		}
+	}
+	if (config.prefixes) {
+		struct prefix near = { .len = 128 }, far = { .len = 128 };
+
+		addresses(sk, near.address, far.address);
+		if (!bpf_map_lookup_elem(&prefixes, &near) && !bpf_map_lookup_elem(&prefixes, &far))
+			return false;
+	}
+	return true;
+}
+
+/* The same, by all else. */
+static __always_inline bool admit_socket(const struct sock *sk)
+{
+	if (config.netns && sk->__sk_common.skc_net.net->ns.inum != config.netns)
+		return false;
+	if (config.cgroup && !in_cgroup(sk, config.cgroup))
+		return false;
+	if (config.sample > 1 && bpf_get_prandom_u32() % config.sample)
+		return false;
+	return true;
+}
+
+/* Flags may say that addresses are yet to come: those of a multipath connection do. */
+static __always_inline bool admit(const struct sock *sk, __u8 *flags)
+{
+	if (!admit_socket(sk))
+		return false;
+	if (sk->sk_protocol == PROTOCOL_MPTCP) {
+		*flags |= ST_UNCHECKED;
+		return true;
+	}
+	return admit_addresses(sk, flags);
+}
+
+static __always_inline struct state *create(const struct sock *sk)
+{
+	struct state *st = bpf_sk_storage_get(&states, (void *)sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+
+	if (!st)
+		__sync_fetch_and_add(&counts.untracked, 1);
+	return st;
+}
+
+static __always_inline struct state *tracked(const struct sock *sk)
+{
+	struct state *st = bpf_sk_storage_get(&states, (void *)sk, 0, 0);
+
+	return st && (st->flags & ST_OPEN) ? st : NULL;
+}
+
+#endif

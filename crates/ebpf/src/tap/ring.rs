@@ -1,0 +1,142 @@
+//! Reading a ring buffer of the kernel (Documentation/bpf/ringbuf.rst).
+
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// A record's header: its length with two flags, and where it is.
+const HEADER_LEN: usize = 8;
+const BUSY: u32 = 1 << 31;
+const DISCARD: u32 = 1 << 30;
+
+/// The reader's end.
+#[derive(Debug)]
+pub(crate) struct Ring {
+    map: OwnedFd,
+    consumer: Mapping,
+    /// The producer's position, then the data twice, so that every record is in one piece.
+    producer: Mapping,
+    page: usize,
+    mask: usize,
+}
+
+#[derive(Debug)]
+struct Mapping {
+    at: NonNull<u8>,
+    len: usize,
+}
+
+impl Mapping {
+    fn new(fd: BorrowedFd<'_>, len: usize, writable: bool, offset: usize) -> io::Result<Self> {
+        let protection = libc::PROT_READ | if writable { libc::PROT_WRITE } else { 0 };
+        let offset = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+        // SAFETY: a new mapping, wherever the kernel wants, touches no memory that is in use.
+        let at = unsafe {
+            libc::mmap(
+                core::ptr::null_mut(),
+                len,
+                protection,
+                libc::MAP_SHARED,
+                fd.as_raw_fd(),
+                offset,
+            )
+        };
+        if at == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let at = NonNull::new(at.cast()).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(Self { at, len })
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, and nothing that was borrowed of it outlives it.
+        unsafe { libc::munmap(self.at.as_ptr().cast(), self.len) };
+    }
+}
+
+impl Ring {
+    /// Maps a ring buffer of this size, a power of two.
+    pub(crate) fn new(map: OwnedFd, size: usize) -> io::Result<Self> {
+        let page = page_size();
+        Ok(Self {
+            consumer: Mapping::new(map.as_fd(), page, true, 0)?,
+            producer: Mapping::new(map.as_fd(), page + 2 * size, false, page)?,
+            map,
+            page,
+            mask: size - 1,
+        })
+    }
+
+    fn consumed(&self) -> &AtomicUsize {
+        // SAFETY: the mapping is a page, aligned as such, and begins with this word, which both
+        // sides use atomically.
+        unsafe { self.consumer.at.cast().as_ref() }
+    }
+
+    fn produced(&self) -> &AtomicUsize {
+        // SAFETY: as above; only the kernel writes it.
+        unsafe { self.producer.at.cast().as_ref() }
+    }
+
+    /// Hands up to `most` records to `sink`, until it wants no more by returning false; says how
+    /// many.
+    pub(crate) fn consume(&self, most: usize, mut sink: impl FnMut(&[u8]) -> bool) -> usize {
+        let mut at = self.consumed().load(Ordering::Relaxed);
+        let mut count = 0;
+        let mut goes_on = true;
+        while goes_on && count < most && at < self.produced().load(Ordering::Acquire) {
+            // SAFETY: the data is behind the first page, and `at & mask` lies within its first
+            // copy; records are aligned to 8 bytes.
+            let header: &AtomicU32 = unsafe {
+                self.producer
+                    .at
+                    .add(self.page + (at & self.mask))
+                    .cast()
+                    .as_ref()
+            };
+            let word = header.load(Ordering::Acquire);
+            if word & BUSY != 0 {
+                break;
+            }
+            let len = (word & !(BUSY | DISCARD)) as usize;
+            if word & DISCARD == 0 && len <= self.mask {
+                // SAFETY: a record that is not busy is not written any more until it is consumed,
+                // and the second copy of the data makes it contiguous.
+                let record = unsafe {
+                    core::slice::from_raw_parts(
+                        self.producer
+                            .at
+                            .as_ptr()
+                            .add(self.page + (at & self.mask) + HEADER_LEN),
+                        len,
+                    )
+                };
+                goes_on = sink(record);
+                count += 1;
+            }
+            at += (HEADER_LEN + len).next_multiple_of(8);
+            self.consumed().store(at, Ordering::Release);
+        }
+        count
+    }
+
+    /// Whether there is anything to read.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.consumed().load(Ordering::Relaxed) == self.produced().load(Ordering::Acquire)
+    }
+}
+
+impl AsFd for Ring {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.map.as_fd()
+    }
+}
+
+fn page_size() -> usize {
+    // SAFETY: sysconf has no conditions.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(size).unwrap_or(4096)
+}

@@ -1,0 +1,476 @@
+//! A session: programs and maps in the kernel, and the interfaces that they are on.
+
+use core::mem::MaybeUninit;
+use core::net::IpAddr;
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
+
+use super::attach::{Attachment, Way};
+use super::cbpf::Program;
+use super::encapsulation::Output;
+use super::layout::{
+    BALANCE, Config, Counters, DEDUPLICATE, EXCLUDE, HEADERS_ONLY, INCLUDE, LIMIT_RATE,
+    MAX_OUTPUTS, NEEDS_FLOW, SET_INCLUDES, TO_RING, WAKE,
+};
+use super::program::{Filter, Hook, Maps};
+use super::record::Packet;
+use super::ring::Ring;
+use super::{Error, sys};
+
+#[expect(unreachable_pub, unused_qualifications, reason = "this is generated")]
+#[allow(
+    clippy::all,
+    clippy::undocumented_unsafe_blocks,
+    clippy::unwrap_used,
+    clippy::std_instead_of_core,
+    clippy::allow_attributes_without_reason,
+    reason = "this is generated"
+)]
+mod skeleton {
+    include!(concat!(env!("OUT_DIR"), "/tap.skel.rs"));
+}
+
+/// What of the chosen packets is handed on. The default is all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a packet that are kept; 0 for all.
+    pub snaplen: u32,
+    /// One packet in so many, by chance; 0 and 1 for all.
+    pub sample: u32,
+    /// One flow in so many, always the same ones; 0 and 1 for all.
+    pub sample_flows: u32,
+    /// Keep headers up to the transport payload only.
+    pub headers_only: bool,
+    /// Packets in a second at most, segments counted; 0 for no cap.
+    pub packets_per_s: u64,
+    /// Bytes in a second at most; 0 for no cap.
+    pub bytes_per_s: u64,
+    /// Copies of a packet that another interface has within so many nanoseconds are left out; 0 for
+    /// none.
+    pub dedup_ns: u64,
+}
+
+/// A prefix and what it says of packets with an address in it. The longest prefix of an address
+/// counts; what one address excludes, the other does not include again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefix {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its length in bits.
+    pub len: u8,
+    /// Packets are chosen; else they are not.
+    pub include: bool,
+}
+
+impl Prefix {
+    /// As the kernel has it.
+    fn key(&self) -> Vec<u8> {
+        let mut key = u32::from(self.len).to_ne_bytes().to_vec();
+        match self.address {
+            IpAddr::V4(address) => key.extend(address.octets()),
+            IpAddr::V6(address) => key.extend(address.octets()),
+        }
+        key
+    }
+}
+
+/// How a session begins.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Its number, which tells its clones from those of others.
+    pub id: u32,
+    /// Bytes of the ring, a power of two; nothing if packets are not read here.
+    pub ring_len: Option<u32>,
+    /// What is handed on.
+    pub limits: Limits,
+    /// Which packets are chosen; all without.
+    pub filter: Option<Program>,
+    /// Prefixes of which one address of a packet must be in, or none.
+    pub prefixes: Vec<Prefix>,
+    /// Where clones go.
+    pub outputs: Vec<Output>,
+    /// A flow goes to one of the outputs, not to all.
+    pub balance: bool,
+    /// How programs are attached; else as the kernel can.
+    pub way: Option<Way>,
+    /// Wall time minus CLOCK_MONOTONIC, in nanoseconds.
+    pub wall_offset_ns: u64,
+}
+
+/// Programs and maps of a session, and the interfaces that it is on. When it is dropped, everything
+/// is gone.
+#[derive(Debug)]
+pub struct Session {
+    // Before what they refer to.
+    attached: BTreeMap<(u32, Hook), Attachment>,
+    leaving: BTreeMap<u32, Attachment>,
+    filters: [Filter; 2],
+    by_set: bool,
+    ring: Option<Ring>,
+    kernel: Kernel,
+    config: Config,
+    limits: Limits,
+    outputs: Vec<Output>,
+    way: Option<Way>,
+}
+
+/// What the kernel holds for a session.
+#[derive(Debug)]
+struct Kernel {
+    encapsulate: OwnedFd,
+    ring: MapHandle,
+    config: MapHandle,
+    outputs: MapHandle,
+    counters: MapHandle,
+    delivery: MapHandle,
+    prefixes: [MapHandle; 2],
+    /// The prog array holds the programs, but not while nothing refers to it.
+    _deliver: [OwnedFd; 4],
+}
+
+impl Kernel {
+    fn load(ring_len: u32) -> Result<Self, Error> {
+        libbpf_rs::set_print(None);
+        let mut storage = MaybeUninit::uninit();
+        let mut open = skeleton::TapSkelBuilder::default()
+            .open(&mut storage)
+            .map_err(|e| Error::load(&e))?;
+        open.maps
+            .ring
+            .set_max_entries(ring_len)
+            .map_err(|e| Error::load(&e))?;
+        let loaded = open.load().map_err(|e| Error::load(&e))?;
+        let map =
+            |map: &libbpf_rs::MapMut<'_>| MapHandle::try_from(map).map_err(|e| Error::load(&e));
+        let program = |program: &libbpf_rs::ProgramMut<'_>| {
+            let fd = program.as_fd().try_clone_to_owned();
+            fd.map_err(|source| Error::Map { source })
+        };
+        let kernel = Self {
+            encapsulate: program(&loaded.progs.encapsulate)?,
+            ring: map(&loaded.maps.ring)?,
+            config: map(&loaded.maps.config)?,
+            outputs: map(&loaded.maps.outputs)?,
+            counters: map(&loaded.maps.counters)?,
+            delivery: map(&loaded.maps.delivery)?,
+            prefixes: [map(&loaded.maps.prefixes4)?, map(&loaded.maps.prefixes6)?],
+            _deliver: [
+                program(&loaded.progs.deliver_received)?,
+                program(&loaded.progs.deliver_sent)?,
+                program(&loaded.progs.choose_received)?,
+                program(&loaded.progs.choose_sent)?,
+            ],
+        };
+        for (index, program) in (0u32..).zip(&kernel._deliver) {
+            put(&kernel.delivery, index, &program.as_raw_fd().to_ne_bytes())?;
+        }
+        Ok(kernel)
+    }
+
+    fn maps(&self) -> Maps<'_> {
+        Maps {
+            counters: self.counters.as_fd(),
+            delivery: self.delivery.as_fd(),
+        }
+    }
+
+    fn filters(&self, filter: Option<&Program>, by_set: bool) -> Result<[Filter; 2], Error> {
+        Ok([
+            Filter::load(filter, Hook::Ingress, self.maps(), by_set)?,
+            Filter::load(filter, Hook::Egress, self.maps(), by_set)?,
+        ])
+    }
+
+    /// Puts the set together.
+    fn add(&self, prefixes: &[Prefix]) -> Result<(), Error> {
+        for prefix in prefixes {
+            let map = &self.prefixes[usize::from(prefix.address.is_ipv6())];
+            let said = if prefix.include { INCLUDE } else { EXCLUDE };
+            map.update(&prefix.key(), &said.to_ne_bytes(), MapFlags::ANY)
+                .map_err(|e| Error::Map {
+                    source: io::Error::other(e.to_string()),
+                })?;
+        }
+        Ok(())
+    }
+}
+
+fn put(map: &MapHandle, key: u32, value: &[u8]) -> Result<(), Error> {
+    map.update(&key.to_ne_bytes(), value, MapFlags::ANY)
+        .map_err(|e| Error::Map {
+            source: io::Error::other(e.to_string()),
+        })
+}
+
+/// The size of a ring that is not read.
+const SMALLEST_RING: u32 = 4096;
+
+impl Session {
+    /// Loads programs and maps.
+    ///
+    /// # Errors
+    /// If the kernel refuses, with its reason.
+    pub fn new(options: &Options) -> Result<Self, Error> {
+        if options.outputs.len() > MAX_OUTPUTS {
+            return Err(Error::TooManyOutputs);
+        }
+        let ring_len = options.ring_len.unwrap_or(SMALLEST_RING);
+        let kernel = Kernel::load(ring_len)?;
+        let ring = match options.ring_len {
+            None => None,
+            Some(len) => {
+                let map = kernel.ring.as_fd().try_clone_to_owned();
+                let ring = map.and_then(|map| Ring::new(map, len as usize));
+                Some(ring.map_err(|source| Error::Map { source })?)
+            }
+        };
+        kernel.add(&options.prefixes)?;
+        let by_set = !options.prefixes.is_empty();
+        let includes = options.prefixes.iter().any(|prefix| prefix.include);
+        let config = Config {
+            wall_offset: options.wall_offset_ns,
+            id: options.id,
+            flags: if ring.is_some() { TO_RING } else { 0 }
+                | if options.balance { BALANCE } else { 0 }
+                | if includes { SET_INCLUDES } else { 0 },
+            watermark: ring_len / 4,
+            ..Config::default()
+        };
+        let mut session = Self {
+            attached: BTreeMap::new(),
+            leaving: BTreeMap::new(),
+            filters: kernel.filters(options.filter.as_ref(), by_set)?,
+            by_set,
+            ring,
+            kernel,
+            config,
+            limits: options.limits,
+            outputs: Vec::new(),
+            way: options.way,
+        };
+        session.set_limits(options.limits)?;
+        session.set_outputs(&options.outputs)?;
+        Ok(session)
+    }
+
+    /// Takes packets of an interface; says how it is attached.
+    ///
+    /// # Errors
+    /// If there is no such interface, or the kernel refuses.
+    pub fn attach(&mut self, interface: u32, hook: Hook) -> Result<Way, Error> {
+        let program = self.filters[hook as usize].as_fd();
+        // Whatever was there belonged to an interface that is gone, or is the same.
+        self.attached.remove(&(interface, hook));
+        let attachment = Attachment::new(program, interface, hook, self.way, self.config.id | 1)
+            .map_err(|source| Error::Attach { interface, source })?;
+        let way = attachment.way();
+        self.attached.insert((interface, hook), attachment);
+        Ok(way)
+    }
+
+    /// Leaves an interface.
+    pub fn detach(&mut self, interface: u32) {
+        self.attached.retain(|(index, _), _| *index != interface);
+    }
+
+    /// The interfaces that packets are taken from.
+    pub fn interfaces(&self) -> impl Iterator<Item = (u32, Hook, Way)> {
+        self.attached
+            .iter()
+            .map(|((index, hook), attachment)| (*index, *hook, attachment.way()))
+    }
+
+    /// What is handed on.
+    pub const fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Changes what is handed on, from the next packet on.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn set_limits(&mut self, limits: Limits) -> Result<(), Error> {
+        self.limits = limits;
+        self.config.snaplen = limits.snaplen;
+        self.config.sample = limits.sample;
+        self.config.flow_threshold = match limits.sample_flows {
+            0 | 1 => 0,
+            n => u32::MAX / n,
+        };
+        self.config.packets_per_s = limits.packets_per_s.min(MAX_RATE);
+        self.config.bytes_per_s = limits.bytes_per_s.min(MAX_RATE);
+        self.config.dedup_ns = limits.dedup_ns;
+        let capped = limits.packets_per_s > 0 || limits.bytes_per_s > 0;
+        for (flag, is_set) in [
+            (HEADERS_ONLY, limits.headers_only),
+            (LIMIT_RATE, capped),
+            (DEDUPLICATE, limits.dedup_ns > 0),
+        ] {
+            self.config.flags = self.config.flags & !flag | if is_set { flag } else { 0 };
+        }
+        self.configure_flow();
+        self.configure()?;
+        self.see_to_outputs()
+    }
+
+    /// Changes which packets are chosen; no packet goes by unseen meanwhile.
+    ///
+    /// # Errors
+    /// If the kernel refuses; the old filter stays.
+    pub fn set_filter(&mut self, filter: Option<&Program>) -> Result<(), Error> {
+        let filters = self.kernel.filters(filter, self.by_set)?;
+        for ((interface, hook), attachment) in &self.attached {
+            let program = filters[*hook as usize].as_fd();
+            attachment
+                .replace(program)
+                .map_err(|source| Error::Attach {
+                    interface: *interface,
+                    source,
+                })?;
+        }
+        self.filters = filters;
+        Ok(())
+    }
+
+    /// Changes where clones go.
+    ///
+    /// # Errors
+    /// If there are too many, or the kernel refuses.
+    pub fn set_outputs(&mut self, outputs: &[Output]) -> Result<(), Error> {
+        if outputs.len() > MAX_OUTPUTS {
+            return Err(Error::TooManyOutputs);
+        }
+        for (index, output) in (0u32..).zip(outputs) {
+            put(&self.kernel.outputs, index, &output.raw().bytes())?;
+        }
+        self.outputs = outputs.to_vec();
+        self.config.outputs = u32::try_from(outputs.len()).unwrap_or(0);
+        self.see_to_outputs()?;
+        self.configure_flow();
+        self.configure()
+    }
+
+    /// The programs look for the flow of a packet only where that decides something.
+    fn configure_flow(&mut self) {
+        let is_needed = self.config.flow_threshold > 0
+            || self.config.flags & (HEADERS_ONLY | BALANCE) != 0
+            || self.outputs.iter().any(|output| output.path.is_some());
+        self.config.flags =
+            self.config.flags & !NEEDS_FLOW | if is_needed { NEEDS_FLOW } else { 0 };
+    }
+
+    /// Puts the program that cuts and encapsulates on the interfaces that need it.
+    fn see_to_outputs(&mut self) -> Result<(), Error> {
+        let cuts = self.config.snaplen > 0 || self.config.flags & HEADERS_ONLY != 0;
+        let needed: Vec<u32> = self
+            .outputs
+            .iter()
+            .filter(|output| output.interface != 0 && (cuts || output.path.is_some()))
+            .map(|output| output.interface)
+            .collect();
+        self.leaving.retain(|index, _| needed.contains(index));
+        for interface in needed {
+            if self.leaving.contains_key(&interface) {
+                continue;
+            }
+            let attachment = Attachment::new(
+                self.kernel.encapsulate.as_fd(),
+                interface,
+                Hook::Egress,
+                self.way,
+                self.config.id & !1 | 2,
+            )
+            .map_err(|source| Error::Attach { interface, source })?;
+            self.leaving.insert(interface, attachment);
+        }
+        Ok(())
+    }
+
+    /// Lets the kernel wake whoever polls [`Session::ring_fd`] at the next packet (or no more).
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn wake_at_next(&mut self, wake: bool) -> Result<(), Error> {
+        let flags = self.config.flags & !WAKE | if wake { WAKE } else { 0 };
+        if flags != self.config.flags {
+            self.config.flags = flags;
+            self.configure()?;
+        }
+        Ok(())
+    }
+
+    fn configure(&self) -> Result<(), Error> {
+        put(&self.kernel.config, 0, &self.config.bytes())
+    }
+
+    /// Hands up to `most` packets to `sink`, until it returns false; says how many.
+    pub fn consume(&self, most: usize, mut sink: impl FnMut(Packet<'_>) -> bool) -> usize {
+        let Some(ring) = &self.ring else {
+            return 0;
+        };
+        ring.consume(most, |record| Packet::parse(record).is_none_or(&mut sink))
+    }
+
+    /// Whether the ring holds nothing.
+    pub fn is_drained(&self) -> bool {
+        self.ring.as_ref().is_none_or(Ring::is_empty)
+    }
+
+    /// What becomes readable when the kernel wakes the reader.
+    pub fn ring_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.ring.as_ref().map(AsFd::as_fd)
+    }
+
+    /// What became of packets so far.
+    ///
+    /// # Errors
+    /// If the kernel does not say.
+    pub fn counters(&self) -> Result<Counters, Error> {
+        let values = self
+            .kernel
+            .counters
+            .lookup_percpu(&0u32.to_ne_bytes(), MapFlags::ANY)
+            .map_err(|e| Error::Map {
+                source: io::Error::other(e.to_string()),
+            })?;
+        let mut counters = Counters::default();
+        for value in values.iter().flatten() {
+            counters.add(value);
+        }
+        Ok(counters)
+    }
+
+    pub(crate) fn any_program(&self) -> BorrowedFd<'_> {
+        self.filters[0].as_fd()
+    }
+
+    /// Runs the filter for one direction, and what follows it, on a packet of no interface.
+    /// `context` is the beginning of `struct __sk_buff`.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn try_packet(
+        &self,
+        hook: Hook,
+        packet: &[u8],
+        context: &[u32],
+        repeat: i32,
+    ) -> io::Result<sys::Ran> {
+        sys::run(self.filters[hook as usize].as_fd(), packet, context, repeat)
+    }
+
+    /// Runs the program of outputs on a packet of no interface.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn try_output(&self, packet: &[u8], context: &[u32]) -> io::Result<sys::Ran> {
+        sys::run(self.kernel.encapsulate.as_fd(), packet, context, 1)
+    }
+}
+
+/// Above this, a billion times the rate does not fit into the bucket's 64 bits.
+const MAX_RATE: u64 = 10_000_000_000;

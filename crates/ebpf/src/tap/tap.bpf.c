@@ -1,0 +1,523 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR MIT
+/*
+ * What happens to a packet that a filter has chosen. The filter is a program of its own, generated
+ * for its expression (program.rs), and calls one of the first two here; the third is on the
+ * interfaces that clones leave by, and gives them what lies around them on their way.
+ *
+ * Nothing here changes a packet that is watched, and every path lets it go on.
+ */
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <linux/if_ether.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_core_read.h>
+
+#include "tap.h"
+
+#define NEXT (-1)
+#define DROP 2
+#define INLINE static __always_inline
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 8 << 20);
+} ring SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct config);
+} config SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MAX_OUTPUTS);
+	__type(key, __u32);
+	__type(value, struct output);
+} outputs SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct counters);
+} counters SEC(".maps");
+
+/* What the filters call: 0 for packets that an interface received, 1 for those it sends; 2 and 3 if
+ * their addresses are to be looked up in a set before. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 4);
+	__type(key, __u32);
+	__type(value, __u32);
+} delivery SEC(".maps");
+
+struct sequence {
+	struct bpf_spin_lock lock;
+	__u32 next;
+};
+
+struct scratch {
+	__u8 header[MAX_HEADER];
+	__u8 inner[24]; /* room for the Ethernet header that follows, with two tags */
+};
+
+/* How many packets an output has been given, for headers that number them. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MAX_OUTPUTS);
+	__type(key, __u32);
+	__type(value, struct sequence);
+} sequences SEC(".maps");
+
+/* Where a header is put together: the stack is too small. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct scratch);
+} scratches SEC(".maps");
+
+struct bucket {
+	struct bpf_spin_lock lock;
+	__u32 ready;
+	__u64 at;
+	__u64 packets; /* billionths of a packet that may pass */
+	__u64 bytes;   /* billionths of a byte */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct bucket);
+} buckets SEC(".maps");
+
+struct key4 {
+	__u32 bits;
+	__u8 address[4];
+};
+
+struct key6 {
+	__u32 bits;
+	__u8 address[16];
+};
+
+/* Prefixes of the set, each with INCLUDE or EXCLUDE; the longest one counts. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 20);
+	__type(key, struct key4);
+	__type(value, __u32);
+} prefixes4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 20);
+	__type(key, struct key6);
+	__type(value, __u32);
+} prefixes6 SEC(".maps");
+
+struct sighting {
+	__u64 at;
+	__u64 where;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, __u64);
+	__type(value, struct sighting);
+} sightings SEC(".maps");
+
+/* The part of the kernel's structures that is looked at. */
+struct sk_buff {
+	__u8 ip_summed : 2;
+	__u16 csum_start;
+	__u16 csum_offset;
+	unsigned int end;
+	unsigned char *head;
+	unsigned char *data;
+} __attribute__((preserve_access_index));
+
+struct skb_shared_info {
+	unsigned int gso_type;
+} __attribute__((preserve_access_index));
+
+#define CHECKSUM_PARTIAL_STATE 3
+
+#include "flow.h"
+
+/* Says whether the caps leave room for a packet, and takes it. */
+INLINE int within_rate(const struct config *c, __u32 packets, __u32 bytes)
+{
+	const __u64 second = 1000000000;
+	__u64 now = bpf_ktime_get_ns(), passed, most;
+	__u64 need_packets = packets * second, need_bytes = bytes * second;
+	__u32 zero = 0, ok = 1;
+	struct bucket *b = bpf_map_lookup_elem(&buckets, &zero);
+
+	if (!b)
+		return 1;
+	bpf_spin_lock(&b->lock);
+	passed = now > b->at ? now - b->at : 0;
+	if (!b->ready || passed > second)
+		passed = second;
+	b->ready = 1;
+	if (now > b->at)
+		b->at = now;
+	/* A tenth of a second's worth may come at once, and at least one large frame. */
+	most = c->packets_per_s * (second / 10);
+	if (most < 64 * second)
+		most = 64 * second;
+	b->packets += passed * c->packets_per_s;
+	if (b->packets > most)
+		b->packets = most;
+	most = c->bytes_per_s * (second / 10);
+	if (most < 65536 * second)
+		most = 65536 * second;
+	b->bytes += passed * c->bytes_per_s;
+	if (b->bytes > most)
+		b->bytes = most;
+	if (c->packets_per_s && b->packets < need_packets)
+		ok = 0;
+	if (c->bytes_per_s && b->bytes < need_bytes)
+		ok = 0;
+	if (ok && c->packets_per_s)
+		b->packets -= need_packets;
+	if (ok && c->bytes_per_s)
+		b->bytes -= need_bytes;
+	bpf_spin_unlock(&b->lock);
+	return ok;
+}
+
+/* Says whether the same packet was just seen somewhere else. */
+INLINE int is_duplicate(struct __sk_buff *skb, const struct config *c, __u32 direction)
+{
+	__u64 words[8] = {}, key = skb->len, now = bpf_ktime_get_ns();
+	__u64 where = ((__u64)skb->ifindex << 1) | direction;
+	struct sighting *old, new = { .at = now, .where = where };
+
+	/* From the network header on, as addresses of the link may change on the way. */
+	if (bpf_skb_load_bytes(skb, 14, words, 40) && bpf_skb_load_bytes(skb, 14, words, 20))
+		return 0;
+	bpf_skb_load_bytes(skb, 54, &words[5], 24);
+#pragma unroll
+	for (int i = 0; i < 8; i++) {
+		key = (key ^ words[i]) * 0x9e3779b97f4a7c15;
+		key ^= key >> 29;
+	}
+	old = bpf_map_lookup_elem(&sightings, &key);
+	if (old && old->where != where && now - old->at < c->dedup_ns)
+		return 1;
+	bpf_map_update_elem(&sightings, &key, &new, BPF_ANY);
+	return 0;
+}
+
+/* What of the kernel's own view of the packet is not in __sk_buff. */
+INLINE void describe(struct __sk_buff *ctx, struct record *r)
+{
+	struct sk_buff *skb = (struct sk_buff *)ctx;
+	__u8 summed = BPF_CORE_READ_BITFIELD_PROBED(skb, ip_summed);
+	unsigned char *head = BPF_CORE_READ(skb, head);
+
+	if (summed == CHECKSUM_PARTIAL_STATE) {
+		r->flags |= CHECKSUM_PARTIAL;
+		r->csum_start = BPF_CORE_READ(skb, csum_start) - (__u16)(BPF_CORE_READ(skb, data) - head);
+		r->csum_offset = BPF_CORE_READ(skb, csum_offset);
+	}
+	if (r->gso_size) {
+		struct skb_shared_info *info = (void *)(head + BPF_CORE_READ(skb, end));
+
+		r->gso_type = BPF_CORE_READ(info, gso_type);
+	}
+}
+
+/* Room in the ring has a size that is known beforehand: a packet takes the next larger one. */
+#define TRY(size)                                                                        \
+	if (cap <= (size)) {                                                             \
+		r = bpf_ringbuf_reserve(&ring, sizeof(*r) + (size), 0);                  \
+		if (!r)                                                                  \
+			return 0;                                                        \
+		reserved = sizeof(*r) + (size);                                          \
+		copied = cap;                                                            \
+		barrier_var(copied);                                                     \
+		if (copied == 0 || copied > (size) ||                                    \
+		    bpf_skb_load_bytes(skb, 0, r + 1, copied)) {                         \
+			bpf_ringbuf_discard(r, BPF_RB_NO_WAKEUP);                        \
+			return 0;                                                        \
+		}                                                                        \
+	} else
+
+INLINE int to_ring(struct __sk_buff *skb, const struct config *c, __u32 cap, __u32 direction)
+{
+	struct record *r;
+	__u32 reserved;
+	__u64 copied;
+	__u64 flags = BPF_RB_NO_WAKEUP, waiting;
+
+	TRY(64)
+	TRY(128)
+	TRY(192)
+	TRY(256)
+	TRY(512)
+	TRY(1024)
+	TRY(1536)
+	TRY(3072)
+	TRY(9216)
+	TRY(20480)
+	TRY(40960)
+	TRY(66560)
+	return 0;
+
+	r->at = bpf_ktime_get_ns();
+	r->len = skb->len;
+	r->cap = cap;
+	r->ifindex = skb->ifindex;
+	r->direction = direction;
+	r->flags = 0;
+	r->gso_type = 0;
+	r->gso_size = skb->gso_size;
+	r->gso_segs = skb->gso_segs;
+	r->vlan_proto = 0;
+	r->vlan_tci = 0;
+	r->csum_start = 0;
+	r->csum_offset = 0;
+	r->reserved[0] = 0;
+	r->reserved[1] = 0;
+	if (skb->vlan_present) {
+		r->flags = VLAN_PRESENT;
+		r->vlan_proto = skb->vlan_proto;
+		r->vlan_tci = skb->vlan_tci;
+	}
+	describe(skb, r);
+	if (c->flags & WAKE) {
+		flags = 0;
+	} else {
+		waiting = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA);
+		if (waiting >= c->watermark && waiting - reserved < c->watermark)
+			flags = BPF_RB_FORCE_WAKEUP;
+	}
+	bpf_ringbuf_submit(r, flags);
+	return 1;
+}
+
+INLINE void to_output(struct __sk_buff *skb, const struct config *c, struct counters *n,
+		      __u32 index, __u32 direction, __u32 hash)
+{
+	struct output *out = bpf_map_lookup_elem(&outputs, &index);
+	__u32 mark = skb->mark;
+	long failed;
+
+	if (!out)
+		return;
+	skb->mark = TAP_MARK;
+	skb->cb[0] = c->id;
+	skb->cb[1] = index | (direction << 8);
+	skb->cb[2] = hash;
+	skb->cb[3] = skb->ifindex;
+	skb->cb[4] = n->output_failed + n->ring_full + n->rate_limited;
+	failed = bpf_clone_redirect(skb, out->ifindex, 0);
+	skb->mark = mark;
+	if (failed)
+		n->output_failed++;
+	else
+		n->delivered++;
+}
+
+INLINE int deliver(struct __sk_buff *skb, __u32 direction)
+{
+	__u32 zero = 0, len = skb->len, cap, segments;
+	struct config *c = bpf_map_lookup_elem(&config, &zero);
+	struct counters *n = bpf_map_lookup_elem(&counters, &zero);
+	struct flow flow = {};
+
+	if (!c || !n)
+		return NEXT;
+	segments = skb->gso_segs ?: 1;
+	n->matched++;
+	if (c->flags & NEEDS_FLOW)
+		find_flow(skb, &flow);
+	if (c->flow_threshold && flow.hash >= c->flow_threshold) {
+		n->sampled_out++;
+		return NEXT;
+	}
+	if (c->sample > 1 && bpf_get_prandom_u32() % c->sample) {
+		n->sampled_out++;
+		return NEXT;
+	}
+	if ((c->flags & DEDUPLICATE) && is_duplicate(skb, c, direction)) {
+		n->duplicates++;
+		return NEXT;
+	}
+	if ((c->flags & LIMIT_RATE) && !within_rate(c, segments, len)) {
+		n->rate_limited++;
+		return NEXT;
+	}
+	cap = len;
+	if (c->flags & HEADERS_ONLY && flow.headers < cap)
+		cap = flow.headers;
+	if (c->snaplen && cap > c->snaplen)
+		cap = c->snaplen;
+	if (cap < len)
+		n->truncated++;
+	if (c->flags & TO_RING) {
+		if (to_ring(skb, c, cap, direction)) {
+			n->delivered++;
+			n->delivered_bytes += cap;
+		} else {
+			n->ring_full++;
+		}
+	}
+	if (c->outputs) {
+		/* The top of the hash, as its end decides on the sampling of flows. */
+		__u32 chosen = ((__u64)flow.hash * c->outputs) >> 32;
+
+#pragma unroll
+		for (__u32 i = 0; i < MAX_OUTPUTS; i++) {
+			if (i >= c->outputs)
+				break;
+			if ((c->flags & BALANCE) && i != chosen)
+				continue;
+			to_output(skb, c, n, i, direction, flow.hash);
+		}
+	}
+	return NEXT;
+}
+
+SEC("tc")
+int deliver_received(struct __sk_buff *skb)
+{
+	return deliver(skb, 0);
+}
+
+SEC("tc")
+int deliver_sent(struct __sk_buff *skb)
+{
+	return deliver(skb, 1);
+}
+
+/* What the set says of both addresses together. */
+INLINE __u32 look_up(struct __sk_buff *skb)
+{
+	__u32 at = 14, said = 0, *found;
+	__u16 type;
+
+	if (bpf_skb_load_bytes(skb, 12, &type, 2))
+		return 0;
+#pragma unroll
+	for (int i = 0; i < 2; i++) {
+		if (type != bpf_htons(ETH_P_8021Q) && type != bpf_htons(ETH_P_8021AD))
+			break;
+		if (bpf_skb_load_bytes(skb, at + 2, &type, 2))
+			return 0;
+		at += 4;
+	}
+	if (type == bpf_htons(ETH_P_IP)) {
+		struct key4 key = { .bits = 32 };
+
+#pragma unroll
+		for (int i = 0; i < 2; i++) {
+			if (bpf_skb_load_bytes(skb, at + 12 + 4 * i, key.address, 4))
+				return said;
+			found = bpf_map_lookup_elem(&prefixes4, &key);
+			if (found)
+				said |= *found;
+		}
+	} else if (type == bpf_htons(ETH_P_IPV6)) {
+		struct key6 key = { .bits = 128 };
+
+#pragma unroll
+		for (int i = 0; i < 2; i++) {
+			if (bpf_skb_load_bytes(skb, at + 8 + 16 * i, key.address, 16))
+				return said;
+			found = bpf_map_lookup_elem(&prefixes6, &key);
+			if (found)
+				said |= *found;
+		}
+	}
+	return said;
+}
+
+INLINE int choose(struct __sk_buff *skb, __u32 direction)
+{
+	__u32 zero = 0, said = look_up(skb);
+	struct config *c = bpf_map_lookup_elem(&config, &zero);
+
+	if (!c || (said & EXCLUDE))
+		return NEXT;
+	if (!(said & INCLUDE) && (c->flags & SET_INCLUDES))
+		return NEXT;
+	bpf_tail_call(skb, &delivery, direction);
+	return NEXT;
+}
+
+SEC("tc")
+int choose_received(struct __sk_buff *skb)
+{
+	return choose(skb, 0);
+}
+
+SEC("tc")
+int choose_sent(struct __sk_buff *skb)
+{
+	return choose(skb, 1);
+}
+
+#include "encapsulate.h"
+
+SEC("tc")
+int encapsulate(struct __sk_buff *skb)
+{
+	__u32 zero = 0, index, tag, most = 0, overhead;
+	struct config *c;
+	struct counters *n;
+	struct output *out;
+
+	if (skb->mark != TAP_MARK)
+		return NEXT;
+	c = bpf_map_lookup_elem(&config, &zero);
+	n = bpf_map_lookup_elem(&counters, &zero);
+	index = skb->cb[1] & 0xff;
+	out = bpf_map_lookup_elem(&outputs, &index);
+	if (!c || !n || !out || skb->cb[0] != c->id)
+		return NEXT;
+	/* It has its header. */
+	skb->cb[0] = 0;
+	tag = skb->vlan_present ? 4 : 0;
+	if (c->snaplen)
+		most = c->snaplen;
+	if (c->flags & HEADERS_ONLY) {
+		struct flow flow;
+
+		find_flow(skb, &flow);
+		if (!most || flow.headers < most)
+			most = flow.headers;
+	}
+	/* Lengths are those of the wire, where the tag is within. */
+	if (most > tag)
+		most -= tag;
+	overhead = out->len ? out->len + tag : 0;
+	/* What does not fit the link is cut, rather than lost. */
+	if (!skb->gso_size && skb->len + overhead > out->mtu + 14)
+		if (!most || most > out->mtu + 14 - overhead) {
+			most = out->mtu + 14 - overhead;
+			n->truncated++;
+		}
+	if (most && skb->len > most && bpf_skb_change_tail(skb, most, 0)) {
+		n->output_failed++;
+		return DROP;
+	}
+	if (out->len && wrap(skb, c, out)) {
+		n->output_failed++;
+		return DROP;
+	}
+	n->delivered_bytes += skb->len;
+	return NEXT;
+}
+
+char LICENSE[] SEC("license") = "GPL";
