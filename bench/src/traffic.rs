@@ -153,7 +153,7 @@ impl Traffic {
                                 receive: false,
                                 send: true,
                             };
-                            rest(&mut nobody, link, needs, None)?;
+                            rest(link, &mut nobody, needs, None)?;
                         }
                         Sent::Closed => return Ok(()),
                         // A device whose queue is full says no; the next one may fit.
@@ -168,7 +168,7 @@ impl Traffic {
         }
         while !link.is_flushed() {
             link.flush()?;
-            rest(&mut nobody, link, Needs::default(), Some(PATIENCE))?;
+            rest(link, &mut nobody, Needs::default(), Some(PATIENCE))?;
         }
         link.flush()?;
         Ok(())
@@ -256,7 +256,7 @@ impl Traffic {
                     send: false,
                 };
                 link.flush()?;
-                rest(&mut nobody, link, needs, Some(PATIENCE))?;
+                rest(link, &mut nobody, needs, Some(PATIENCE))?;
             }
             // Until the rings are there, nothing comes back.
             if begin.elapsed() > PATIENCE {
@@ -301,14 +301,14 @@ fn nobody() -> anyhow::Result<PipeLink> {
     Ok(PipeLink::open(Ends::default(), options)?)
 }
 
-/// Sleeps until the one of the two that is a neighbour has something to do.
+/// Sleeps until the link has what is needed of it, or the time is over.
 fn rest(
-    left: &mut dyn Link,
-    right: &mut dyn Link,
+    link: &mut dyn Link,
+    nobody: &mut dyn Link,
     needs: Needs,
     limit: Option<Duration>,
 ) -> anyhow::Result<()> {
-    wait(left, right, [needs; 2], &[], limit)?;
+    wait(link, nobody, [needs, Needs::default()], &[], limit)?;
     Ok(())
 }
 
