@@ -6,14 +6,26 @@
 //! prerouting, those of forward, those of postrouting. A stage is a wire: Ethernet addresses and
 //! TTL stay, and what is not IP meets the chains of tables of the family bridge only.
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "of many kinds of words few can stand in a place, and the others are refused alike"
+)]
 mod compile;
 mod evaluate;
 mod event;
 mod explain;
 mod limit;
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "one kind of refusal is a segment, all others are messages"
+)]
 mod reject;
 mod rules;
 mod set;
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "of many kinds of words few can stand in a place, and the others are refused alike"
+)]
 mod syntax;
 #[cfg(test)]
 mod tests;
@@ -32,7 +44,7 @@ use crate::reassembly::{self, Outcome, Reassembler};
 use crate::{Counter, Frame, Function, Output};
 
 pub use event::Event;
-pub use syntax::{Complaint, Error, Source};
+pub use syntax::{Complaint, Error, Include, Source};
 
 use evaluate::{By, Evaluator, Fate, Packet, State};
 use reject::Pace;
@@ -57,7 +69,7 @@ impl Ruleset {
         main: Source,
         defines: &[(String, String)],
         ports: &[String; 2],
-        include: &mut dyn FnMut(&str, &str) -> Result<Vec<Source>, String>,
+        include: &mut Include<'_>,
     ) -> Result<Self, Error> {
         let (commands, sources) = syntax::parse(main, defines, include)
             .map_err(|(sources, (span, complaint))| sources.error(span, complaint))?;

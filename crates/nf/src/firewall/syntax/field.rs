@@ -87,6 +87,10 @@ pub(crate) const CT: [(&str, Ct); 5] = [
 
 /// How values of a field are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::enum_variant_names,
+    reason = "IP and ICMP have types of their own"
+)]
 pub(crate) enum Type {
     Integer,
     Ipv4,

@@ -12,6 +12,7 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use super::Include;
 use super::ast::{Command, Expr, Family, Name, TableName};
 use super::error::{Complaint, Source, Sources, Span, Spanned};
 use super::lexer::{self, Token};
@@ -35,7 +36,7 @@ type Parsed<T> = Result<T, Fault>;
 pub(crate) fn parse(
     main: Source,
     defines: &[(String, String)],
-    include: &mut dyn FnMut(&str, &str) -> Result<Vec<Source>, String>,
+    include: &mut Include<'_>,
 ) -> Result<(Vec<Command>, Sources), (Sources, Fault)> {
     let mut parser = Parser {
         sources: Sources::default(),
@@ -65,7 +66,7 @@ struct Parser<'a> {
     values: usize,
     nested: usize,
     bytes: usize,
-    include: &'a mut dyn FnMut(&str, &str) -> Result<Vec<Source>, String>,
+    include: &'a mut Include<'a>,
 }
 
 impl Parser<'_> {
