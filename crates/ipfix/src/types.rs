@@ -94,7 +94,7 @@ registry! {
 impl DataType {
     /// Length in bytes on the wire, the greatest where a value may be shortened; `None` where it
     /// varies.
-    pub const fn len(self) -> Option<u16> {
+    pub const fn wire_len(self) -> Option<u16> {
         match self {
             Self::Unsigned8 | Self::Signed8 | Self::Boolean => Some(1),
             Self::Unsigned16 | Self::Signed16 => Some(2),

@@ -37,7 +37,7 @@ const NANOS: u64 = 1_000_000_000;
 impl Value<'_> {
     /// Whether the value can be sent as this type in `len` bytes without being changed.
     pub fn fits(&self, kind: DataType, len: u16) -> bool {
-        if kind.len().is_some_and(|full| full != len) && !kind.may_be_reduced(len) {
+        if kind.wire_len().is_some_and(|full| full != len) && !kind.may_be_reduced(len) {
             return false;
         }
         match *self {
@@ -65,7 +65,25 @@ impl Value<'_> {
             ),
             Self::V4(_) => kind == DataType::Ipv4Address,
             Self::V6(_) => kind == DataType::Ipv6Address,
-            Self::Octets(_) => kind.len().is_none() && kind != DataType::String,
+            Self::Octets(_) => kind.wire_len().is_none() && kind != DataType::String,
+        }
+    }
+
+    /// The number, if it is one without sign.
+    pub const fn number(&self) -> Option<u64> {
+        if let Self::Unsigned(n) = *self {
+            Some(n)
+        } else {
+            None
+        }
+    }
+
+    /// Whether it is true, if it is true or false.
+    pub const fn truth(&self) -> Option<bool> {
+        if let Self::Boolean(yes) = *self {
+            Some(yes)
+        } else {
+            None
         }
     }
 
@@ -97,6 +115,15 @@ impl Value<'_> {
 }
 
 impl<'a> Value<'a> {
+    /// The text, if it is some.
+    pub const fn text(&self) -> Option<&'a str> {
+        if let Self::Text(text) = *self {
+            Some(text)
+        } else {
+            None
+        }
+    }
+
     /// Reads a value of this type; octets where they cannot be one.
     pub fn parse(kind: DataType, bytes: &'a [u8]) -> Self {
         Self::typed(kind, bytes).unwrap_or(Self::Octets(bytes))
@@ -104,7 +131,7 @@ impl<'a> Value<'a> {
 
     fn typed(kind: DataType, bytes: &'a [u8]) -> Option<Self> {
         let len = u16::try_from(bytes.len()).ok()?;
-        if kind.len().is_some_and(|full| full != len) && !kind.may_be_reduced(len) {
+        if kind.wire_len().is_some_and(|full| full != len) && !kind.may_be_reduced(len) {
             return None;
         }
         let number = || {
@@ -201,7 +228,7 @@ fn time_from_wire(number: u64, kind: DataType) -> Option<u64> {
         seconds += 1 << 32;
     }
     let seconds = seconds.checked_sub(NTP_OFFSET)?;
-    Some(seconds * NANOS + (fraction * NANOS >> 32))
+    Some(seconds * NANOS + ((fraction * NANOS) >> 32))
 }
 
 #[cfg(test)]

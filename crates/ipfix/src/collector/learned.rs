@@ -97,10 +97,7 @@ impl Known {
                 .position(|field| field.enterprise == 0 && field.id == id)?;
             octets.get(at).copied()
         };
-        let number = |id: u16| match Value::parse(DataType::Unsigned64, value(id)?) {
-            Value::Unsigned(n) => Some(n),
-            _ => None,
-        };
+        let number = |id: u16| Value::parse(DataType::Unsigned64, value(id)?).number();
         let described = || {
             let enterprise = u32::try_from(number(346)?).ok()?;
             let id = u16::try_from(number(303)?).ok()? & 0x7fff;

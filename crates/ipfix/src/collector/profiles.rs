@@ -107,9 +107,10 @@ fn fill<R>(columns: &BTreeMap<(u32, u16), &'static Column<R>>, record: &Record<'
             continue;
         };
         // An element that the exporter did not describe yet came as octets.
-        let value = match value {
-            Value::Octets(bytes) => Value::parse(column.element.kind, bytes),
-            typed => typed,
+        let value = if let Value::Octets(bytes) = value {
+            Value::parse(column.element.kind, bytes)
+        } else {
+            value
         };
         (column.set)(into, value);
     }

@@ -116,9 +116,10 @@ impl Announcements {
             );
             for (element, read) in EXPORTER_FIELDS {
                 let number = read(statistics);
-                let value = match element.kind {
-                    DataType::DateTimeNanoseconds => Value::Time(number),
-                    _ => Value::Unsigned(number),
+                let value = if element.kind == DataType::DateTimeNanoseconds {
+                    Value::Time(number)
+                } else {
+                    Value::Unsigned(number)
                 };
                 emit(element, value, &mut record);
             }

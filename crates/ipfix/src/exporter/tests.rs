@@ -412,13 +412,19 @@ fn any_profile() -> impl Strategy<Value = FlowProfile> {
 
 fn set_any(column: &Column<FlowProfile>, profile: &mut FlowProfile, number: u64, text: &str) {
     use crate::DataType as T;
-    let value = match column.element.kind {
-        T::String => Value::Text(text),
-        T::Boolean => Value::Boolean(number & 1 == 1),
-        // Addresses stay of one family, and times within what NTP can say.
-        T::Ipv4Address | T::Ipv6Address => return,
-        T::DateTimeNanoseconds => Value::Time(number % 4_200_000_000_000_000_000),
-        _ => Value::Unsigned(number),
+    let kind = column.element.kind;
+    // Addresses stay of one family, and times within what NTP can say.
+    if matches!(kind, T::Ipv4Address | T::Ipv6Address) {
+        return;
+    }
+    let value = if kind == T::String {
+        Value::Text(text)
+    } else if kind == T::Boolean {
+        Value::Boolean(number & 1 == 1)
+    } else if kind == T::DateTimeNanoseconds {
+        Value::Time(number % 4_200_000_000_000_000_000)
+    } else {
+        Value::Unsigned(number)
     };
     (column.set)(profile, value);
 }

@@ -121,12 +121,7 @@ const LOOKUP: &[Column<DnsProfile>] = &[
         ),
         "truncated",
         |record| record.truncated.map(Value::Boolean),
-        |record, value| {
-            record.truncated = match value {
-                Value::Boolean(yes) => Some(yes),
-                _ => None,
-            };
-        },
+        |record, value| record.truncated = value.truth(),
     ),
     Column::<Record>::new(
         ours(

@@ -58,7 +58,7 @@ impl Element {
         unit: Unit,
         description: &'static str,
     ) -> Self {
-        let len = match kind.len() {
+        let len = match kind.wire_len() {
             Some(len) => len,
             None => VARIABLE,
         };
@@ -86,7 +86,7 @@ impl Element {
 
     /// Its length in a template, at full length if `wide`.
     pub const fn wire_len(&self, wide: bool) -> u16 {
-        match self.kind.len() {
+        match self.kind.wire_len() {
             Some(full) if wide => full,
             _ => self.len,
         }
@@ -183,18 +183,12 @@ pub(super) const fn ours(
 
 /// The number in a value.
 pub(super) fn number<T: TryFrom<u64>>(value: Value<'_>) -> Option<T> {
-    match value {
-        Value::Unsigned(n) => n.try_into().ok(),
-        _ => None,
-    }
+    value.number()?.try_into().ok()
 }
 
 /// The text in a value.
 pub(super) fn text(value: Value<'_>) -> Option<alloc::string::String> {
-    match value {
-        Value::Text(text) => Some(text.into()),
-        _ => None,
-    }
+    value.text().map(Into::into)
 }
 
 /// Nothing to set: what other columns carry, or what follows from them.

@@ -255,10 +255,10 @@ pub(super) const fn column<R>(element: Element, access: Access<R>) -> Column<R> 
 }
 
 pub(super) fn set_address(field: &mut IpAddr, value: Value<'_>) {
-    match value {
-        Value::V4(addr) => *field = addr.into(),
-        Value::V6(addr) => *field = addr.into(),
-        _ => {}
+    if let Value::V4(addr) = value {
+        *field = addr.into();
+    } else if let Value::V6(addr) = value {
+        *field = addr.into();
     }
 }
 

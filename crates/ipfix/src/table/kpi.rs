@@ -267,7 +267,7 @@ pub(super) const PATH: &[Column<FlowProfile>] = &[
         ),
         "ecn",
         |record| record.ecn.map(Value::Boolean),
-        |record, value| record.ecn = truth(value),
+        |record, value| record.ecn = value.truth(),
     )
     .kernel("tcp_sock.ecn_flags", "2.6"),
     column::<Record>(
@@ -397,17 +397,9 @@ pub(super) const MULTIPATH: &[Column<FlowProfile>] = &[
         ours(60, "mptcpBackup", T::Boolean, S::Default, U::None, "Whether the subflow is used only if no other can be."),
         "mptcp.backup",
         |record| record.mptcp.as_ref()?.backup.map(Value::Boolean),
-        |record, value| record.mptcp.get_or_insert_default().backup = truth(value),
+        |record, value| record.mptcp.get_or_insert_default().backup = value.truth(),
     ).kernel("mptcp_subflow_context.backup", "5.7"),
     column::<Record>(ours(61, "mptcpSubflows", T::Unsigned32, S::Quantity, U::None, "Subflows of the connection at the end of the window."), multipath!(subflows)).short(2).kernel("mptcp_sock.pm.extra_subflows + 1", "5.7"),
     column::<Record>(ours(62, "reinjectedOctetDeltaCount", T::Unsigned64, S::DeltaCounter, U::Octets, "Payload sent again on another subflow."), multipath!(reinjected_bytes)).kernel("mptcp_sock.bytes_retrans", "6.5"),
     column::<Record>(ours(63, "headOfLineStallDeltaCount", T::Unsigned32, S::DeltaCounter, U::None, "Times that data waited in the receive queue for a gap that another subflow had to fill."), multipath!(head_of_line_stalls)).kernel("mptcp_sock.out_of_order_queue", "5.10"),
 ];
-
-/// The truth in a value.
-const fn truth(value: Value<'_>) -> Option<bool> {
-    match value {
-        Value::Boolean(yes) => Some(yes),
-        _ => None,
-    }
-}

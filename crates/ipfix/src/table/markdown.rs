@@ -40,9 +40,10 @@ fn tables<R>(page: &mut String, groups: &[Group<R>]) {
                 "| `{}` | {} | {} | {} | {} | {} {} |",
                 column.field,
                 element.description,
-                match element.unit {
-                    crate::Unit::None => "",
-                    unit => unit.name(),
+                if element.unit == crate::Unit::None {
+                    ""
+                } else {
+                    element.unit.name()
                 },
                 column.source,
                 column.since,

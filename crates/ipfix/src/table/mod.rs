@@ -111,7 +111,7 @@ mod tests {
         for element in all() {
             let kind = element.kind;
             assert!(
-                kind.len().unwrap_or(crate::VARIABLE) == element.len
+                kind.wire_len().unwrap_or(crate::VARIABLE) == element.len
                     || kind.may_be_reduced(element.len),
                 "{}",
                 element.name
