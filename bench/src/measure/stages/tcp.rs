@@ -211,9 +211,10 @@ fn once(
 ) -> anyhow::Result<()> {
     let seconds = if bench.quick { 1 } else { 2 };
     let log = bench.file("iperf.json");
-    let kernel = match arm.path {
-        Path::Kernel(which) => Some(kernels.get(which).context("no such chain")?),
-        _ => None,
+    let kernel = if let Path::Kernel(which) = arm.path {
+        Some(kernels.get(which).context("no such chain")?)
+    } else {
+        None
     };
     let server = kernel.map_or_else(|| "10.0.1.2".to_owned(), Kernel::server);
     let write = write.map_or_else(String::new, |len| format!("-l {len}"));
