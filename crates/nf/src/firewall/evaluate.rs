@@ -1,0 +1,502 @@
+//! What rules make of a packet.
+
+use alloc::vec::Vec;
+
+use plumb_wire::Instant;
+use plumb_wire::frame::Port;
+
+use crate::Frame;
+use crate::conntrack::{Conntrack, Tracked};
+use crate::dissect::Dissected;
+
+use super::compile::{MOST_JUMPS, PORTS};
+use super::limit::{Allowance, Bucket};
+use super::rules::{Count, Named, Op, Operand, Rules, Update, Value, Verdict};
+use super::set::{Data, Dynamic, Key, MOST_FIELDS};
+use super::syntax::ast::{Family, Hook, How, Reject, Step};
+use super::syntax::field::{Base, Ct, Field, Meta, Needs};
+
+/// A packet on its way through the chains.
+#[derive(Debug)]
+pub(super) struct Packet<'a> {
+    pub(super) frame: &'a Frame,
+    pub(super) dissected: &'a Dissected,
+    pub(super) from: Port,
+    /// Bytes behind the Ethernet header, as counters and limits count.
+    pub(super) len: u32,
+    pub(super) mark: u32,
+    /// None before connection tracking.
+    pub(super) tracked: Option<Tracked>,
+    pub(super) notrack: bool,
+    hook: Hook,
+}
+
+impl<'a> Packet<'a> {
+    pub(super) fn new(frame: &'a Frame, dissected: &'a Dissected, from: Port) -> Self {
+        let len = match &dissected.ip {
+            Some(ip) => ip.len,
+            None => {
+                let behind = frame.bytes.len().saturating_sub(dissected.network);
+                u32::try_from(behind).unwrap_or(u32::MAX)
+            }
+        };
+        Self {
+            frame,
+            dissected,
+            from,
+            len,
+            mark: 0,
+            tracked: None,
+            notrack: false,
+            hook: Hook::Prerouting,
+        }
+    }
+
+    fn is_seen_by(&self, family: Family) -> bool {
+        let is_v4 = self.dissected.ip.as_ref().map(|ip| ip.src.is_ipv4());
+        match family {
+            Family::Bridge => true,
+            Family::Inet => is_v4.is_some(),
+            Family::Ip => is_v4 == Some(true),
+            Family::Ip6 => is_v4 == Some(false),
+        }
+    }
+}
+
+/// What changes while rules are evaluated.
+#[derive(Clone, Debug, Default)]
+pub(super) struct State {
+    /// Of those sets whose elements come and go.
+    pub(super) sets: Vec<Option<Dynamic>>,
+    pub(super) counters: Vec<Count>,
+    pub(super) limits: Vec<Bucket>,
+    pub(super) quotas: Vec<Allowance>,
+    /// Packets that rules matched, by chain and rule.
+    pub(super) hits: Vec<Vec<Count>>,
+}
+
+impl State {
+    /// How everything is at the start.
+    pub(super) fn new(rules: &Rules, now: Instant) -> Self {
+        fn starts<T: Copy>(all: &[Named<T>]) -> Vec<T> {
+            all.iter().map(|named| named.start).collect()
+        }
+        let sets = rules.sets.iter().map(|set| {
+            let mut dynamic = set.dynamic.then(|| Dynamic::new(set.size))?;
+            for (element, timeout) in &set.start {
+                dynamic.add(element.first, element.data, *timeout, true, now);
+            }
+            Some(dynamic)
+        });
+        let hits = rules.chains.iter();
+        Self {
+            sets: sets.collect(),
+            counters: starts(&rules.counters),
+            limits: starts(&rules.limits),
+            quotas: starts(&rules.quotas),
+            hits: hits
+                .map(|chain| chain.rules.iter().map(|_| Count::default()).collect())
+                .collect(),
+        }
+    }
+}
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Accept,
+    Drop,
+    Reject(Reject),
+}
+
+/// What has decided it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    /// No chain has seen it.
+    Nothing,
+    Rule(usize, usize),
+    Policy(usize),
+}
+
+/// Something that a rule wants to be written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Logged<'a> {
+    pub(super) chain: usize,
+    pub(super) rule: usize,
+    pub(super) prefix: &'a str,
+    pub(super) level: &'static str,
+    pub(super) hook: Hook,
+}
+
+/// Evaluates rules.
+pub(super) struct Evaluator<'a> {
+    pub(super) rules: &'a Rules,
+    pub(super) state: &'a mut State,
+    pub(super) conntrack: &'a mut Conntrack,
+    pub(super) now: Instant,
+    pub(super) log: &'a mut dyn FnMut(&Packet<'_>, Logged<'_>),
+}
+
+/// How a rule went on.
+enum Next {
+    /// It does not match.
+    Break,
+    Verdict(Verdict),
+    Reject(Reject),
+}
+
+impl Evaluator<'_> {
+    /// Lets a packet meet base chains, one after the other, until one drops it. `by` is what has
+    /// decided before; a rule is told before a policy.
+    pub(super) fn run(&mut self, packet: &mut Packet<'_>, chains: &[usize], by: &mut By) -> Fate {
+        let rules = self.rules;
+        for number in chains {
+            let Some(chain) = rules.chains.get(*number) else {
+                continue;
+            };
+            if !packet.is_seen_by(chain.family) {
+                continue;
+            }
+            if let Some(base) = &chain.base {
+                packet.hook = base.hook;
+            }
+            let (fate, decided) = self.chain(packet, *number);
+            let is_worth_more = fate != Fate::Accept
+                || matches!(decided, By::Rule(..))
+                || !matches!(by, By::Rule(..));
+            if is_worth_more {
+                *by = decided;
+            }
+            if fate != Fate::Accept {
+                return fate;
+            }
+        }
+        Fate::Accept
+    }
+
+    fn chain(&mut self, packet: &mut Packet<'_>, base: usize) -> (Fate, By) {
+        let rules = self.rules;
+        let policy = || {
+            let drops = rules.chains[base].base.as_ref().is_some_and(|b| b.drops);
+            let fate = if drops { Fate::Drop } else { Fate::Accept };
+            (fate, By::Policy(base))
+        };
+        let mut stack = [(0, 0); MOST_JUMPS];
+        let mut depth = 0;
+        let (mut chain, mut at) = (base, 0);
+        loop {
+            let next = if at < rules.chains[chain].rules.len() {
+                self.rule(packet, chain, at)
+            } else {
+                Next::Verdict(Verdict::Return)
+            };
+            let by = By::Rule(chain, at);
+            match next {
+                Next::Break | Next::Verdict(Verdict::Continue) => at += 1,
+                Next::Reject(reject) => return (Fate::Reject(reject), by),
+                Next::Verdict(Verdict::Accept) => return (Fate::Accept, by),
+                Next::Verdict(Verdict::Drop) => return (Fate::Drop, by),
+                Next::Verdict(Verdict::Return) => {
+                    if depth == 0 {
+                        return policy();
+                    }
+                    depth -= 1;
+                    (chain, at) = stack[depth];
+                }
+                Next::Verdict(Verdict::Jump(to)) => {
+                    // Deeper ones were refused when the rules were read.
+                    if let Some(place) = stack.get_mut(depth) {
+                        *place = (chain, at + 1);
+                        depth += 1;
+                    }
+                    (chain, at) = (to, 0);
+                }
+                Next::Verdict(Verdict::Goto(to)) => (chain, at) = (to, 0),
+            }
+        }
+    }
+
+    fn rule(&mut self, packet: &mut Packet<'_>, chain: usize, at: usize) -> Next {
+        let rules = self.rules;
+        let mut next = Next::Verdict(Verdict::Continue);
+        for op in &rules.chains[chain].rules[at].ops {
+            let goes_on = match op {
+                Op::Range {
+                    key,
+                    first,
+                    last,
+                    negated,
+                } => load(packet, key)
+                    .is_some_and(|value| (*first <= value && value <= *last) != *negated),
+                Op::Lookup { key, set, negated } => self
+                    .key(packet, key)
+                    .is_some_and(|key| self.find(*set, &key).is_some() != *negated),
+                Op::VerdictMap { key, set } => {
+                    let key = self.key(packet, key);
+                    let data = key.and_then(|key| self.find(*set, &key));
+                    match data.and_then(Data::verdict) {
+                        Some(verdict) => {
+                            next = Next::Verdict(verdict);
+                            true
+                        }
+                        None => false,
+                    }
+                }
+                Op::Counter(number) => {
+                    self.state.counters[*number].add(packet.len);
+                    true
+                }
+                Op::Limit(number) => self.state.limits[*number].matches(packet.len, self.now),
+                Op::Quota(number) => self.state.quotas[*number].matches(packet.len),
+                Op::Log { prefix, level } => {
+                    let logged = Logged {
+                        chain,
+                        rule: at,
+                        prefix,
+                        level,
+                        hook: packet.hook,
+                    };
+                    (self.log)(packet, logged);
+                    true
+                }
+                Op::Update(update) => self.update(packet, update),
+                Op::SetMark(value) => match self.value(packet, value) {
+                    Some(mark) => {
+                        packet.mark = mark32(mark);
+                        true
+                    }
+                    None => false,
+                },
+                Op::SetCtMark(value) => match (self.value(packet, value), &mut packet.tracked) {
+                    (Some(mark), Some(tracked)) => {
+                        self.conntrack.set_mark(tracked, mark32(mark));
+                        true
+                    }
+                    _ => false,
+                },
+                Op::Notrack => {
+                    packet.notrack = true;
+                    true
+                }
+                Op::Reject(reject) => {
+                    next = Next::Reject(*reject);
+                    true
+                }
+                Op::Verdict(verdict) => {
+                    next = Next::Verdict(*verdict);
+                    true
+                }
+            };
+            if !goes_on {
+                return Next::Break;
+            }
+        }
+        self.state.hits[chain][at].add(packet.len);
+        next
+    }
+
+    fn key(&self, packet: &Packet<'_>, operands: &[Operand]) -> Option<Key> {
+        let mut key = [0; MOST_FIELDS];
+        for (value, operand) in key.iter_mut().zip(operands) {
+            *value = load(packet, operand)?;
+        }
+        Some(key)
+    }
+
+    fn find(&self, set: usize, key: &Key) -> Option<Data> {
+        match self.state.sets.get(set)? {
+            Some(dynamic) => dynamic.find(key, self.now),
+            None => self.rules.sets.get(set)?.fixed.find(key),
+        }
+    }
+
+    fn value(&self, packet: &Packet<'_>, value: &Value) -> Option<u128> {
+        match value {
+            Value::Constant(value) => Some(*value),
+            Value::Operand(operand) => load(packet, operand),
+            Value::Map(key, set) => {
+                let key = self.key(packet, key)?;
+                self.find(*set, &key)?.value()
+            }
+        }
+    }
+
+    /// Changes a set; false ends the rule, as where there is no room.
+    fn update(&mut self, packet: &Packet<'_>, update: &Update) -> bool {
+        let Some(key) = self.key(packet, &update.key) else {
+            return false;
+        };
+        let data = match &update.data {
+            None => Data::Nothing,
+            Some(value) => match self.value(packet, value) {
+                Some(value) => Data::Value(value),
+                None => return false,
+            },
+        };
+        let (now, len) = (self.now, packet.len);
+        let Some(Some(set)) = self.state.sets.get_mut(update.set) else {
+            return false;
+        };
+        if update.how == How::Delete {
+            set.remove(&key);
+            return true;
+        }
+        let renewed = update.how == How::Update;
+        if !set.add(key, data, update.timeout, renewed, now) {
+            return false;
+        }
+        match update.limit {
+            None => true,
+            Some(limit) => set
+                .bucket(&key, Bucket::new(limit))
+                .is_some_and(|bucket| bucket.matches(len, now)),
+        }
+    }
+}
+
+/// Marks have 32 bits; values were checked when the rules were read, or come from fields as wide.
+fn mark32(value: u128) -> u32 {
+    u32::try_from(value & u128::from(u32::MAX)).unwrap_or(0)
+}
+
+/// The value of a field; none if the packet does not have it.
+fn load(packet: &Packet<'_>, operand: &Operand) -> Option<u128> {
+    let mut value = field(packet, &operand.field)?;
+    for (step, with) in &operand.steps {
+        value = match step {
+            Step::And => value & with,
+            Step::Or => value | with,
+            Step::Xor => value ^ with,
+            Step::Left => shifted(value, *with, true, operand.field.kind().bits),
+            Step::Right => shifted(value, *with, false, operand.field.kind().bits),
+        };
+    }
+    Some(value)
+}
+
+fn shifted(value: u128, by: u128, left: bool, bits: u8) -> u128 {
+    let by = u32::try_from(by).unwrap_or(u32::MAX);
+    let shifted = if left {
+        value.checked_shl(by)
+    } else {
+        value.checked_shr(by)
+    };
+    let mask = u128::MAX >> (128 - u32::from(bits.clamp(1, 128)));
+    shifted.unwrap_or(0) & mask
+}
+
+fn field(packet: &Packet<'_>, field: &Field) -> Option<u128> {
+    match field {
+        Field::Payload {
+            base,
+            needs,
+            at,
+            bits,
+            ..
+        } => payload(packet, *base, *needs, *at, *bits),
+        Field::VlanTag { shift, bits, .. } => {
+            let tag = packet.dissected.vlan[0]?;
+            Some(u128::from(tag >> shift) & (u128::MAX >> (128 - u32::from(*bits))))
+        }
+        Field::Meta(meta) => self::meta(packet, *meta),
+        Field::Ct(ct) => self::ct(packet, *ct),
+    }
+}
+
+fn payload(packet: &Packet<'_>, base: Base, needs: Needs, at: u16, bits: u8) -> Option<u128> {
+    let dissected = packet.dissected;
+    let is_there = match needs {
+        Needs::Nothing => true,
+        Needs::EtherType(ethertype) => dissected.ethertype == ethertype,
+        Needs::Protocol(number) => dissected.ip.as_ref().is_some_and(|ip| {
+            let family_fits = match number {
+                1 => ip.src.is_ipv4(),
+                58 => ip.src.is_ipv6(),
+                _ => true,
+            };
+            ip.protocol == number && family_fits
+        }),
+        Needs::Transport => dissected.ip.is_some(),
+    };
+    if !is_there {
+        return None;
+    }
+    let end = match (&dissected.ip, base) {
+        (Some(ip), Base::Network | Base::Transport) => ip.end,
+        _ => packet.frame.bytes.len(),
+    };
+    let start = match base {
+        Base::Link => 0,
+        Base::Network => dissected.network,
+        // What a damaged transport header holds can be matched all the same.
+        Base::Transport => match &dissected.ip {
+            Some(ip) if !ip.is_later() => ip.payload,
+            _ => return None,
+        },
+    };
+    let (at, bits) = (usize::from(at), u32::from(bits));
+    let first = start + at / 8;
+    let skipped = u32::try_from(at % 8).unwrap_or(0);
+    let len = usize::try_from((skipped + bits).div_ceil(8)).unwrap_or(0);
+    let bytes = packet.frame.bytes.get(..end)?.get(first..first + len)?;
+    let value = bytes
+        .iter()
+        .fold(0_u128, |value, byte| value << 8 | u128::from(*byte));
+    let behind = u32::try_from(len * 8).unwrap_or(0) - skipped - bits;
+    Some(value >> behind & (u128::MAX >> (128 - bits)))
+}
+
+fn meta(packet: &Packet<'_>, meta: Meta) -> Option<u128> {
+    let ip = packet.dissected.ip.as_ref();
+    let number = |port| match port {
+        Port::Left => PORTS[0],
+        Port::Right => PORTS[1],
+    };
+    Some(match meta {
+        Meta::IifName => number(packet.from),
+        // Where it goes is not known yet, and has no name.
+        Meta::OifName if packet.hook == Hook::Prerouting => 0,
+        Meta::OifName => number(packet.from.opposite()),
+        Meta::L4Proto => ip?.protocol.into(),
+        Meta::NfProto => {
+            if ip?.src.is_ipv4() {
+                2
+            } else {
+                10
+            }
+        }
+        Meta::Protocol => packet.dissected.ethertype.into(),
+        Meta::Length => packet.len.into(),
+        Meta::Mark => packet.mark.into(),
+        Meta::PktType => match packet.dissected.dst_mac {
+            plumb_wire::ethernet::BROADCAST => 1,
+            mac if plumb_wire::ethernet::is_multicast(mac) => 2,
+            _ => 0,
+        },
+    })
+}
+
+fn ct(packet: &Packet<'_>, ct: Ct) -> Option<u128> {
+    const INVALID: u128 = 1;
+    const UNTRACKED: u128 = 64;
+    if ct == Ct::State {
+        return Some(match &packet.tracked {
+            Some(tracked) => tracked.state.bit().into(),
+            None if packet.notrack => UNTRACKED,
+            None => INVALID,
+        });
+    }
+    let tracked = packet.tracked.as_ref()?;
+    // Without a connection there is nothing to be known of it.
+    tracked.original?;
+    Some(match ct {
+        Ct::State => return None,
+        Ct::Status => tracked.status.bits().into(),
+        Ct::Direction => match tracked.direction {
+            crate::conntrack::Direction::Original => 0,
+            crate::conntrack::Direction::Reply => 1,
+        },
+        Ct::Mark => tracked.mark.into(),
+        Ct::Zone => tracked.zone.into(),
+    })
+}

@@ -1,0 +1,1 @@
+//! What a firewall does, told by rules and packets.
