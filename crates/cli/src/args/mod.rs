@@ -10,6 +10,7 @@ mod count;
 mod doctor;
 mod exec;
 mod export;
+mod firewall;
 mod flow;
 mod impair;
 mod interface;
@@ -37,6 +38,7 @@ pub use count::Count;
 pub use doctor::Doctor;
 pub use exec::Exec;
 pub use export::{CollectorAddress, CollectorTransport, Export, ExportArgs};
+pub use firewall::Firewall;
 pub use flow::{Flow, FlowFormat, KeptBits};
 pub use impair::{DistributionName, Impair, Way};
 pub use interface::{If, Side};
@@ -89,6 +91,8 @@ pub enum Command {
     Exec(Box<Exec>),
     /// Translate addresses and ports: the hosts on the left share outside addresses on the right.
     Nat(Box<Nat>),
+    /// Filter packets by rules written as for nft.
+    Firewall(Box<Firewall>),
     /// Make a bad link of packets that pass: delay, loss, duplicates, corruption, a rate.
     Impair(Box<Impair>),
     /// Count the packets that pass.

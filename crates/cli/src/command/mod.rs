@@ -8,6 +8,7 @@ mod dry_run;
 mod exec;
 mod export;
 mod feed;
+mod firewall;
 mod flow;
 mod impair;
 mod interface;
@@ -50,6 +51,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Mirror(args) => mirror::run(&args),
         Command::Tap(args) => tap::run(*args),
         Command::Nat(args) => nat::run(&args),
+        Command::Firewall(args) => firewall::run(&args),
         Command::Flow(args) => flow::run(&args).map(ExitCode::from),
         Command::Export(args) => export::run(&args).map(ExitCode::from),
         Command::Doctor(args) => doctor::run(args).map(ExitCode::from),

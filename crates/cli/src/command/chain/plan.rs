@@ -4,7 +4,7 @@ use clap::FromArgMatches;
 use clap::error::{ContextKind, ContextValue};
 
 use crate::args::{self, Command, FunctionArgs, LinkArgs, Plumb};
-use crate::command::{impair, mirror, nat};
+use crate::command::{firewall, impair, mirror, nat};
 use crate::exit::Failure;
 use crate::settings::nearest;
 use crate::stage::Attended;
@@ -85,6 +85,11 @@ fn native(command: Command) -> Result<(Kind, FunctionArgs), String> {
         Command::Nat(a) => {
             let args = a.function.clone();
             let part = Part::new("nat", &args, move |live| nat::build(&a, live));
+            (Kind::Function(part), args)
+        }
+        Command::Firewall(a) => {
+            let args = a.function.clone();
+            let part = Part::new("firewall", &args, move |live| firewall::build(&a, live));
             (Kind::Function(part), args)
         }
         Command::Impair(a) => {
