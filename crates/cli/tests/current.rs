@@ -24,7 +24,7 @@ fn plumb(arguments: &[&str]) -> String {
 
 #[test]
 fn committed_schemas_are_current() {
-    for name in ["trace", "ping", "live", "nat", "flow", "tap"] {
+    for name in ["trace", "ping", "live", "nat", "firewall", "flow", "tap"] {
         let path = docs("schema").join(format!("{name}.json"));
         let committed = std::fs::read_to_string(&path).unwrap();
         assert!(

@@ -43,6 +43,22 @@ pub trait Function {
     fn parts(&self) -> Vec<(String, Vec<Counter>)> {
         Vec::new()
     }
+
+    /// What it has counted for what its user gave it, such as rules, in their order.
+    fn details(&self) -> Vec<Detail> {
+        Vec::new()
+    }
+}
+
+/// Packets that something of the user's has seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Detail {
+    /// What it is, as the user wrote it.
+    pub name: String,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes from the network header on.
+    pub bytes: u64,
 }
 
 impl<F: Function + ?Sized> Function for Box<F> {
@@ -78,6 +94,10 @@ impl<F: Function + ?Sized> Function for Box<F> {
 
     fn parts(&self) -> Vec<(String, Vec<Counter>)> {
         (**self).parts()
+    }
+
+    fn details(&self) -> Vec<Detail> {
+        (**self).details()
     }
 }
 

@@ -12,6 +12,7 @@ extern crate alloc;
 extern crate std;
 
 mod dns;
+mod firewall;
 mod flow;
 mod nat;
 mod ping;
@@ -21,6 +22,7 @@ mod trace;
 mod wall_time;
 
 pub use dns::{DnsProfile, DnsTransport, DnsType};
+pub use firewall::{FirewallEntry, FirewallSchema, FirewallType};
 pub use flow::{
     FlowEnd, FlowEvent, FlowMptcp, FlowOpen, FlowPhase, FlowProfile, FlowProtocol, FlowSchema,
     FlowState, FlowType,

@@ -91,7 +91,7 @@ pub enum Command {
     Exec(Box<Exec>),
     /// Translate addresses and ports: the hosts on the left share outside addresses on the right.
     Nat(Box<Nat>),
-    /// Let packets pass, or not, by rules in the language of nft; track connections.
+    /// Filter packets by rules written as for nft.
     Firewall(Box<Firewall>),
     /// Make a bad link of packets that pass: delay, loss, duplicates, corruption, a rate.
     Impair(Box<Impair>),

@@ -18,6 +18,8 @@ pub enum SchemaName {
     Trace,
     /// `plumb.ping/1`.
     Ping,
+    /// `plumb.firewall/1`: the log of `plumb firewall --log`.
+    Firewall,
     /// `plumb.nat/1`: the log of `plumb nat --log`.
     Nat,
     /// `plumb.flow/1`: profiles of connections and name lookups.

@@ -18,10 +18,19 @@ impl Interrupts {
     /// Takes over SIGINT, SIGTERM and SIGHUP, except what whoever started plumb wants ignored
     /// (nohup, and shells for what runs in the background).
     pub(crate) fn watch() -> io::Result<Self> {
+        Self::of(&[SIGINT, SIGTERM, SIGHUP])
+    }
+
+    /// The same without SIGHUP, which means something else to some.
+    pub(crate) fn watch_but_hangup() -> io::Result<Self> {
+        Self::of(&[SIGINT, SIGTERM])
+    }
+
+    fn of(signals: &[i32]) -> io::Result<Self> {
         let (stream, far) = UnixStream::pair()?;
         stream.set_nonblocking(true)?;
         let ignored = ignored();
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
+        for signal in signals.iter().copied() {
             if ignored >> (signal - 1) & 1 == 1 {
                 continue;
             }

@@ -10,6 +10,7 @@ pub(super) fn run(args: Schema) -> anyhow::Result<Exit> {
     let text = match args.name {
         SchemaName::Trace => schema::trace(),
         SchemaName::Ping => schema::ping(),
+        SchemaName::Firewall => schema::firewall(),
         SchemaName::Nat => schema::nat(),
         SchemaName::Flow => schema::flow(),
         SchemaName::Kpis => plumb_ipfix::table::kpis_markdown(),

@@ -24,6 +24,11 @@ pub fn live() -> String {
     text::<LiveLine>()
 }
 
+/// The JSON Schema of one line of `plumb firewall --log`.
+pub fn firewall() -> String {
+    text::<plumb_record::FirewallEntry>()
+}
+
 /// The JSON Schema of one line of `plumb nat --log`.
 pub fn nat() -> String {
     text::<NatEntry>()

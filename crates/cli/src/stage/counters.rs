@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use plumb_link::stage::Counters;
-use plumb_nf::{Counter, Function, Port};
+use plumb_nf::{Counter, Detail, Function, Port};
 use serde_json::{Map, Value, json};
 
 /// What has passed one side of a stage.
@@ -90,6 +90,17 @@ pub(super) fn report(stage: &str, function: &impl Function, json: bool) -> io::R
             writeln!(out, "{name}: {value:>12} {}", what.replace('_', " "))?;
         }
     }
+    for Detail {
+        name,
+        packets,
+        bytes,
+    } in function.details()
+    {
+        writeln!(
+            out,
+            "{stage}: {packets:>12} packets {bytes:>14} bytes  {name}"
+        )?;
+    }
     Ok(())
 }
 
@@ -104,6 +115,11 @@ fn as_object(stage: &str, function: &impl Function) -> Value {
     if !parts.is_empty() {
         let part = |(name, counters): &(String, Vec<Counter>)| json!({ "stage": name, "counters": numbers(counters) });
         line["functions"] = parts.iter().map(part).collect();
+    }
+    let details = function.details();
+    if !details.is_empty() {
+        let detail = |d: &Detail| json!({ "name": d.name, "packets": d.packets, "bytes": d.bytes });
+        line["details"] = details.iter().map(detail).collect();
     }
     line
 }

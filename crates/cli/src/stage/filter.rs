@@ -1,5 +1,6 @@
 //! A function as a stage, on a file or between live neighbours.
 
+use core::sync::atomic::AtomicBool;
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::os::unix::fs::FileTypeExt;
@@ -18,11 +19,34 @@ pub(crate) fn filter<F: Function>(
     args: &FunctionArgs,
     after: impl FnMut(&mut F) -> anyhow::Result<()>,
 ) -> anyhow::Result<ExitCode> {
+    run(function, played, args, None, after)
+}
+
+/// Runs a function that takes SIGHUP for a wish to read its settings again: `reload` is set, and
+/// `after` is called.
+pub(crate) fn filter_reloading<F: Function>(
+    function: F,
+    played: Played,
+    args: &FunctionArgs,
+    reload: &'static AtomicBool,
+    after: impl FnMut(&mut F) -> anyhow::Result<()>,
+) -> anyhow::Result<ExitCode> {
+    run(function, played, args, Some(reload), after)
+}
+
+fn run<F: Function>(
+    function: F,
+    played: Played,
+    args: &FunctionArgs,
+    reload: Option<&'static AtomicBool>,
+    after: impl FnMut(&mut F) -> anyhow::Result<()>,
+) -> anyhow::Result<ExitCode> {
     if !is_live(args, played) {
         return play(function, played, after).map(ExitCode::from);
     }
     let live = Live {
         counters: played.counters,
+        reload,
         ..Live::new(played.name, &args.links)
     };
     let mut streams = Streams::take(&args.links, true, true)?;

@@ -1,5 +1,6 @@
 //! A function between two live links.
 
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::collections::VecDeque;
 use std::io::{self, Read};
@@ -11,7 +12,7 @@ use plumb_link::stage::{Link, LinkError, LinkFrame, Meta, Needs, Outgoing, Recei
 use plumb_nf::{Counter, Frame, Function, Output, Port};
 use plumb_wire::Instant;
 use plumb_wire::pcapng::Direction;
-use signal_hook::consts::SIGUSR1;
+use signal_hook::consts::{SIGHUP, SIGUSR1};
 use signal_hook::low_level::pipe;
 
 use super::Guests;
@@ -45,6 +46,8 @@ pub(crate) struct Live {
     pub(crate) counters: bool,
     /// They are JSON.
     pub(crate) json: bool,
+    /// SIGHUP asks to read settings again, and sets this; none if it asks to end.
+    pub(crate) reload: Option<&'static AtomicBool>,
 }
 
 impl Live {
@@ -54,6 +57,7 @@ impl Live {
             drop: args.drop,
             counters: args.counters,
             json: args.json,
+            reload: None,
         }
     }
 }
@@ -168,7 +172,7 @@ impl<F: Function> Run<'_, F> {
         // A command's signals come with the command.
         let mut asked = match guests.is_empty() {
             false => None,
-            true => Some(Asked::watch().map_err(signal)?),
+            true => Some(Asked::watch(self.live.reload).map_err(signal)?),
         };
         let mut look_at = Instant::ZERO;
         let mut pipeline_ended: Option<(Ending, Instant)> = None;
@@ -193,6 +197,9 @@ impl<F: Function> Run<'_, F> {
                 if let Some(asked) = &mut asked {
                     if asked.wants_counters() {
                         let _ = self.report();
+                    }
+                    if asked.wants_reload() {
+                        after(&mut self.function)?;
                     }
                     if asked.wants_end() {
                         self.drain()?;
@@ -517,18 +524,28 @@ struct Asked {
     interrupts: Interrupts,
     interrupts_fd: std::os::fd::OwnedFd,
     counters: UnixStream,
+    reload: Option<(UnixStream, &'static AtomicBool)>,
 }
 
 impl Asked {
-    fn watch() -> io::Result<Self> {
+    fn watch(reload: Option<&'static AtomicBool>) -> io::Result<Self> {
         let (counters, far) = UnixStream::pair()?;
         counters.set_nonblocking(true)?;
         pipe::register(SIGUSR1, far)?;
-        let interrupts = Interrupts::watch()?;
+        let (interrupts, reload) = match reload {
+            None => (Interrupts::watch()?, None),
+            Some(flag) => {
+                let (reload, far) = UnixStream::pair()?;
+                reload.set_nonblocking(true)?;
+                pipe::register(SIGHUP, far)?;
+                (Interrupts::watch_but_hangup()?, Some((reload, flag)))
+            }
+        };
         Ok(Self {
             interrupts_fd: interrupts.fd()?.as_fd().try_clone_to_owned()?,
             interrupts,
             counters,
+            reload,
         })
     }
 
@@ -536,12 +553,27 @@ impl Asked {
         matches!(self.counters.read(&mut [0; 16]), Ok(1..))
     }
 
+    /// Says whether settings are to be read again, and sets the flag that says so.
+    fn wants_reload(&mut self) -> bool {
+        let Some((stream, flag)) = &mut self.reload else {
+            return false;
+        };
+        let wanted = matches!(stream.read(&mut [0; 16]), Ok(1..));
+        if wanted {
+            flag.store(true, Ordering::Relaxed);
+        }
+        wanted
+    }
+
     fn wants_end(&mut self) -> bool {
         self.interrupts.count() > 0
     }
 
-    fn fds(&self) -> [BorrowedFd<'_>; 2] {
+    fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let reload = self.reload.as_ref().map(|(stream, _)| stream.as_fd());
         [self.interrupts_fd.as_fd(), self.counters.as_fd()]
+            .into_iter()
+            .chain(reload)
     }
 }
 

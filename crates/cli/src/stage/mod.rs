@@ -13,7 +13,7 @@ mod recording;
 
 pub(crate) use attended::Attended;
 pub(crate) use copies::{Copies, Target};
-pub(crate) use filter::{filter, is_live};
+pub(crate) use filter::{filter, filter_reloading, is_live};
 pub(crate) use guests::{Guest, Guests, Process};
 pub(crate) use links::{Streams, side};
 pub(crate) use live::{Live, Pass, run as run_live};

@@ -40,6 +40,7 @@ use plumb_wire::frame::Port;
 use crate::antispoof::Antispoof;
 use crate::conntrack::{self, Conntrack, Refused, Tracked};
 use crate::dissect::{Dissected, Fault};
+use crate::function::Detail;
 use crate::reassembly::{self, Outcome, Reassembler};
 use crate::{Counter, Frame, Function, Output};
 
@@ -103,17 +104,6 @@ pub struct Config {
     pub antispoof: Option<Antispoof>,
     /// Keys the hash of the connections.
     pub seed: u64,
-}
-
-/// What a rule has matched, or a named counter has counted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Detail {
-    /// The rule with its place, or the counter's name.
-    pub name: String,
-    /// Packets.
-    pub packets: u64,
-    /// Bytes of these from the network header on.
-    pub bytes: u64,
 }
 
 /// Why a frame was dropped, or what else was counted.
@@ -218,41 +208,6 @@ impl Firewall {
     /// Takes the next packet that met a `log` statement. What nobody takes is lost after 65 536.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
-    }
-
-    /// What each rule and each named counter has counted, in the order of the chains.
-    pub fn details(&self) -> Vec<Detail> {
-        let Some(state) = &self.state else {
-            return Vec::new();
-        };
-        let mut details = Vec::new();
-        for (chain, hits) in self.rules.chains.iter().zip(&state.hits) {
-            for (rule, hits) in chain.rules.iter().zip(hits) {
-                let own = rule.counter.and_then(|number| state.counters.get(number));
-                let count = own.unwrap_or(hits);
-                let (family, table) = (chain.family.name(), &chain.table);
-                details.push(Detail {
-                    name: alloc::format!(
-                        "{} table {family} {table} chain {}: {}",
-                        rule.place,
-                        chain.name,
-                        rule.text
-                    ),
-                    packets: count.packets,
-                    bytes: count.bytes,
-                });
-            }
-        }
-        for (named, count) in self.rules.counters.iter().zip(&state.counters) {
-            if !named.name.is_empty() {
-                details.push(Detail {
-                    name: alloc::format!("counter {}", named.name),
-                    packets: count.packets,
-                    bytes: count.bytes,
-                });
-            }
-        }
-        details
     }
 
     fn frame(&mut self, from: Port, frame: Frame, now: Instant, out: &mut Output) {
@@ -514,5 +469,39 @@ impl Function for Firewall {
         counters.extend(self.conntrack.counters());
         counters.extend(self.reassembler.counters());
         counters
+    }
+
+    fn details(&self) -> Vec<Detail> {
+        let Some(state) = &self.state else {
+            return Vec::new();
+        };
+        let mut details = Vec::new();
+        for (chain, hits) in self.rules.chains.iter().zip(&state.hits) {
+            for (rule, hits) in chain.rules.iter().zip(hits) {
+                let own = rule.counter.and_then(|number| state.counters.get(number));
+                let count = own.unwrap_or(hits);
+                let (family, table) = (chain.family.name(), &chain.table);
+                details.push(Detail {
+                    name: alloc::format!(
+                        "{} table {family} {table} chain {}: {}",
+                        rule.place,
+                        chain.name,
+                        rule.text
+                    ),
+                    packets: count.packets,
+                    bytes: count.bytes,
+                });
+            }
+        }
+        for (named, count) in self.rules.counters.iter().zip(&state.counters) {
+            if !named.name.is_empty() {
+                details.push(Detail {
+                    name: alloc::format!("counter {}", named.name),
+                    packets: count.packets,
+                    bytes: count.bytes,
+                });
+            }
+        }
+        details
     }
 }

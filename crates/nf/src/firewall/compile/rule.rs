@@ -59,9 +59,8 @@ impl Compiler<'_> {
             Statement::Verdict(verdict) => Op::Verdict(self.verdict(Some((chain, span)), verdict)?),
             Statement::VerdictMap(key, map) => {
                 let (key, kinds) = self.keys(key)?;
-                let before = self.jumps.len();
+
                 let set = self.set(&kinds, map, &Use::Verdicts)?;
-                self.jumps.truncate(before);
                 self.map_jumps(chain, set, map.span);
                 Op::VerdictMap { key, set }
             }

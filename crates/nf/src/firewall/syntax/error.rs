@@ -112,7 +112,7 @@ fn place(text: &str, at: u32) -> (usize, usize) {
     (line, before.rfind('\n').map_or(0, |at| at + 1))
 }
 
-pub(crate) fn index(n: u32) -> usize {
+fn index(n: u32) -> usize {
     usize::try_from(n).unwrap_or(usize::MAX)
 }
 

@@ -89,7 +89,7 @@ pub(crate) const CT: [(&str, Ct); 5] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(
     clippy::enum_variant_names,
-    reason = "IP and ICMP have types of their own"
+    reason = "Ethernet, IP and ICMP have types of their own"
 )]
 pub(crate) enum Type {
     Integer,
