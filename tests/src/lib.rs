@@ -13,6 +13,7 @@
 mod binary;
 mod chain;
 mod command;
+mod flows;
 mod lab;
 mod machines;
 mod records;
@@ -22,6 +23,7 @@ mod temporary;
 pub use binary::plumb;
 pub use chain::Chain;
 pub use command::{Done, Running, at_once, run, run_with};
+pub use flows::{ndjson, profiles};
 pub use lab::{in_lab, lab_command};
 pub use machines::runners;
 pub use records::{Records, line};

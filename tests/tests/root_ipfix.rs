@@ -3,80 +3,15 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
 
-use core::net::{IpAddr, SocketAddr};
+use core::net::IpAddr;
 use core::time::Duration;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use plumb_record::{
-    FlowEnd, FlowEvent, FlowMptcp, FlowOpen, FlowProfile, FlowProtocol, FlowState, WallTime,
-};
-use plumb_tests::{Chain, Directory, Done, Running, plumb, require, run};
+use plumb_record::{FlowProfile, WallTime};
+use plumb_tests::{Chain, Directory, Done, Running, ndjson, plumb, profiles, require, run};
 use serde_json::Value;
-
-/// Profiles of all shapes: both families, connections and multipath ones, with and without a
-/// round-trip time, a process, an end.
-fn profiles(count: u16) -> Vec<FlowProfile> {
-    (0..count).map(profile).collect()
-}
-
-fn profile(n: u16) -> FlowProfile {
-    let (local, remote) = if n.is_multiple_of(3) {
-        ("2001:db8::1", format!("2001:db8::{n:x}:2"))
-    } else {
-        ("192.0.2.1", format!("198.51.{}.{}", n / 250, n % 250 + 1))
-    };
-    let address = |text: &str| text.parse::<IpAddr>().unwrap();
-    let mut profile = FlowProfile::new(
-        u64::from(n) + 1000,
-        FlowProtocol::Tcp,
-        SocketAddr::new(address(local), 10_000 + n),
-        SocketAddr::new(address(&remote), 443),
-    );
-    let start = 1_795_000_000_123_456_789 + u64::from(n) * 1_000_000_007;
-    profile.start = WallTime(start);
-    profile.end = WallTime(start + 2_500_000_000);
-    profile.open = n.is_multiple_of(2).then_some(FlowOpen::Active);
-    profile.state_before = FlowState::Established;
-    profile.state = FlowState::Established;
-    profile.event = FlowEvent::LossyEntered;
-    profile.bytes_sent = 100_000 + u64::from(n);
-    profile.bytes_received = 5000 + u64::from(n);
-    profile.bytes_acked = Some(99_000 + u64::from(n));
-    profile.packets_sent = Some(90 + u64::from(n));
-    profile.packets_received = Some(50 + u64::from(n));
-    profile.data_packets_sent = Some(80);
-    profile.packets_retransmitted = Some(u64::from(n % 5));
-    profile.congestion_control = Some("cubic".into());
-    if !n.is_multiple_of(7) {
-        profile.rtt_ns = Some(1_000_000 + u64::from(n));
-        profile.rtt_variance_ns = Some(50_000);
-    }
-    if n.is_multiple_of(5) {
-        profile.pid = Some(4000);
-        profile.process = Some("curl".into());
-        profile.cgroup = Some("/system.slice/x.service".into());
-        profile.event = FlowEvent::Ended;
-        profile.state = FlowState::ProtocolError;
-        profile.end_reason = Some(FlowEnd::ResetReceived);
-        profile.errno = Some(104);
-    }
-    if n.is_multiple_of(11) {
-        profile.protocol = FlowProtocol::MptcpSubflow;
-        profile.mptcp = Some(FlowMptcp {
-            token: 77,
-            path_index: Some(1),
-            ..FlowMptcp::default()
-        });
-    }
-    profile
-}
-
-fn ndjson(profiles: &[FlowProfile]) -> String {
-    let lines = profiles.iter().map(serde_json::to_string);
-    lines.map(|line| line.unwrap() + "\n").collect()
-}
 
 /// A vantage point and a collector's namespace, joined by Ethernet.
 struct Lab {
@@ -373,15 +308,24 @@ fn root_tshark_finds_no_fault_in_datagrams_and_none_is_longer_than_the_mtu() {
         end(capture, "INT");
         let path = lab.file("cap.pcap");
         compare(&lab.profiles, &path, &["-d", "udp.port==4739,cflow"]);
-        let frames = dissect(&path, &["-Y", "cflow"], &["frame.len", "cflow.sequence"]);
+        let fields = ["frame.len", "cflow.od_id", "cflow.sequence"];
+        let frames = dissect(&path, &["-Y", "cflow"], &fields);
         assert_eq!(frames[0].len(), messages);
         assert!(
             frames[0]
                 .iter()
                 .all(|len| len.parse::<u32>().unwrap() <= 1514)
         );
-        let numbers: Vec<u32> = frames[1].iter().map(|n| n.parse().unwrap()).collect();
-        assert!(numbers.is_sorted() && numbers[0] == 0, "{numbers:?}");
+        // Flow records, and what is about the exporter, are counted apart.
+        for domain in ["0", "1"] {
+            let pairs = frames[1].iter().zip(&frames[2]);
+            let numbers: Vec<u32> = pairs
+                .filter(|(of, _)| *of == domain)
+                .map(|(_, number)| number.parse().unwrap())
+                .collect();
+            assert_eq!(numbers.first(), Some(&0), "domain {domain}");
+            assert!(numbers.is_sorted(), "domain {domain}: {numbers:?}");
+        }
     }
 }
 
