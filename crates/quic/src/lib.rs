@@ -8,7 +8,7 @@
 //!   QUIC library: any that counts can feed it.
 //! - [`Emitter`] sends profiles to the Unix socket of a recorder on this host, a datagram each,
 //!   and never waits.
-//! - [`watch`] (feature `quinn`) does both for a connection of quinn.
+//! - `watch` (feature `quinn`) does both for a connection of quinn.
 //!
 //! A connection that loses nothing gives two profiles: its handshake, and its whole life.
 

@@ -16,8 +16,6 @@ pub(super) struct Arm {
     pub(super) artifact: u64,
     /// Where its command runs; the lab's namespace if it says nothing.
     pub(super) place: Option<Place>,
-    /// Whether few runs must do.
-    pub(super) slow: bool,
     /// Whether other arms are compared with it.
     pub(super) is_reference: bool,
     /// Whether many of it are run at once.
@@ -74,7 +72,6 @@ pub(super) fn all(bench: &Bench, lab: &Lab) -> anyhow::Result<Arms> {
         name: "process".into(),
         artifact: size(&plumb),
         place: Some(host),
-        slow: false,
         is_reference: false,
         dense: false,
         merge: false,
@@ -94,7 +91,6 @@ pub(super) fn all(bench: &Bench, lab: &Lab) -> anyhow::Result<Arms> {
             arms.push(Arm {
                 artifact: size(&plumb),
                 place: None,
-                slow: false,
                 is_reference: name == "crun",
                 dense: name.starts_with("crun,"),
                 merge: false,
@@ -112,18 +108,16 @@ pub(super) fn all(bench: &Bench, lab: &Lab) -> anyhow::Result<Arms> {
         left_out.push(("docker".into(), "no engine runs here".into()));
     }
     let image = image_size(&plumb);
-    for (name, options, merge, dense, slow) in [
+    for (name, options, merge, dense) in [
         (
             "microVM, embedded",
             &["--runner", "embedded"][..],
             false,
             true,
-            false,
         ),
         (
             "microVM, embedded, TAP device made before",
             &["--runner", "embedded", "--uplink", DEVICE][..],
-            false,
             false,
             false,
         ),
@@ -132,28 +126,24 @@ pub(super) fn all(bench: &Bench, lab: &Lab) -> anyhow::Result<Arms> {
             &["--runner", "embedded", "--merge"][..],
             true,
             true,
-            false,
         ),
         (
             "microVM, Firecracker",
             &["--runner", "firecracker"][..],
             false,
             true,
-            false,
         ),
         (
             "microVM, QEMU microvm, KVM",
             &["--runner", "qemu", "--machine", "microvm", "--accel", "kvm"][..],
             false,
             false,
-            true,
         ),
         (
             "microVM, QEMU microvm, in software",
             &["--runner", "qemu", "--machine", "microvm", "--accel", "tcg"][..],
             false,
             false,
-            true,
         ),
     ] {
         let mut prefix = vec![plumb.clone(), "vm".into(), "run".into()];
@@ -168,7 +158,6 @@ pub(super) fn all(bench: &Bench, lab: &Lab) -> anyhow::Result<Arms> {
             name: name.to_owned(),
             artifact: image,
             place: None,
-            slow,
             is_reference: false,
             dense,
             merge,

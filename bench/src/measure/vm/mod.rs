@@ -37,9 +37,6 @@ pub(super) fn measure(bench: &mut Bench) -> anyhow::Result<()> {
     // The first round finds nothing in any cache; it is not counted.
     for round in 0..=rounds {
         for (arm, runs) in arms.iter().zip(&mut runs) {
-            if arm.slow && round > rounds.min(10) {
-                continue;
-            }
             let run =
                 run::once(bench, &lab, arm).with_context(|| format!("running {}", arm.name))?;
             if round > 0 {

@@ -10,6 +10,10 @@ use clap::{Args, ValueHint};
 #[derive(Clone, Debug, Default, Args)]
 pub struct ExportArgs {
     /// Send the records to an IPFIX collector: ipfix://HOST[:PORT][,udp|tcp|tls]; may be repeated.
+    #[allow(
+        rustdoc::broken_intra_doc_links,
+        reason = "brackets for people, not links"
+    )]
     #[arg(long, value_name = "COLLECTOR", help_heading = EXPORT, visible_alias = "to")]
     pub export: Vec<CollectorAddress>,
     /// Write the records into a file of IPFIX messages (RFC 5655).

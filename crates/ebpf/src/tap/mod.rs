@@ -1,6 +1,6 @@
 //! The virtual TAP: copies of the packets of interfaces, chosen, cut and sampled in the kernel.
 //!
-//! A filter is a program that is generated for it ([`program`]): the first that a packet meets, on
+//! A filter is a program that is generated for it (`program.rs`): the first that a packet meets, on
 //! an interface's way in and out. What it does not choose costs nothing more. What it chooses, it
 //! hands to the programs of `tap.bpf.c`, which put a slice into a ring that is read here
 //! ([`Session::consume`]), or clone it to other interfaces ([`Output`]), with a header of a tunnel
