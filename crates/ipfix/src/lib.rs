@@ -1,7 +1,7 @@
 //! IPFIX (RFC 7011): how records leave for collectors, and are read back.
 //!
 //! - The codec: [`Header`], [`Sets`], [`Template`], [`Value`], [`Framer`] for streams and files.
-//! - The table of information elements: [`elements`] with IANA's that plumb uses and its own, and
+//! - The table of information elements: `elements` with IANA's that plumb uses and its own, and
 //!   the fields of records that they carry.
 //! - [`Exporter`], an exporting process without I/O: records and time in, messages out.
 //! - [`Collector`], a collecting process without I/O: messages in, records out.
