@@ -297,7 +297,9 @@ impl<F: Function> Function for Chain<F> {
 
     fn details(&self) -> Vec<Detail> {
         let members = self.members.iter();
-        members.flat_map(|member| member.function.details()).collect()
+        members
+            .flat_map(|member| member.function.details())
+            .collect()
     }
 }
 
