@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use plumb_wire::Instant;
 use plumb_wire::frame::Port;
 
-use crate::{Counter, Frame, Function, Output};
+use crate::{Counter, Detail, Frame, Function, Output};
 
 /// How often frames may turn round between the functions of a chain within one call. What still
 /// goes to and fro then would do so for ever.
@@ -292,6 +292,13 @@ impl<F: Function> Function for Chain<F> {
         let members = self.members.iter();
         members
             .map(|member| (member.name.clone(), member.function.counters()))
+            .collect()
+    }
+
+    fn details(&self) -> Vec<Detail> {
+        let members = self.members.iter();
+        members
+            .flat_map(|member| member.function.details())
             .collect()
     }
 }

@@ -1,1 +1,0 @@
-//! What a firewall does, told by rules and packets.
