@@ -10,6 +10,7 @@ mod channel;
 mod conntrack;
 mod devices;
 mod engine;
+mod firewall;
 mod interface;
 mod lab;
 mod nf;
@@ -19,6 +20,7 @@ pub use channel::{guest, host};
 pub use conntrack::conntrack;
 pub use devices::devices;
 pub use engine::engine;
+pub use firewall::firewall;
 pub use interface::interface;
 pub use lab::lab;
 pub use nf::nat;
@@ -35,11 +37,12 @@ use plumb_wire::{arp, dns, ethernet, icmp_ext, ipv6, ndp, tcp, udp};
 pub type Target = fn(&[u8]);
 
 /// All targets by name; the name is that of the corpus folder and of the libFuzzer binary.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("conntrack", conntrack),
     ("devices", devices),
     ("engine", engine),
     ("filter", filter),
+    ("firewall", firewall),
     ("guest", guest),
     ("host", host),
     ("interface", interface),
