@@ -28,14 +28,15 @@ static RELOAD: AtomicBool = AtomicBool::new(false);
 
 pub(super) fn run(args: &args::Firewall) -> anyhow::Result<ExitCode> {
     if args.check {
-        let rules = read(args)?;
-        let mut out = io::stdout().lock();
-        let (rules, chains) = (rules.rules(), rules.base_chains());
-        writeln!(
-            out,
-            "{}: {rules} rules, {chains} chains with a hook",
-            args.rules.display()
-        )?;
+        let ruleset = read(args)?;
+        let counted = |count: usize, what: &str| {
+            let end = if count == 1 { "" } else { "s" };
+            format!("{count} {what}{end}")
+        };
+        let rules = counted(ruleset.rules(), "rule");
+        let chains = counted(ruleset.base_chains(), "chain");
+        let file = args.rules.display();
+        writeln!(io::stdout().lock(), "{file}: {rules}, {chains} with a hook")?;
         return Ok(Exit::Reached.into());
     }
     let played = Played {

@@ -21,10 +21,8 @@ use super::syntax::{Complaint, Sources, Span};
 
 /// Jumps within each other, as in the kernel.
 pub(super) const MOST_JUMPS: usize = 16;
-/// Where connection tracking stands among the chains of prerouting.
+/// Where connection tracking stands among the chains of prerouting, those of bridges included.
 const CONNTRACK: i32 = -200;
-/// The same among those of bridges, whose numbers are others: behind dstnat.
-const BRIDGE_CONNTRACK: i32 = -200;
 /// Chains that there may be.
 const MOST_CHAINS: usize = 4096;
 
@@ -358,12 +356,8 @@ impl Compiler<'_> {
             (hook.map(|h| h.0), behind_bridge, hook.map(|h| h.1), *number)
         });
         let is_before = |chain: &Chain| {
-            let conntrack = match chain.family {
-                Family::Bridge => BRIDGE_CONNTRACK,
-                Family::Ip | Family::Ip6 | Family::Inet => CONNTRACK,
-            };
             let base = chain.base.as_ref();
-            base.is_some_and(|b| b.hook == Hook::Prerouting && b.priority < conntrack)
+            base.is_some_and(|b| b.hook == Hook::Prerouting && b.priority < CONNTRACK)
         };
         let (before, after): (Vec<_>, Vec<_>) =
             order.into_iter().partition(|(_, chain)| is_before(chain));
