@@ -241,3 +241,44 @@ fn root_tshark_shows_the_verdict_of_every_packet_and_none_is_lost() {
         assert!(line.ends_with(verdict), "{line}, not {verdict}");
     }
 }
+
+#[test]
+fn root_dns_and_iperf3_pass_a_nat_and_a_firewall_and_every_segment_is_in_its_window() {
+    require!("bash", "dnsmasq", "dig", "iperf3");
+    let directory = Directory::new();
+    let rules = directory.file("rules.nft");
+    let text = "table inet filter {
+    chain forward {
+        type filter hook forward priority 0; policy drop;
+        ct state established accept
+        ct state invalid drop
+        iifname \"left\" udp dport 53 accept
+        iifname \"left\" tcp dport 5201 accept
+    }
+}
+";
+    fs::write(&rules, text).expect("the rules are written");
+    let between = format!(
+        "$P nat --outside 10.0.1.1 | $P firewall --counters {} | $P exec --side left --addr 10.0.1.2/24",
+        rules.display()
+    );
+    let done = sh(&format!(
+        "$P exec --addr 10.0.0.2/8 -- bash -c 'for i in $(seq 50); do \
+             dig +time=1 +tries=1 +short @10.0.1.2 a.test && break; done' \
+         | {between} -- dnsmasq -k -C /dev/null --address=/a.test/192.0.2.5 --no-resolv --no-hosts \
+             -u root --pid-file"
+    ));
+    assert!(done.stderr.contains("192.0.2.5\n"), "{done}");
+    // The server ends with its only test, and tells what it has received.
+    let done = sh(&format!(
+        "$P exec --addr 10.0.0.2/8 -- bash -c 'for i in $(seq 50); do \
+             iperf3 -c 10.0.1.2 -n 50M && break; sleep 0.1; done' \
+         | {between} -- iperf3 -s -1; echo ${{PIPESTATUS[@]}}"
+    ));
+    // Whichever end goes first, both programs say that all went well.
+    let last = done.stdout.lines().last().unwrap_or_default();
+    assert!(last.starts_with("0 ") && last.ends_with(" 0"), "{done}");
+    let all = format!("{}{}", done.stdout, done.stderr);
+    assert!(all.contains("50.0 MBytes"), "{done}");
+    assert!(all.contains(" 0 tracked invalid frames\n"), "{done}");
+}
