@@ -38,6 +38,37 @@ fn with_word(word: &str) -> Vec<String> {
         .collect()
 }
 
+/// Says whether no plumb of a process group would simply die of a signal: each ignores, catches or
+/// blocks it (proc(5)).
+fn are_ready_for(signal: u32, group: u32) -> bool {
+    let entries = std::fs::read_dir("/proc").expect("/proc");
+    let mut found = false;
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        // Others end while they are looked at.
+        let read = |name| std::fs::read_to_string(path.join(name)).unwrap_or_default();
+        let (stat, status) = (read("stat"), read("status"));
+        let behind_name = stat.rsplit(')').next().unwrap_or_default();
+        let is_of_group = behind_name.split_whitespace().nth(2) == Some(&group.to_string());
+        // The first process of a namespace dies of no signal that it does not handle.
+        let is_first = status
+            .lines()
+            .any(|line| line.starts_with("NSpid:") && line.ends_with("\t1"));
+        if !is_of_group || is_first || !status.starts_with("Name:\tplumb\n") {
+            continue;
+        }
+        found = true;
+        let is_ready = ["SigBlk:", "SigIgn:", "SigCgt:"].iter().any(|mask| {
+            let line = status.lines().find_map(|line| line.strip_prefix(mask));
+            let mask = line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+            mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+        });
+        if !is_ready {
+            return false;
+        }
+    }
+    found
+}
+
 /// Waits until there is none, or some.
 #[track_caller]
 fn wait_for(word: &str, some: bool) {
@@ -189,7 +220,7 @@ fn root_a_chain_that_is_killed_leaves_no_process() {
 #[test]
 fn root_the_keyboard_reaches_the_commands_and_a_signal_to_the_chain_is_passed_on() {
     require!("bash");
-    for (group, signal, status) in [(true, "INT", 130), (false, "TERM", 143)] {
+    for (group, signal, number, status) in [(true, "INT", 2, 130), (false, "TERM", 15, 143)] {
         for (between, word) in [("count", "86221"), ("cat", "86222")] {
             let directory = Directory::new();
             let word = format!("{word}{status}");
@@ -197,7 +228,7 @@ fn root_the_keyboard_reaches_the_commands_and_a_signal_to_the_chain_is_passed_on
             let running =
                 Running::start(&mut shell(&format!("exec $P chain '{line}'"), &directory));
             let started = std::time::Instant::now();
-            while with_word(&word).len() < 2 {
+            while with_word(&word).len() < 2 || !are_ready_for(number, running.pid()) {
                 assert!(started.elapsed() < LIMIT, "{:?}", with_word(&word));
                 std::thread::sleep(Duration::from_millis(10));
             }
