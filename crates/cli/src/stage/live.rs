@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 
 use plumb_link::Clock;
 use plumb_link::stage::{Link, LinkError, LinkFrame, Meta, Needs, Outgoing, Received, Sent, wait};
-use plumb_nf::{Counter, Frame, Function, Output, Port};
+use plumb_nf::{Frame, Function, Output, Port};
 use plumb_wire::Instant;
 use plumb_wire::pcapng::Direction;
 use signal_hook::consts::{SIGHUP, SIGUSR1};
@@ -185,7 +185,7 @@ impl<F: Function> Run<'_, F> {
             self.flush(now, !moved)?;
 
             if pipeline_ended.is_none()
-                && let Some(ending) = self.ending()
+                && let Some(ending) = self.ending(moved)?
             {
                 if guests.is_empty() {
                     return Ok(ending);
@@ -443,19 +443,37 @@ impl<F: Function> Run<'_, F> {
             &self.sides[index(from)],
             &self.sides[index(from.opposite())],
         );
-        !this.ended && other.waiting.is_empty() && this.waiting.len() < MOST_WAITING / 2
+        let is_wanted = from == Port::Right || !self.is_right_gone();
+        !this.ended
+            && is_wanted
+            && other.waiting.is_empty()
+            && this.waiting.len() < MOST_WAITING / 2
     }
 
-    fn ending(&self) -> Option<Ending> {
-        let [left, right] = &self.sides;
-        if right.closed || right.link.is_closed() {
-            return Some(Ending::Closed);
+    /// Whether nobody receives any more what is sent to the right.
+    fn is_right_gone(&self) -> bool {
+        let right = &self.sides[index(Port::Right)];
+        right.closed || right.link.is_closed()
+    }
+
+    /// How the pipeline has ended, if it has; `moved` says whether something has just passed.
+    fn ending(&mut self, moved: bool) -> Result<Option<Ending>, LinkError> {
+        if self.is_right_gone() {
+            let right = &self.sides[index(Port::Right)];
+            // What the neighbour sent before it went, the last of a connection, is passed on.
+            let is_told = right.link.counters().received_frames == 0;
+            if !is_told && (moved || self.function.held() > 0) {
+                return Ok(None);
+            }
+            self.drain()?;
+            return Ok(Some(Ending::Closed));
         }
+        let [left, right] = &self.sides;
         let done = left.ended
             && self.function.held() == 0
             && right.waiting.is_empty()
             && right.link.is_flushed();
-        done.then_some(Ending::Input)
+        Ok(done.then_some(Ending::Input))
     }
 
     /// Waits until everything that was taken in is out, a second at most.
@@ -466,7 +484,9 @@ impl<F: Function> Run<'_, F> {
                 self.send_waiting(port, now)?;
             }
             self.flush(now, true)?;
-            let is_out = |side: &Side<'_>| side.waiting.is_empty() && side.link.is_flushed();
+            let is_out = |side: &Side<'_>| {
+                side.link.is_closed() || side.waiting.is_empty() && side.link.is_flushed()
+            };
             if self.sides.iter().all(is_out) {
                 break;
             }
@@ -574,27 +594,5 @@ impl Asked {
         [self.interrupts_fd.as_fd(), self.counters.as_fd()]
             .into_iter()
             .chain(reload)
-    }
-}
-
-/// A function that passes everything on.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Pass;
-
-impl Function for Pass {
-    fn handle_frames(&mut self, from: Port, batch: &mut Vec<Frame>, _: Instant, out: &mut Output) {
-        for frame in batch.drain(..) {
-            out.send(from.opposite(), frame);
-        }
-    }
-
-    fn handle_timeout(&mut self, _: Instant, _: &mut Output) {}
-
-    fn poll_timeout(&self) -> Option<Instant> {
-        None
-    }
-
-    fn counters(&self) -> Vec<Counter> {
-        Vec::new()
     }
 }
