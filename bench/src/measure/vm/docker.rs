@@ -26,7 +26,7 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    /// Starts an engine in the network namespace that `place` names, and loads the image. Containers
+    /// Starts an engine in the network namespace of this name, and loads the image. Containers
     /// share that network: an engine's own bridge would lead past the lab.
     ///
     /// # Errors
