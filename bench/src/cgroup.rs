@@ -86,17 +86,16 @@ impl Cgroup {
     /// returned is dropped. Moving takes milliseconds and keeps the whole system from forking:
     /// nothing that is timed should happen meanwhile.
     pub(crate) fn enter(&self) -> anyhow::Result<Inside<'_>> {
-        self.adopt(std::process::id())?;
-        Ok(Inside(self))
+        self.borrow(std::process::id())
     }
 
-    /// Moves a process into the group.
-    pub(crate) fn adopt(&self, pid: u32) -> anyhow::Result<()> {
+    /// Moves another process into the group for as long.
+    pub(crate) fn borrow(&self, pid: u32) -> anyhow::Result<Inside<'_>> {
         for folder in [&self.memory, &self.cpu] {
             fs::write(folder.join("cgroup.procs"), pid.to_string())
                 .context("cannot enter the control group")?;
         }
-        Ok(())
+        Ok(Inside(self, pid))
     }
 
     /// Processes in the group and in groups below it.
@@ -152,11 +151,18 @@ impl Drop for Cgroup {
     }
 }
 
-/// Removes a group and those below it; false if something is still there.
+/// Removes a group and those below it; false if something is still there. A runtime makes files of
+/// its own where it believes a hierarchy to be and none is mounted: those go too, and the kernel
+/// keeps its own.
 fn remove(folder: &Path) -> bool {
+    if fs::remove_dir(folder).is_ok() {
+        return true;
+    }
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             remove(&entry.path());
+        } else {
+            let _ = fs::remove_file(entry.path());
         }
     }
     fs::remove_dir(folder).is_ok()
@@ -185,14 +191,14 @@ fn sweep(root: &Path) {
     }
 }
 
-/// This process's stay in a group.
+/// A process's stay in a group; where this process came from is where it goes afterwards.
 #[derive(Debug)]
-pub(crate) struct Inside<'a>(&'a Cgroup);
+pub(crate) struct Inside<'a>(&'a Cgroup, u32);
 
 impl Drop for Inside<'_> {
     fn drop(&mut self) {
         for folder in &self.0.home {
-            let _ = fs::write(folder.join("cgroup.procs"), std::process::id().to_string());
+            let _ = fs::write(folder.join("cgroup.procs"), self.1.to_string());
         }
     }
 }

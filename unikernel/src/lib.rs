@@ -20,4 +20,5 @@ pub mod net;
 pub mod platform;
 pub mod run;
 pub mod session;
+mod under_way;
 pub mod virtio;

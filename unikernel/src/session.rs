@@ -1,14 +1,16 @@
 //! The sessions of a machine: orders in, jobs under way, reports out. No I/O, no clock.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
 
 use plumb_channel::{Configure, Fault, Guest, INBOX, Options, Order, Ready, Refusal};
-use plumb_probe::{Engine, Event, JobId};
+use plumb_probe::{Engine, Event};
 use plumb_wire::{Engine as _, Instant};
+
+use crate::under_way::UnderWay;
 
 /// What a machine is, as its sessions are told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,10 +83,7 @@ struct Session {
     /// Options by number.
     options: Vec<Option<Options>>,
     inbox: VecDeque<Waiting>,
-    /// Jobs under way: what the host calls what the engine calls so, and the other way round. Both
-    /// with the same types, since every kind of map is code in the image.
-    tokens: BTreeMap<u64, u64>,
-    jobs: BTreeMap<u64, u64>,
+    under_way: UnderWay,
     finishing: bool,
     finished: bool,
     stats_due: Instant,
@@ -311,8 +310,7 @@ impl Sessions {
             configure,
             options: Vec::new(),
             inbox: VecDeque::new(),
-            tokens: BTreeMap::new(),
-            jobs: BTreeMap::new(),
+            under_way: UnderWay::default(),
             finishing: false,
             finished: false,
             stats_due: now + STATS_EVERY,
@@ -360,14 +358,13 @@ impl Session {
             .engine
             .start(options.ok_or(bad)?.job(src, dst), now)
             .map_err(Refusal::Engine)?;
-        self.tokens.insert(job.0, token);
-        self.jobs.insert(token, job.0);
+        self.under_way.insert(job, token);
         Ok(())
     }
 
     fn stop(&mut self, guest: &mut Guest, token: u64, now: Instant) {
-        if let Some(job) = self.jobs.get(&token) {
-            self.engine.stop(JobId(*job), now);
+        if let Some(job) = self.under_way.job(token) {
+            self.engine.stop(job, now);
         } else if let Some(at) = self.inbox.iter().position(|w| w.token == token) {
             self.inbox.remove(at);
             guest.took();
@@ -380,8 +377,8 @@ impl Session {
             guest.took();
             guest.refused(waiting.token, Refusal::Stopped);
         }
-        for job in self.jobs.values() {
-            self.engine.stop(JobId(*job), now);
+        for job in self.under_way.jobs() {
+            self.engine.stop(job, now);
         }
     }
 
@@ -403,13 +400,9 @@ impl Session {
                 Event::Hop { job, .. } | Event::PingReply { job, .. } => (*job, false),
             };
             let token = if last {
-                let token = self.tokens.remove(&job.0);
-                if let Some(token) = token {
-                    self.jobs.remove(&token);
-                }
-                token
+                self.under_way.remove(job)
             } else {
-                self.tokens.get(&job.0).copied()
+                self.under_way.token(job)
             };
             if let Some(token) = token {
                 guest.event(token, &event, now);
@@ -419,7 +412,7 @@ impl Session {
 
     fn report(&mut self, guest: &mut Guest, now: Instant, dropped: u64) {
         let ends =
-            self.finishing && !self.finished && self.inbox.is_empty() && self.tokens.is_empty();
+            self.finishing && !self.finished && self.inbox.is_empty() && self.under_way.is_empty();
         let due = !self.finished && now >= self.stats_due;
         if ends || due && guest.backlog() <= MOST_WAITING {
             self.stats_due = now + STATS_EVERY;

@@ -137,3 +137,73 @@ fn flags(root: &Path, platform: &str) -> Vec<String> {
     }
     flags
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    /// What a compiler for `host` says whose libraries for the bare target are in `libraries`.
+    fn chosen(name: &str, host: &str, libraries: &Path) -> Result<String, String> {
+        let folder = std::env::temp_dir().join(format!("plumb-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let rustc = folder.join("rustc");
+        let script = format!(
+            "#!/bin/sh\ncase \"$*\" in\n\
+             '--print target-libdir --target x86_64-unknown-none') echo '{}';;\n\
+             -vV) printf 'rustc 1.95.0\\nhost: {host}\\nrelease: 1.95.0\\n';;\n\
+             *) exit 1;;\nesac\n",
+            libraries.display()
+        );
+        std::fs::write(&rustc, script).unwrap();
+        std::fs::set_permissions(&rustc, std::fs::Permissions::from_mode(0o755)).unwrap();
+        // A process that another test's thread forks meanwhile may still have the file open to write.
+        let chosen = loop {
+            match platform(rustc.as_os_str()) {
+                Err(error) if error.contains("busy") => std::thread::yield_now(),
+                done => break done,
+            }
+        };
+        std::fs::remove_dir_all(&folder).unwrap();
+        chosen
+    }
+
+    const NOWHERE: &str = "/nowhere/x86_64-unknown-none/lib";
+
+    #[test]
+    fn the_bare_target_is_taken_where_its_libraries_are_whatever_the_host() {
+        for host in ["x86_64-unknown-linux-gnu", "x86_64-apple-darwin"] {
+            let chosen = chosen("bare", host, &std::env::temp_dir());
+            assert_eq!(chosen.as_deref(), Ok("x86_64-unknown-none"));
+        }
+    }
+
+    #[test]
+    fn without_it_the_libraries_of_a_linux_host_serve() {
+        for host in ["x86_64-unknown-linux-gnu", "x86_64-unknown-linux-musl"] {
+            let chosen = chosen("hosted", host, Path::new(NOWHERE));
+            assert_eq!(chosen.as_deref(), Ok(host));
+        }
+    }
+
+    #[test]
+    fn another_host_is_told_what_to_install() {
+        for host in ["x86_64-apple-darwin", "aarch64-unknown-linux-gnu"] {
+            let error = chosen("other", host, Path::new(NOWHERE)).unwrap_err();
+            assert!(error.contains("rustup target add x86_64-unknown-none"));
+        }
+    }
+
+    /// The bare target's linker is called without a compiler that would translate.
+    #[test]
+    fn each_targets_linker_gets_the_script_in_its_own_words() {
+        let root = Path::new("/root/of/it");
+        let bare = flags(root, "x86_64-unknown-none");
+        assert!(bare.contains(&"-Clink-arg=-T/root/of/it/unikernel/image/image.ld".to_owned()));
+        assert!(!bare.iter().any(|flag| flag.contains("-Wl,")));
+        let hosted = flags(root, "x86_64-unknown-linux-gnu");
+        let script = "-Clink-arg=-Wl,-T,/root/of/it/unikernel/image/image.ld";
+        assert!(hosted.contains(&script.to_owned()));
+        assert!(hosted.contains(&"-Clink-arg=-nostartfiles".to_owned()));
+    }
+}

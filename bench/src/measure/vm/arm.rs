@@ -1,10 +1,10 @@
 //! The ways to run the trace.
 
-use std::path::Path;
 use std::process::Command;
 
 use super::Bench;
 use super::container::{self, Bundle};
+use super::docker::Engine;
 use super::lab::{BRIDGE, DEVICE, Lab, TARGET};
 use crate::child::Place;
 
@@ -29,12 +29,21 @@ pub(super) struct Arm {
 enum Kind {
     Command(Vec<String>),
     Container(Bundle),
+    Docker(Engine),
 }
 
 impl Arm {
     /// The command of a run. Whatever makes control groups makes them in `group`.
     pub(super) fn command(&self, group: &str) -> Vec<String> {
         self.command_of(group, 0, &trace_arguments())
+    }
+
+    /// Processes that work for it and were there before: what they do meanwhile counts.
+    pub(super) fn daemons(&self) -> &[u32] {
+        match &self.kind {
+            Kind::Docker(engine) => &engine.daemons,
+            Kind::Command(_) | Kind::Container(_) => &[],
+        }
     }
 
     /// The command that measures with `arguments`, as the `instance`-th at once.
@@ -47,9 +56,13 @@ impl Arm {
         match &self.kind {
             Kind::Command(prefix) => prefix.iter().chain(arguments).cloned().collect(),
             Kind::Container(bundle) => bundle.command(group, instance, arguments),
+            Kind::Docker(engine) => engine.command(group, arguments),
         }
     }
 }
+
+/// The network that a process has to itself: an interface on the lab's bridge.
+const HOST: &str = "native";
 
 /// What every arm measures.
 fn trace_arguments() -> Vec<String> {
@@ -67,7 +80,7 @@ pub(super) fn all(bench: &Bench, lab: &Lab) -> anyhow::Result<Arms> {
     let size = |path: &str| std::fs::metadata(path).map_or(0, |m| m.len());
     let mut arms = Vec::new();
     let mut left_out = Vec::new();
-    let host = container::network(lab, "native")?;
+    let host = container::network(lab, HOST)?;
     arms.push(Arm {
         name: "process".into(),
         artifact: size(&plumb),
@@ -99,13 +112,17 @@ pub(super) fn all(bench: &Bench, lab: &Lab) -> anyhow::Result<Arms> {
             });
         }
     }
-    if docker_answers() {
-        left_out.push((
-            "docker".into(),
-            "an engine runs here, but its network cannot be put into the lab".into(),
-        ));
-    } else {
-        left_out.push(("docker".into(), "no engine runs here".into()));
+    match Engine::start(bench, HOST) {
+        Ok(engine) => arms.push(Arm {
+            name: format!("Docker {}", engine.version),
+            artifact: size(&plumb),
+            place: None,
+            is_reference: false,
+            dense: false,
+            merge: false,
+            kind: Kind::Docker(engine),
+        }),
+        Err(error) => left_out.push(("Docker".into(), format!("{error:#}"))),
     }
     let image = image_size(&plumb);
     for (name, options, merge, dense) in [
@@ -188,8 +205,4 @@ fn runs(program: &str, argument: &str) -> bool {
         .arg(argument)
         .output()
         .is_ok_and(|output| output.status.success())
-}
-
-fn docker_answers() -> bool {
-    Path::new("/var/run/docker.sock").exists() && runs("docker", "version")
 }

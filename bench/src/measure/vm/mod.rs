@@ -3,6 +3,7 @@
 mod arm;
 mod container;
 mod density;
+mod docker;
 mod lab;
 mod run;
 
@@ -25,7 +26,9 @@ pub(super) fn measure(bench: &mut Bench) -> anyhow::Result<()> {
          command. Memory and processor time are those of all processes of an arm, the hypervisor \
          and whoever controls it included, by the kernel's account of their control group; tables \
          of pages and the like count. The container's runtime finds a network namespace ready \
-         except where it says that one is made for it.",
+         except where it says that one is made for it. Docker's engine runs in the process's network \
+         and lends it to its containers; what its daemons do for a run counts, the memory that they \
+         had before does not.",
     );
     let (lab, arms) = prepare(bench)?;
     let rounds = if bench.quick {

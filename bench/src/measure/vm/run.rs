@@ -74,6 +74,8 @@ pub(super) fn once(_bench: &Bench, lab: &Lab, arm: &Arm) -> anyhow::Result<Run> 
     let command = arm.command(&group.name);
     let seen_before = pcap::times(&lab.capture)?.len();
     let inside = group.enter()?;
+    let lent = arm.daemons().iter().map(|pid| group.borrow(*pid));
+    let lent = lent.collect::<anyhow::Result<Vec<_>>>()?;
     let begin = now_ns();
     let mut child = spawn(&place, &command)?;
     let mut stderr = child.stderr.take().context("no standard error")?;
@@ -92,7 +94,7 @@ pub(super) fn once(_bench: &Bench, lab: &Lab, arm: &Arm) -> anyhow::Result<Run> 
     let status = child.wait()?;
     let end = now_ns();
     let used = group.used();
-    drop(inside);
+    drop((inside, lent));
     let said = said.join().unwrap_or_default();
     let Some(record) = record else {
         bail!(
