@@ -30,7 +30,7 @@ use clap::{Parser, ValueEnum as _};
 
 use chain::Chain;
 use machine::Machine;
-use measure::{Bench, Measurement, OTHER_CPU};
+use measure::{Bench, Measurement, OTHER_CPU, Part};
 use mirror::Mirror;
 use report::Report;
 use traffic::Traffic;
@@ -47,6 +47,9 @@ struct Arguments {
     /// Measure only this; may be repeated.
     #[arg(long, value_enum)]
     only: Vec<Measurement>,
+    /// Of stages, measure only this; may be repeated.
+    #[arg(long, value_enum, value_name = "PART")]
+    stages: Vec<Part>,
     /// Alternating runs of each program.
     #[arg(long, default_value_t = 7)]
     repetitions: usize,
@@ -155,6 +158,7 @@ fn run() -> anyhow::Result<()> {
         scratch,
         repetitions,
         quick: arguments.quick,
+        parts: arguments.stages,
         scamper: Command::new("scamper").arg("-v").output().is_ok(),
         report,
     };

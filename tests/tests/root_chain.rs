@@ -38,35 +38,25 @@ fn with_word(word: &str) -> Vec<String> {
         .collect()
 }
 
-/// Says whether no plumb of a process group would simply die of a signal: each ignores, catches or
-/// blocks it (proc(5)).
-fn are_ready_for(signal: u32, group: u32) -> bool {
+/// How many processes run that have just this command line.
+fn with_line(line: &str) -> usize {
     let entries = std::fs::read_dir("/proc").expect("/proc");
-    let mut found = false;
-    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
-        // Others end while they are looked at.
-        let read = |name| std::fs::read_to_string(path.join(name)).unwrap_or_default();
-        let (stat, status) = (read("stat"), read("status"));
-        let behind_name = stat.rsplit(')').next().unwrap_or_default();
-        let is_of_group = behind_name.split_whitespace().nth(2) == Some(&group.to_string());
-        // The first process of a namespace dies of no signal that it does not handle.
-        let is_first = status
-            .lines()
-            .any(|line| line.starts_with("NSpid:") && line.ends_with("\t1"));
-        if !is_of_group || is_first || !status.starts_with("Name:\tplumb\n") {
-            continue;
-        }
-        found = true;
-        let is_ready = ["SigBlk:", "SigIgn:", "SigCgt:"].iter().any(|mask| {
-            let line = status.lines().find_map(|line| line.strip_prefix(mask));
-            let mask = line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-            mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
-        });
-        if !is_ready {
-            return false;
-        }
+    let lines = entries.filter_map(|entry| std::fs::read(entry.ok()?.path().join("cmdline")).ok());
+    let found = lines.filter(|found| {
+        let found = String::from_utf8_lossy(found).replace('\0', " ");
+        found.trim_end() == line
+    });
+    found.count()
+}
+
+/// Waits until so many run.
+#[track_caller]
+fn wait_for_line(line: &str, count: usize) {
+    let started = std::time::Instant::now();
+    while with_line(line) < count {
+        assert!(started.elapsed() < LIMIT, "{line}");
+        std::thread::sleep(Duration::from_millis(2));
     }
-    found
 }
 
 /// Waits until there is none, or some.
@@ -217,21 +207,28 @@ fn root_a_chain_that_is_killed_leaves_no_process() {
     }
 }
 
+/// Runs a chain in which SIGHUP means what it means by default.
+fn chain(stages: &str, directory: &Directory) -> Running {
+    let line = format!("exec env --default-signal=HUP $P chain '{stages}'");
+    Running::start(&mut shell(&line, directory))
+}
+
 #[test]
 fn root_the_keyboard_reaches_the_commands_and_a_signal_to_the_chain_is_passed_on() {
     require!("bash");
-    for (group, signal, number, status) in [(true, "INT", 2, 130), (false, "TERM", 15, 143)] {
+    for (group, signal, status) in [
+        (true, "INT", 130),
+        (false, "TERM", 143),
+        (false, "HUP", 129),
+    ] {
         for (between, word) in [("count", "86221"), ("cat", "86222")] {
             let directory = Directory::new();
-            let word = format!("{word}{status}");
-            let line = format!("exec -- sleep {word} | {between} | exec -- sleep {word}");
-            let running =
-                Running::start(&mut shell(&format!("exec $P chain '{line}'"), &directory));
-            let started = std::time::Instant::now();
-            while with_word(&word).len() < 2 || !are_ready_for(number, running.pid()) {
-                assert!(started.elapsed() < LIMIT, "{:?}", with_word(&word));
-                std::thread::sleep(Duration::from_millis(10));
-            }
+            let sleep = format!("sleep {word}{status}");
+            let running = chain(
+                &format!("exec -- {sleep} | {between} | exec -- {sleep}"),
+                &directory,
+            );
+            wait_for_line(&sleep, 2);
             if group {
                 running.signal_group(signal);
             } else {
@@ -239,9 +236,42 @@ fn root_the_keyboard_reaches_the_commands_and_a_signal_to_the_chain_is_passed_on
             }
             let done = running.finish(LIMIT);
             assert_eq!(done.code(), Some(status), "{done}");
-            wait_for(&word, false);
+            wait_for(&format!("{word}{status}"), false);
         }
     }
+}
+
+#[test]
+fn root_a_signal_while_commands_are_being_started_ends_all_of_them() {
+    require!("bash");
+    // The more addresses, the longer it takes until the second command runs.
+    let addresses: String = (1..=200)
+        .map(|n| format!("--addr 10.0.{n}.1/24 "))
+        .collect();
+    for word in ["86231", "86232"] {
+        let directory = Directory::new();
+        let (first, second) = (format!("sleep {word}1"), format!("sleep {word}2"));
+        let running = chain(
+            &format!("exec -- {first} | count | exec {addresses} -- {second}"),
+            &directory,
+        );
+        wait_for_line(&first, 1);
+        running.signal("TERM");
+        let done = running.finish(LIMIT);
+        assert_eq!(done.code(), Some(143), "{done}");
+        assert_eq!(with_line(&first) + with_line(&second), 0, "{done}");
+    }
+}
+
+#[test]
+fn root_a_hangup_ends_a_chain_between_interfaces_in_which_nothing_reloads() {
+    require!("bash", "ip", "unshare");
+    let done = sh("unshare -n env --default-signal=HUP bash -c '\
+         $P chain \"if tap0 | count | if tap1\" & \
+         until ip -o link show up | grep -q tap1; do sleep 0.02; done; \
+         until grep -q \"SigCgt:.*[13579bdf]$\" /proc/$!/status; do sleep 0.02; done; \
+         kill -HUP $!; wait $!; echo $?'");
+    assert_eq!(done.stdout, "130\n", "{done}");
 }
 
 #[test]

@@ -127,9 +127,34 @@ fn root_curl_and_ping_pass_as_the_rules_say_and_behind_a_nat_too() {
 
 #[test]
 fn root_a_reload_keeps_a_connection_that_the_new_rules_allow_only_as_established() {
+    reload(
+        "$P exec --addr 10.0.0.2/24 -- python3 client.py \
+         | bash -c 'echo $$ > ready; exec $P firewall rules.nft 2> log' \
+         | $P exec --side left --addr 10.0.0.1/24 -- python3 server.py",
+    );
+}
+
+#[test]
+fn root_a_hangup_reloads_the_firewall_of_a_chain_and_ends_nothing() {
+    // In one process, and in several with a program that would end of it.
+    for between in [
+        "count | firewall rules.nft",
+        "firewall rules.nft | cat | count",
+    ] {
+        reload(&format!(
+            "bash -c 'echo $$ > ready; exec $P chain \"\
+                 exec --addr 10.0.0.2/24 -- python3 client.py | {between} | \
+                 exec --addr 10.0.0.1/24 -- python3 server.py\" 2> log'"
+        ));
+    }
+}
+
+/// Runs a pipeline with a client and a server, of which the process in the file `ready` has the rules
+/// in `rules.nft`, and changes them.
+fn reload(pipeline: &str) {
     require!("bash", "python3");
     let directory = Directory::new();
-    let (rules, ready) = (directory.file("rules.nft"), directory.file("ready"));
+    let rules = directory.file("rules.nft");
     let text = |port: &str| {
         format!(
             "table inet f {{\n chain c {{\n  type filter hook forward priority 0; policy drop;\n  \
@@ -188,12 +213,8 @@ fn root_a_reload_keeps_a_connection_that_the_new_rules_allow_only_as_established
         "cd {}; for i in $(seq 600); do \
              [ -e kick ] && rm kick && kill -HUP $(cat ready); [ -e end ] && break; sleep 0.05; \
          done & \
-         $P exec --addr 10.0.0.2/24 -- python3 client.py \
-         | bash -c 'echo $$ > {}; exec $P firewall rules.nft 2> log' \
-         | $P exec --side left --addr 10.0.0.1/24 -- python3 server.py; \
-         touch end; wait; cat log",
+         {pipeline}; touch end; wait; cat log",
         directory.file("").display(),
-        ready.display(),
     ));
     let all = format!("{}{}", done.stdout, done.stderr);
     for expected in [

@@ -8,7 +8,7 @@ use core::time::Duration;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use plumb_tests::{Directory, Done, Running, plumb};
+use plumb_tests::{Directory, Done, Running, plumb, require};
 use plumb_wire::capture::Reader;
 use plumb_wire::pcapng::{
     Interface, LinkType, MAX_BLOCK_LEN, Packet, Read, SECTION_LEN, emit_section,
@@ -178,6 +178,24 @@ fn foreign_programs_between_two_stages_keep_them_in_the_pipe() {
         assert!(!done.stderr.contains("[ring]"), "{done}");
     }
     assert_same(&place.frames("copy"), &sent, &place.sh("true"));
+}
+
+#[test]
+fn one_socket_for_both_streams_of_a_function_is_its_two_neighbours() {
+    require!("socat");
+    let place = Place::new();
+    let sent = place.record("in", 17, 3000);
+    // As behind ssh: what is read comes from the left, and what is written goes to the right.
+    let done = place.sh(
+        "$P count < in | socat -t 60 - EXEC:\"$P count --counters\" | $P count > out; \
+         echo ${PIPESTATUS[@]}",
+    );
+    assert_eq!(done.stdout, "0 0 0\n", "{done}");
+    assert_same(&place.frames("out"), &sent, &done);
+    assert!(
+        done.stderr.contains("count: right: received 0 frames"),
+        "{done}"
+    );
 }
 
 #[test]

@@ -81,6 +81,7 @@ const ROOMS: &[Room] = &[
             "plumb-unikernel",
             "plumb-ebpf",
             "plumb-vm",
+            "plumb-cli",
         ],
     ),
     // Whole-system tests run the binary; benchmarks also measure an engine alone, and are the ends

@@ -17,6 +17,8 @@ use crate::chain::Chain;
 use crate::mirror::Mirror;
 use crate::report::Report;
 
+pub(crate) use stages::Part;
+
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Measurement {
@@ -58,6 +60,8 @@ pub(crate) struct Bench {
     pub(crate) repetitions: usize,
     /// Measure less, to see that everything works.
     pub(crate) quick: bool,
+    /// Of stages, what is measured; empty for all.
+    pub(crate) parts: Vec<Part>,
     pub(crate) scamper: bool,
     pub(crate) report: Report,
 }

@@ -157,7 +157,7 @@ impl Child {
             // SAFETY: ends this process without running what the parent registered for its end.
             unsafe { libc::_exit(status) };
         };
-        for signal in [libc::SIGINT, libc::SIGQUIT] {
+        for signal in KEYBOARD {
             // SAFETY: ignoring a signal runs no handler.
             unsafe { libc::signal(signal, libc::SIG_IGN) };
         }
@@ -213,6 +213,9 @@ impl Child {
 pub(crate) const PASSED_ON: [libc::c_int; 4] =
     [libc::SIGHUP, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2];
 
+/// The signals that a keyboard sends to all processes of a foreground job.
+pub(crate) const KEYBOARD: [libc::c_int; 2] = [libc::SIGINT, libc::SIGQUIT];
+
 /// Sees to it that the program that `command` becomes is killed when this process ends, however it
 /// ends.
 ///
@@ -251,7 +254,9 @@ fn init(parent: &OwnedFd, command: &[OsString], environment: &[(&str, OsString)]
     let mut process = Command::new(program);
     process.args(arguments);
     process.envs(environment.iter().map(|(name, value)| (*name, value)));
-    if sys::unblock_in(&mut process, &wanted).is_err() {
+    // Those of the keyboard wait where several commands are being started.
+    let theirs = [wanted.as_slice(), &KEYBOARD].concat();
+    if sys::unblock_in(&mut process, &theirs).is_err() {
         return 126;
     }
     let child = match process.spawn() {

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod bytes;
+mod chain;
 mod channel;
 mod conntrack;
 mod devices;
@@ -16,6 +17,7 @@ mod lab;
 mod nf;
 mod virtio;
 
+pub use chain::chain;
 pub use channel::{guest, host};
 pub use conntrack::conntrack;
 pub use devices::devices;
@@ -37,7 +39,8 @@ use plumb_wire::{arp, dns, ethernet, icmp_ext, ipv6, ndp, tcp, udp};
 pub type Target = fn(&[u8]);
 
 /// All targets by name; the name is that of the corpus folder and of the libFuzzer binary.
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: [(&str, Target); 15] = [
+    ("chain", chain),
     ("conntrack", conntrack),
     ("devices", devices),
     ("engine", engine),

@@ -19,7 +19,8 @@ table inet filter {
 }
 ";
 
-const MASQUERADE: &str = "\
+/// The rules of the second one.
+pub(super) const MASQUERADE: &str = "\
 table ip nat {
   chain postrouting {
     type nat hook postrouting priority srcnat; policy accept;

@@ -10,22 +10,53 @@ mod tcp;
 use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
+use clap::ValueEnum;
 
 use super::Bench;
+
+/// A part of the measurements of stages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// Frames per second between generator and sink.
+    Frames,
+    /// Memory of functions at work.
+    Memory,
+    /// One TCP stream.
+    Tcp,
+    /// The same by the length of what the application writes.
+    Writes,
+    /// Round trips.
+    Latency,
+    /// The first frame of a stage, and a thousand of them.
+    Start,
+}
 
 /// Takes all measurements of stages.
 pub(super) fn measure(bench: &mut Bench) -> anyhow::Result<()> {
     std::fs::write(bench.file("rules.nft"), kernel::FILTER)?;
+    std::fs::write(bench.file("masquerade.nft"), kernel::MASQUERADE)?;
     let stages = Stages::look(bench)?;
     bench.report.say(&format!(
         "## Stages\n\n{} Load before the first run: {}.",
         stages.second_says,
         load()
     ));
-    native::measure(bench, &stages)?;
-    tcp::measure(bench, &stages)?;
-    latency::measure(bench, &stages)?;
-    start::measure(bench, &stages)?;
+    for part in Part::value_variants() {
+        if !bench.parts.is_empty() && !bench.parts.contains(part) {
+            continue;
+        }
+        match part {
+            Part::Tcp | Part::Writes if !stages.has_iperf => bench
+                .report
+                .say("iperf3 is not installed: no TCP stream is measured."),
+            Part::Frames => native::measure(bench, &stages)?,
+            Part::Memory => native::memory(bench, &stages)?,
+            Part::Tcp => tcp::measure(bench, &stages)?,
+            Part::Writes => tcp::writes(bench, &stages)?,
+            Part::Latency => latency::measure(bench, &stages)?,
+            Part::Start => start::measure(bench, &stages)?,
+        }
+    }
     bench
         .report
         .say(&format!("Load after the last run: {}.", load()));

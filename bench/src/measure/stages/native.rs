@@ -90,7 +90,7 @@ pub(super) fn measure(bench: &mut Bench, stages: &Stages) -> anyhow::Result<()> 
         ],
         &rows,
     );
-    memory(bench, stages)
+    Ok(())
 }
 
 fn arms(
@@ -141,6 +141,12 @@ fn arms(
     arms.push(Arm {
         name: "nothing between: ring",
         commands: pipe(Vec::new()),
+    });
+    let mut in_band = pipe(Vec::new());
+    in_band[0].push("--no-upgrade".to_owned());
+    arms.push(Arm {
+        name: "nothing between: pipe",
+        commands: in_band,
     });
     arms.push(Arm {
         name: "`cat`, `cat`: pipes",
@@ -201,7 +207,7 @@ fn once(bench: &mut Bench, arm: &Arm, len: usize, figures: &mut Figures) -> anyh
 }
 
 /// Memory of functions that are at work.
-fn memory(bench: &mut Bench, stages: &Stages) -> anyhow::Result<()> {
+pub(super) fn memory(bench: &mut Bench, stages: &Stages) -> anyhow::Result<()> {
     let figures = super::super::text(&bench.file("sink.json"));
     let more = ["--frame-len", "1500", "--seconds", "1.5"];
     let mut commands = vec![stages.end("source", &more)];

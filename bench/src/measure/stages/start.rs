@@ -35,7 +35,7 @@ pub(super) fn measure(bench: &mut Bench, stages: &Stages) -> anyhow::Result<()> 
          `exec` makes its network and starts ping in it, whose first frame asks for an address; \
          `count` passes on a frame that waits for it. The paper: 47.4 ms.",
     );
-    let rules = text(&bench.file("kernel1.nft"));
+    let rules = text(&bench.file("masquerade.nft"));
     let script = format!("nft -f {rules} && exec ping -q -i 60 10.0.0.1");
     let ping: &[&str] = &["ping", "-q", "-i", "60", "10.0.0.1"];
     let exec = |plumb: &str, command: &[&str]| {

@@ -1,6 +1,6 @@
 //! `plumb firewall`: rules as for nft, for the packets of a pipeline.
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -23,8 +23,8 @@ const MOST_BYTES: u64 = 16 << 20;
 /// Files that one include may stand for.
 const MOST_FILES: usize = 256;
 
-/// SIGHUP has come.
-static RELOAD: AtomicBool = AtomicBool::new(false);
+/// How often SIGHUP has come: every firewall of this process is to read its rules again.
+pub(super) static RELOADS: AtomicU32 = AtomicU32::new(0);
 
 pub(super) fn run(args: &args::Firewall) -> anyhow::Result<ExitCode> {
     if args.check {
@@ -46,7 +46,7 @@ pub(super) fn run(args: &args::Firewall) -> anyhow::Result<ExitCode> {
         counts_only: false,
     };
     let firewall = build(args, is_live(&args.function, played))?;
-    filter_reloading(firewall, played, &args.function, &RELOAD, Attended::attend)
+    filter_reloading(firewall, played, &args.function, &RELOADS, Attended::attend)
 }
 
 /// A firewall as these arguments say, for packets that come now or for a recording.
@@ -78,6 +78,7 @@ pub(super) fn build(args: &args::Firewall, live: bool) -> anyhow::Result<LoggedF
     Ok(LoggedFirewall {
         firewall: Firewall::new(ruleset, config),
         args: args.clone(),
+        reloads: 0,
         now: Instant::ZERO,
         log,
         at_once: live,
@@ -180,6 +181,8 @@ fn include(from: &str, path: &str) -> Result<Vec<Source>, String> {
 pub(super) struct LoggedFirewall {
     firewall: Firewall,
     args: args::Firewall,
+    /// How many of [`RELOADS`] have been done.
+    reloads: u32,
     now: Instant,
     log: Option<BufWriter<File>>,
     /// Somebody may be waiting for what is written.
@@ -226,7 +229,9 @@ impl LoggedFirewall {
 
 impl Attended for LoggedFirewall {
     fn attend(&mut self) -> anyhow::Result<()> {
-        if RELOAD.swap(false, Ordering::Relaxed) {
+        let wished = RELOADS.load(Ordering::Relaxed);
+        if wished != self.reloads {
+            self.reloads = wished;
             self.reload()?;
         }
         self.write().context("cannot write the log")

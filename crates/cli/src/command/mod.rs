@@ -1,6 +1,6 @@
 //! The commands, one module each.
 
-mod chain;
+pub mod chain;
 mod config;
 mod count;
 mod doctor;

@@ -1,6 +1,6 @@
 //! A function as a stage, on a file or between live neighbours.
 
-use core::sync::atomic::AtomicBool;
+use core::sync::atomic::AtomicU32;
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::os::unix::fs::FileTypeExt;
@@ -22,13 +22,13 @@ pub(crate) fn filter<F: Function>(
     run(function, played, args, None, after)
 }
 
-/// Runs a function that takes SIGHUP for a wish to read its settings again: `reload` is set, and
-/// `after` is called.
+/// Runs a function that takes SIGHUP for a wish to read its settings again: one is added to `reload`,
+/// and `after` is called.
 pub(crate) fn filter_reloading<F: Function>(
     function: F,
     played: Played,
     args: &FunctionArgs,
-    reload: &'static AtomicBool,
+    reload: &'static AtomicU32,
     after: impl FnMut(&mut F) -> anyhow::Result<()>,
 ) -> anyhow::Result<ExitCode> {
     run(function, played, args, Some(reload), after)
@@ -38,7 +38,7 @@ fn run<F: Function>(
     function: F,
     played: Played,
     args: &FunctionArgs,
-    reload: Option<&'static AtomicBool>,
+    reload: Option<&'static AtomicU32>,
     after: impl FnMut(&mut F) -> anyhow::Result<()>,
 ) -> anyhow::Result<ExitCode> {
     if !is_live(args, played) {

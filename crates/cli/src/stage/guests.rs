@@ -70,16 +70,27 @@ pub(crate) struct Guests {
     guests: Vec<Guest>,
     /// Signals for tenants; a child brings its own.
     signals: Option<PassedOn>,
+    /// SIGHUP is for the stage.
+    reloads: bool,
     wants_counters: bool,
+    wants_reload: bool,
 }
 
 impl Guests {
-    /// Tenants, with the signals that are passed on to them.
-    pub(crate) fn tenants(guests: Vec<Guest>, signals: Option<PassedOn>) -> Self {
+    /// Tenants, all of which run, with the signals that are passed on to them. SIGHUP is not, where
+    /// it asks the stage to read its settings again.
+    pub(crate) fn tenants(guests: Vec<Guest>, signals: PassedOn, reloads: bool) -> Self {
+        // Who waits for a command leaves the keyboard's signals to it, so it has to be another one.
+        if signals.leave_keyboard().is_some() {
+            for guest in &guests {
+                guest.signal(Signal::TERM);
+            }
+        }
         Self {
             guests,
-            signals,
-            wants_counters: false,
+            signals: Some(signals),
+            reloads,
+            ..Self::default()
         }
     }
 
@@ -87,7 +98,10 @@ impl Guests {
     pub(crate) fn child(port: Port, child: Child, keep: bool) -> Self {
         // From now on this signal is for the stage.
         child.take_user_signal();
-        Self::tenants(vec![Guest::new(port, Process::Child(child), keep)], None)
+        Self {
+            guests: vec![Guest::new(port, Process::Child(child), keep)],
+            ..Self::default()
+        }
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -109,6 +123,10 @@ impl Guests {
         while let Some(signal) = self.signals.as_ref().and_then(PassedOn::next) {
             if signal == Signal::USR1 {
                 self.wants_counters = true;
+                continue;
+            }
+            if signal == Signal::HUP && self.reloads {
+                self.wants_reload = true;
                 continue;
             }
             for guest in &self.guests {
@@ -137,6 +155,11 @@ impl Guests {
     /// Says whether the counters were asked for since the last call.
     pub(super) const fn take_wish_for_counters(&mut self) -> bool {
         core::mem::replace(&mut self.wants_counters, false)
+    }
+
+    /// Says whether settings are to be read again, as of the last call.
+    pub(super) const fn take_wish_to_reload(&mut self) -> bool {
+        core::mem::replace(&mut self.wants_reload, false)
     }
 
     /// Says whether all have ended.

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use plumb_link::stage::{Ends, PipeLink, PipeOptions, take_standard_input, take_standard_output};
 use plumb_nf::Port;
@@ -15,19 +15,27 @@ use crate::exit::Failure;
 pub(crate) struct Streams {
     input: Option<OwnedFd>,
     output: Option<OwnedFd>,
+    /// Both are one socket, and belong to two neighbours.
+    is_shared: bool,
 }
 
 impl Streams {
     /// Takes what the sides with a pipe need.
     pub(crate) fn take(args: &LinkArgs, left: bool, right: bool) -> anyhow::Result<Self> {
-        let wants = |pair: &Option<PathPair>, path: fn(&PathPair) -> bool| match pair {
-            None => true,
-            Some(pair) => path(pair),
-        };
         let is_input = |p: &PathPair| p.input.as_ref().is_some_and(|p| is_stream(p, "stdin"));
         let is_output = |p: &PathPair| p.output.as_ref().is_some_and(|p| is_stream(p, "stdout"));
-        let mut streams = Self::default();
-        if left && wants(&args.left, is_input) {
+        let is_one = is_one_socket();
+        let mut streams = Self {
+            is_shared: is_one && left && right,
+            ..Self::default()
+        };
+        // Named, a stream may be for either side.
+        let (of_left, of_right) = (args.left.as_ref(), args.right.as_ref());
+        let wants_input =
+            left && of_left.is_none_or(is_input) || right && of_right.is_some_and(is_input);
+        let wants_output =
+            right && of_right.is_none_or(is_output) || left && of_left.is_some_and(is_output);
+        if wants_input {
             if io::stdin().is_terminal() {
                 return Err(Failure::usage(
                     "packets are read from standard input, which is a terminal: put a stage or \
@@ -37,7 +45,7 @@ impl Streams {
             }
             streams.input = Some(take_standard_input()?);
         }
-        if right && wants(&args.right, is_output) {
+        if wants_output {
             if io::stdout().is_terminal() {
                 return Err(Failure::usage(
                     "packets are written to standard output, which is a terminal: add a stage, \
@@ -46,6 +54,13 @@ impl Streams {
                 .into());
             }
             streams.output = Some(take_standard_output()?);
+        }
+        // What carries packets both ways is not for a command too.
+        if is_one && !wants_input {
+            take_standard_input()?;
+        }
+        if is_one && !wants_output {
+            take_standard_output()?;
         }
         Ok(streams)
     }
@@ -82,7 +97,7 @@ impl Streams {
         }
         let options = PipeOptions {
             port,
-            upgrade: !args.no_upgrade,
+            upgrade: !args.no_upgrade && !self.is_shared,
             keep_offload: args.gso,
             is_capture,
         };
@@ -106,6 +121,16 @@ pub(crate) fn side(said: Option<Side>, args: &LinkArgs) -> Result<Port, Failure>
              plumb exec --addr 10.0.0.1/24 -- sh",
         )),
     }
+}
+
+/// Whether standard input and output are one socket, as they are of a program behind ssh or socat.
+fn is_one_socket() -> bool {
+    let stat = |fd| std::fs::metadata(fd).ok();
+    let (Some(input), Some(output)) = (stat("/proc/self/fd/0"), stat("/proc/self/fd/1")) else {
+        return false;
+    };
+    let is_same = (input.dev(), input.ino()) == (output.dev(), output.ino());
+    is_same && input.file_type().is_socket()
 }
 
 /// Whether a descriptor is something else than a terminal or another device.

@@ -1,24 +1,21 @@
 //! A function between two live links.
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 use std::collections::VecDeque;
-use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
+use std::io;
+use std::os::fd::BorrowedFd;
 
 use plumb_link::Clock;
 use plumb_link::stage::{Link, LinkError, LinkFrame, Meta, Needs, Outgoing, Received, Sent, wait};
 use plumb_nf::{Frame, Function, Output, Port};
 use plumb_wire::Instant;
 use plumb_wire::pcapng::Direction;
-use signal_hook::consts::{SIGHUP, SIGUSR1};
-use signal_hook::low_level::pipe;
 
 use super::Guests;
+use super::asked::Asked;
 use super::counters::{self, Passed};
 use crate::args::LinkArgs;
-use crate::command::interrupt::Interrupts;
 use crate::exit::Failure;
 
 /// Frames that are taken in at once.
@@ -46,8 +43,8 @@ pub(crate) struct Live {
     pub(crate) counters: bool,
     /// They are JSON.
     pub(crate) json: bool,
-    /// SIGHUP asks to read settings again, and sets this; none if it asks to end.
-    pub(crate) reload: Option<&'static AtomicBool>,
+    /// SIGHUP asks to read settings again, and adds one to this; none if it asks to end.
+    pub(crate) reload: Option<&'static AtomicU32>,
 }
 
 impl Live {
@@ -212,6 +209,12 @@ impl<F: Function> Run<'_, F> {
                 }
                 if guests.take_wish_for_counters() {
                     let _ = self.report();
+                }
+                if guests.take_wish_to_reload()
+                    && let Some(wishes) = self.live.reload
+                {
+                    wishes.fetch_add(1, Ordering::Relaxed);
+                    after(&mut self.function)?;
                 }
                 if let Some((_, at)) = pipeline_ended {
                     guests.tell(now.since(at));
@@ -536,63 +539,5 @@ const fn index(port: Port) -> usize {
     match port {
         Port::Left => 0,
         Port::Right => 1,
-    }
-}
-
-/// Signals to a stage.
-struct Asked {
-    interrupts: Interrupts,
-    interrupts_fd: std::os::fd::OwnedFd,
-    counters: UnixStream,
-    reload: Option<(UnixStream, &'static AtomicBool)>,
-}
-
-impl Asked {
-    fn watch(reload: Option<&'static AtomicBool>) -> io::Result<Self> {
-        let (counters, far) = UnixStream::pair()?;
-        counters.set_nonblocking(true)?;
-        pipe::register(SIGUSR1, far)?;
-        let (interrupts, reload) = match reload {
-            None => (Interrupts::watch()?, None),
-            Some(flag) => {
-                let (reload, far) = UnixStream::pair()?;
-                reload.set_nonblocking(true)?;
-                pipe::register(SIGHUP, far)?;
-                (Interrupts::watch_but_hangup()?, Some((reload, flag)))
-            }
-        };
-        Ok(Self {
-            interrupts_fd: interrupts.fd()?.as_fd().try_clone_to_owned()?,
-            interrupts,
-            counters,
-            reload,
-        })
-    }
-
-    fn wants_counters(&mut self) -> bool {
-        matches!(self.counters.read(&mut [0; 16]), Ok(1..))
-    }
-
-    /// Says whether settings are to be read again, and sets the flag that says so.
-    fn wants_reload(&mut self) -> bool {
-        let Some((stream, flag)) = &mut self.reload else {
-            return false;
-        };
-        let wanted = matches!(stream.read(&mut [0; 16]), Ok(1..));
-        if wanted {
-            flag.store(true, Ordering::Relaxed);
-        }
-        wanted
-    }
-
-    fn wants_end(&mut self) -> bool {
-        self.interrupts.count() > 0
-    }
-
-    fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let reload = self.reload.as_ref().map(|(stream, _)| stream.as_fd());
-        [self.interrupts_fd.as_fd(), self.counters.as_fd()]
-            .into_iter()
-            .chain(reload)
     }
 }

@@ -1,5 +1,6 @@
 //! Stages of a packet pipeline: what stands between a network function and the streams beside it.
 
+mod asked;
 mod attended;
 mod capture;
 mod copies;

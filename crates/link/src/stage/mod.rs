@@ -6,6 +6,7 @@
 //! has something to do. Nothing here waits for a neighbour otherwise, and no thread is started.
 
 mod edge;
+mod ends;
 mod input;
 mod output;
 mod pipe;
@@ -20,7 +21,8 @@ use plumb_wire::frame::Offload;
 use plumb_wire::pcapng::Direction;
 
 pub use edge::Edge;
-pub use pipe_link::{Ends, PipeLink, PipeOptions, take_standard_input, take_standard_output};
+pub use ends::{Ends, PipeOptions, take_standard_input, take_standard_output};
+pub use pipe_link::PipeLink;
 pub use tenant::{PassedOn, Tenant};
 pub use wait::{Needs, Waiting, wait, wait_alone, wait_for};
 

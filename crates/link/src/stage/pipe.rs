@@ -97,6 +97,14 @@ impl Pipe {
         })
     }
 
+    /// The same socket again, to be used the other way; nothing if it is none.
+    pub(crate) fn other_way(&self) -> io::Result<Option<Self>> {
+        match self.kind {
+            Kind::Socket => Self::new(self.fd.try_clone()?).map(Some),
+            Kind::Fifo | Kind::Other => Ok(None),
+        }
+    }
+
     /// Lets a pipe hold more, where the kernel allows it.
     pub(crate) fn grow(&self) {
         if self.kind == Kind::Fifo {

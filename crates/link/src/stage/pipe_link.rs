@@ -1,18 +1,14 @@
 //! The pipe to a neighbour, and the rings that it turns into.
 
 use core::time::Duration;
-use std::fs::File;
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::fd::AsFd;
 
-use plumb_wire::frame::Port;
 use plumb_wire::pcapng::{Rendezvous, TOKEN_LEN};
 use rustix::event::PollFlags;
 
+use super::ends::{Ends, Opened, PipeOptions};
 use super::input::{Input, Next};
 use super::output::Output;
-use super::pipe::{Opening, Pipe};
 use super::rendezvous::{Host, Joined, Visit};
 use super::ring::{Corrupt, MAX_FRAME_LEN};
 use super::wait::{Event, Needs, Tag, Waiting};
@@ -21,54 +17,15 @@ use super::{Counters, Link, LinkError, LinkFrame, Outgoing, Received, Sent};
 /// Between two tries to open a named pipe that nobody reads yet.
 const OPEN_EVERY: Duration = Duration::from_millis(5);
 
-/// Where the frames of a side come from and go to.
-#[derive(Debug, Default)]
-pub struct Ends {
-    /// What is read.
-    pub input: Option<OwnedFd>,
-    /// What is written.
-    pub output: Option<OwnedFd>,
-    /// A named pipe that is read, in place of `input`.
-    pub input_path: Option<PathBuf>,
-    /// A named pipe or a file that is written, in place of `output`.
-    pub output_path: Option<PathBuf>,
-}
+/// What poll(2) says of a stream that nobody reads any more: of a pipe an error, of a socket that
+/// neither way is open.
+const GONE: PollFlags = PollFlags::ERR.union(PollFlags::HUP).union(PollFlags::NVAL);
 
-/// How a [`PipeLink`] behaves.
-#[derive(Clone, Copy, Debug)]
-pub struct PipeOptions {
-    /// Which side of the stage it is.
-    pub port: Port,
-    /// It may become a ring. Never where both ends are given, as then there is a way back.
-    pub upgrade: bool,
-    /// What is left to do with a frame may be left to whoever reads the pipe.
-    pub keep_offload: bool,
-    /// What is written is a capture: its interfaces are those that are added, and frames keep the
-    /// direction that they had.
-    pub is_capture: bool,
-}
-
-/// Takes standard input away from the rest of this process and from its children, for [`Ends`];
-/// they find /dev/null in its place.
-///
-/// # Errors
-/// If it is closed.
-pub fn take_standard_input() -> io::Result<OwnedFd> {
-    let taken = io::stdin().as_fd().try_clone_to_owned()?;
-    rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
-    Ok(taken)
-}
-
-/// Takes standard output away from the rest of this process and from its children, for [`Ends`];
-/// what they print goes to standard error.
-///
-/// # Errors
-/// If it is closed.
-pub fn take_standard_output() -> io::Result<OwnedFd> {
-    let taken = io::stdout().as_fd().try_clone_to_owned()?;
-    rustix::stdio::dup2_stdout(io::stderr())?;
-    Ok(taken)
-}
+/// What the section header says of a stream whose writer reads frames from the same socket.
+const BACK: Rendezvous<'_> = Rendezvous {
+    token: &[0; TOKEN_LEN],
+    path: &[],
+};
 
 /// A link to the neighbour of a pipeline.
 #[derive(Debug)]
@@ -76,6 +33,10 @@ pub struct PipeLink {
     options: PipeOptions,
     input: Option<Input>,
     output: Option<Output>,
+    /// The other way of the socket that is read, until its writer says that it reads too.
+    back: Option<Output>,
+    /// What is written and read is one socket; who begins says so in its sections.
+    is_one_socket: bool,
     meeting: Meeting,
     joined: Option<Joined>,
     /// Frames of the pipe's direction travel in the ring.
@@ -117,25 +78,12 @@ impl PipeLink {
     /// # Errors
     /// If a path cannot be opened, or a descriptor is closed.
     pub fn open(ends: Ends, options: PipeOptions) -> Result<Self, LinkError> {
-        let failed = |path: &PathBuf| {
-            let name = path.display().to_string();
-            move |e| LinkError::io("open", &name, e)
-        };
-        let pipe = |fd| Pipe::new(fd).map_err(|e| LinkError::io("use", "the pipe", e));
-        let input = match (&ends.input_path, ends.input) {
-            (Some(path), _) => Some(Input::new(Pipe::open(path).map_err(failed(path))?)),
-            (None, Some(fd)) => Some(Input::new(pipe(fd)?)),
-            (None, None) => None,
-        };
-        let name = (!options.is_capture).then(|| options.port.name());
-        let output = match (&ends.output_path, ends.output) {
-            (Some(path), _) => Some(Output::opening(
-                Opening::new(path).map_err(failed(path))?,
-                name,
-            )),
-            (None, Some(fd)) => Some(Output::new(pipe(fd)?, name)),
-            (None, None) => None,
-        };
+        let Opened {
+            input,
+            output,
+            back,
+            is_one_socket,
+        } = Opened::of(ends, options)?;
         let meeting = match (&input, &output) {
             (Some(_), None) if options.upgrade => Meeting::MayBe { in_vain: false },
             _ => Meeting::Never,
@@ -144,6 +92,8 @@ impl PipeLink {
             options,
             input,
             output,
+            back,
+            is_one_socket,
             meeting,
             joined: None,
             switched: false,
@@ -182,7 +132,7 @@ impl PipeLink {
                 path: host.path(),
             })
         } else {
-            None
+            self.is_one_socket.then_some(BACK)
         };
         output.begin(rendezvous);
         self.unflushed = true;
@@ -237,6 +187,15 @@ impl PipeLink {
     fn section(&mut self, met: Option<([u8; TOKEN_LEN], Vec<u8>)>) {
         if matches!(self.meeting, Meeting::Never) {
             return;
+        }
+        if met.as_ref().is_some_and(|(_, path)| path.is_empty()) {
+            self.output = self.back.take();
+            if self.output.is_some() {
+                self.is_one_socket = true;
+                self.meeting = Meeting::Never;
+                self.begin();
+                return;
+            }
         }
         // A way back that led to the writer of an earlier section.
         self.joined = None;
@@ -321,7 +280,16 @@ impl Link for PipeLink {
             Some(joined) if joined.both_ways => joined.consumer.switched_at(),
             Some(_) | None => None,
         };
-        match input.next(frame)? {
+        let next = match input.next(frame) {
+            // What else comes back through a socket is somebody's input, but not ours.
+            Err(LinkError::Capture(_))
+                if self.is_one_socket && self.counters.received_frames == 0 =>
+            {
+                return Ok(Received::End);
+            }
+            next => next?,
+        };
+        match next {
             Next::Frame => {
                 if let Meeting::MayBe { in_vain } = &mut self.meeting {
                     *in_vain = true;
@@ -460,6 +428,7 @@ impl Link for PipeLink {
             Some(joined) if !joined.both_ways => "pipe, and a ring back".to_owned(),
             Some(_) => "ring".to_owned(),
             None if self.upgraded => "pipe, after a ring".to_owned(),
+            None if self.is_one_socket => "socket".to_owned(),
             None => "pipe".to_owned(),
         }
     }
@@ -555,7 +524,7 @@ impl Link for PipeLink {
             Tag::Output => {
                 if let Some(output) = &mut self.output {
                     output.drain()?;
-                    if event.flags.intersects(PollFlags::ERR | PollFlags::NVAL) {
+                    if event.flags.intersects(GONE) {
                         output.close();
                     }
                 }

@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::Command;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{
@@ -21,7 +22,7 @@ use rustix::process::{
 };
 
 use super::Edge;
-use crate::namespace::{Child, is_dead};
+use crate::namespace::{Child, KEYBOARD, PASSED_ON, is_dead};
 use crate::{Error, sys};
 
 /// A command in a private network of its own.
@@ -181,33 +182,59 @@ fn take_over(from: BorrowedFd<'_>) -> io::Result<Option<(Edge, OwnedFd)>> {
 }
 
 /// Signals to this process that it passes on to the commands that it runs, and those of the keyboard,
-/// which reach them anyway and which it ignores.
+/// which reach them anyway.
+///
+/// A signal that comes while commands are being started waits until they all are there.
 #[derive(Debug)]
-pub struct PassedOn(OwnedFd);
+pub struct PassedOn {
+    signals: OwnedFd,
+    keyboard: OwnedFd,
+}
 
 impl PassedOn {
-    /// Takes these signals over. Commands that were started before are not concerned.
+    /// Takes these signals over. Must be called while there is one thread, and before the first
+    /// command is started: a [`Tenant`], or a process that [`leave_to`](Self::leave_to) has prepared.
     ///
     /// # Errors
     /// If the kernel fails.
     pub fn take_over() -> Result<Self, Error> {
-        let signals = sys::signals(&crate::namespace::PASSED_ON)
-            .map_err(|e| Error::system("take over", "signals", e))?;
-        for signal in [libc::SIGINT, libc::SIGQUIT] {
+        let take = |wanted: &[_]| {
+            sys::signals(wanted).map_err(|e| Error::system("take over", "signals", e))
+        };
+        Ok(Self {
+            signals: take(&PASSED_ON)?,
+            keyboard: take(&KEYBOARD)?,
+        })
+    }
+
+    /// Lets the program that `command` becomes have the signals that wait here.
+    ///
+    /// # Errors
+    /// If the kernel fails.
+    pub fn leave_to(&self, command: &mut Command) -> Result<(), Error> {
+        sys::unblock_in(command, &[PASSED_ON.as_slice(), &KEYBOARD].concat())
+            .map_err(|e| Error::system("pass on", "signals", e))
+    }
+
+    /// Leaves the keyboard's signals, from now on, to the commands, all of which run. Returns one that
+    /// has come before, when some of them were not there yet.
+    pub fn leave_keyboard(&self) -> Option<Signal> {
+        let early = sys::next_signal(self.keyboard.as_fd()).and_then(Signal::from_named_raw);
+        for signal in KEYBOARD {
             // SAFETY: ignoring a signal runs no handler.
             unsafe { libc::signal(signal, libc::SIG_IGN) };
         }
-        Ok(Self(signals))
+        early
     }
 
     /// The next one that has come.
     pub fn next(&self) -> Option<Signal> {
-        sys::next_signal(self.0.as_fd()).and_then(Signal::from_named_raw)
+        sys::next_signal(self.signals.as_fd()).and_then(Signal::from_named_raw)
     }
 }
 
 impl AsFd for PassedOn {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.signals.as_fd()
     }
 }

@@ -52,7 +52,7 @@ pub(super) fn read(path: &Path, args: &mut FunctionArgs) -> Result<Vec<Vec<Strin
     parse(&text, args).map_err(failed)
 }
 
-fn parse(text: &str, args: &mut FunctionArgs) -> Result<Vec<Vec<String>>, String> {
+pub(super) fn parse(text: &str, args: &mut FunctionArgs) -> Result<Vec<Vec<String>>, String> {
     let file: File = toml::from_str(text).map_err(|e| {
         let line = e.span().map(|span| {
             let before = text.get(..span.start).unwrap_or_default();

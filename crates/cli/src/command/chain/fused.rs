@@ -58,6 +58,12 @@ pub(super) fn run(row: Row, args: &FunctionArgs) -> anyhow::Result<u8> {
     }
 
     let mut streams = Streams::take(&args.links, row.left.is_none(), row.right.is_none())?;
+    let is_exec = |end: &Option<End>| matches!(end, Some(End::Exec(_)));
+    // What comes before the last command runs must not end this process alone.
+    let signals = match is_exec(&row.left) || is_exec(&row.right) {
+        true => Some(PassedOn::take_over()?),
+        false => None,
+    };
     let mut guests = Vec::new();
     // Commands first: while there is one thread, and before there is anything that they must not
     // have.
@@ -73,10 +79,6 @@ pub(super) fn run(row: Row, args: &FunctionArgs) -> anyhow::Result<u8> {
             }
         }
     }
-    let signals = match guests.is_empty() {
-        true => None,
-        false => Some(PassedOn::take_over()?),
-    };
     let mut open = |end: &Option<End>, port, edge: &mut Option<Side>| {
         anyhow::Ok(match (end, edge.take()) {
             (Some(End::If(args)), _) => Side::Edge(interface::open(args)?),
@@ -86,12 +88,17 @@ pub(super) fn run(row: Row, args: &FunctionArgs) -> anyhow::Result<u8> {
     };
     let mut left = open(&row.left, Port::Left, &mut edges[0])?;
     let mut right = open(&row.right, Port::Right, &mut edges[1])?;
+    let reload = row.parts.iter().find_map(|part| part.reload);
     let chain = build(row.parts, true)?;
     let live = Live {
         counters: played.counters,
+        reload,
         ..Live::new(played.name, &args.links)
     };
-    let guests = Guests::tenants(guests, signals);
+    let guests = match signals {
+        None => Guests::default(),
+        Some(signals) => Guests::tenants(guests, signals, reload.is_some()),
+    };
     run_live(
         chain,
         left.link(),

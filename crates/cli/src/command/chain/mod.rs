@@ -8,10 +8,31 @@ mod text;
 
 use std::process::ExitCode;
 
-use crate::args::Chain;
+use crate::args::{Chain, FunctionArgs};
 use crate::exit::Failure;
 use fused::Row;
 use plan::Kind;
+
+/// The words of each stage of a chain, as a command line says them.
+///
+/// # Errors
+/// What is wrong and where.
+pub fn from_line(line: &str) -> Result<Vec<Vec<String>>, String> {
+    text::split(line)
+}
+
+/// The words of each stage of a chain, as the text of a TOML file says them.
+///
+/// # Errors
+/// What is wrong and where.
+pub fn from_toml(text: &str) -> Result<Vec<Vec<String>>, String> {
+    file::parse(text, &mut FunctionArgs::default())
+}
+
+/// The line of which [`from_line`] makes these stages.
+pub fn to_line(stages: &[Vec<String>]) -> String {
+    text::join(stages.iter().map(|words| &words[..]))
+}
 
 pub(super) fn run(mut args: Chain) -> anyhow::Result<ExitCode> {
     let stages = match (&args.file, &args.stages) {

@@ -1,5 +1,7 @@
 //! What the words of a chain's stages are.
 
+use core::sync::atomic::AtomicU32;
+
 use clap::FromArgMatches;
 use clap::error::{ContextKind, ContextValue};
 
@@ -27,6 +29,13 @@ pub(super) enum Kind {
     Program,
 }
 
+impl Kind {
+    /// Says whether it takes SIGHUP for a wish to read its settings again.
+    pub(super) fn reloads(&self) -> bool {
+        matches!(self, Self::Function(part) if part.reload.is_some())
+    }
+}
+
 /// An end of a chain: an interface, or a command with its network.
 #[derive(Debug)]
 pub(super) enum End {
@@ -41,6 +50,8 @@ pub(super) struct Part {
     pub(super) counters: bool,
     /// Who runs it alone on a recording need not want the packets.
     pub(super) counts_only: bool,
+    /// It takes SIGHUP for a wish to read its settings again, and sees here that there was one.
+    pub(super) reload: Option<&'static AtomicU32>,
     build: Box<dyn FnOnce(bool) -> anyhow::Result<Box<dyn Attended>>>,
 }
 
@@ -54,6 +65,7 @@ impl Part {
             name,
             counters: args.links.counters,
             counts_only: false,
+            reload: None,
             build: Box::new(|live| Ok(Box::new(build(live)?))),
         }
     }
@@ -92,7 +104,10 @@ fn native(command: Command) -> Result<(Kind, FunctionArgs), String> {
         }
         Command::Firewall(a) => {
             let args = a.function.clone();
-            let part = Part::new("firewall", &args, move |live| firewall::build(&a, live));
+            let part = Part {
+                reload: Some(&firewall::RELOADS),
+                ..Part::new("firewall", &args, move |live| firewall::build(&a, live))
+            };
             (Kind::Function(part), args)
         }
         Command::Impair(a) => {

@@ -23,7 +23,11 @@ const CLOSED_STATUS: u8 = 141;
 #[derive(Debug)]
 enum Group {
     /// Of plumb, side by side.
-    Row(Vec<Vec<String>>),
+    Row {
+        stages: Vec<Vec<String>>,
+        /// One of them takes SIGHUP for a wish to read its settings again.
+        reloads: bool,
+    },
     /// An end of plumb with nothing of plumb beside it.
     End(Vec<String>),
     Program(Vec<String>),
@@ -34,8 +38,18 @@ struct Running {
     name: String,
     child: Child,
     process: OwnedFd,
-    is_plumb: bool,
+    /// What it does with signals that ask for something.
+    takes: Takes,
     status: Option<u8>,
+}
+
+/// Which signals a process takes for a wish of its own kind.
+#[derive(Clone, Copy, Debug, Default)]
+struct Takes {
+    /// SIGUSR1, for the counters.
+    counters: bool,
+    /// SIGHUP, to read settings again.
+    reload: bool,
 }
 
 /// Runs stages as a shell would, those of plumb that stand side by side as one; returns the exit
@@ -44,6 +58,7 @@ pub(super) fn run(stages: Vec<Stage>, args: &FunctionArgs) -> anyhow::Result<u8>
     let groups = group(stages);
     let count = groups.len();
     let mut running: Vec<Running> = Vec::with_capacity(count);
+    let signals = PassedOn::take_over()?;
     let mut input = Stdio::inherit();
     for (group, at) in groups.into_iter().zip(0..) {
         let (output, next) = if at + 1 < count {
@@ -52,7 +67,9 @@ pub(super) fn run(stages: Vec<Stage>, args: &FunctionArgs) -> anyhow::Result<u8>
         } else {
             (Stdio::inherit(), Stdio::null())
         };
-        let started = start(group, args, (at == 0, at + 1 == count), input, output);
+        let (mut command, name, takes) = command(group, args, (at == 0, at + 1 == count));
+        command.stdin(input).stdout(output);
+        let started = start(command, name, takes, &signals);
         match started {
             Ok(started) => running.push(started),
             Err(error) => {
@@ -67,7 +84,9 @@ pub(super) fn run(stages: Vec<Stage>, args: &FunctionArgs) -> anyhow::Result<u8>
     }
     // The last end of each pipe that this process had goes with it.
     drop(input);
-    let signals = PassedOn::take_over()?;
+    if let Some(early) = signals.leave_keyboard() {
+        pass_on(early, &running);
+    }
     wait_for_all(&mut running, Some(&signals))?;
     Ok(status(&running))
 }
@@ -80,32 +99,42 @@ fn group(stages: Vec<Stage>) -> Vec<Group> {
             (Kind::End(_), None | Some(Group::Program(_))) => {
                 groups.push(Group::End(stage.words));
             }
-            (_, Some(Group::Row(row))) => row.push(stage.words),
-            (_, Some(Group::End(_))) => {
-                if let Some(Group::End(end)) = groups.pop() {
-                    groups.push(Group::Row(vec![end, stage.words]));
-                }
+            (kind, Some(Group::Row { stages, reloads })) => {
+                stages.push(stage.words);
+                *reloads |= kind.reloads();
             }
-            (_, _) => groups.push(Group::Row(vec![stage.words])),
+            (kind, last) => {
+                let mut stages = Vec::new();
+                if let Some(Group::End(end)) = last {
+                    stages.push(core::mem::take(end));
+                    groups.pop();
+                }
+                stages.push(stage.words);
+                let reloads = kind.reloads();
+                groups.push(Group::Row { stages, reloads });
+            }
         }
     }
     groups
 }
 
-fn start(
+/// What runs a group, and its name.
+fn command(
     group: Group,
     args: &FunctionArgs,
     (is_first, is_last): (bool, bool),
-    input: Stdio,
-    output: Stdio,
-) -> anyhow::Result<Running> {
-    let (mut command, name, is_plumb) = match group {
+) -> (Command, String, Takes) {
+    let own = |reload| Takes {
+        counters: true,
+        reload,
+    };
+    match group {
         Group::Program(words) => {
             let mut words = words.into_iter();
             let name = words.next().unwrap_or_default();
             let mut command = Command::new(&name);
             command.args(words);
-            (command, name, false)
+            (command, name, Takes::default())
         }
         Group::End(words) => {
             let mut words = words.into_iter();
@@ -114,9 +143,9 @@ fn start(
             command.args(["--side", if is_first { "right" } else { "left" }]);
             command.args(options(args));
             command.args(words);
-            (command, "plumb".to_owned(), true)
+            (command, "plumb".to_owned(), own(false))
         }
-        Group::Row(row) => {
+        Group::Row { stages, reloads } => {
             let mut command = Command::new("/proc/self/exe");
             command.arg("chain").args(options(args));
             if args.offline {
@@ -128,13 +157,21 @@ fn start(
             if let Some(pair) = args.links.right.as_ref().filter(|_| is_last) {
                 command.arg("--right").arg(written(pair));
             }
-            let line = text::join(row.iter().map(|words| &words[..]));
+            let line = text::join(stages.iter().map(|words| &words[..]));
             command.arg("--").arg(line);
-            (command, "plumb".to_owned(), true)
+            (command, "plumb".to_owned(), own(reloads))
         }
-    };
-    command.stdin(input).stdout(output);
+    }
+}
+
+fn start(
+    mut command: Command,
+    name: String,
+    takes: Takes,
+    signals: &PassedOn,
+) -> anyhow::Result<Running> {
     end_with_this_process(&mut command)?;
+    signals.leave_to(&mut command)?;
     let child = command
         .spawn()
         .map_err(|e| Failure::usage(format!("cannot run {name}: {e}")))?;
@@ -147,7 +184,7 @@ fn start(
         name,
         child,
         process,
-        is_plumb,
+        takes,
         status: None,
     })
 }
@@ -184,13 +221,7 @@ fn written(pair: &PathPair) -> std::ffi::OsString {
 fn wait_for_all(running: &mut [Running], signals: Option<&PassedOn>) -> anyhow::Result<()> {
     loop {
         while let Some(signal) = signals.and_then(PassedOn::next) {
-            // Other programs do not know that SIGUSR1 asks for counters, and would end of it.
-            let concerned = running
-                .iter()
-                .filter(|one| one.status.is_none() && (one.is_plumb || signal != Signal::USR1));
-            for one in concerned {
-                let _ = pidfd_send_signal(&one.process, signal);
-            }
+            pass_on(signal, running);
         }
         for one in running.iter_mut().filter(|one| one.status.is_none()) {
             let ended = one.child.try_wait();
@@ -207,6 +238,24 @@ fn wait_for_all(running: &mut [Running], signals: Option<&PassedOn>) -> anyhow::
             .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
             .collect();
         let _ = poll(&mut fds, None);
+    }
+}
+
+/// Sends a signal to whom it concerns.
+fn pass_on(signal: Signal, running: &[Running]) {
+    let reloads = running.iter().any(|one| one.takes.reload);
+    let concerns = |one: &&Running| match signal {
+        // Other programs do not know that this asks for counters, and would end of it.
+        Signal::USR1 => one.takes.counters,
+        Signal::HUP if reloads => one.takes.reload,
+        _ => true,
+    };
+    for one in running
+        .iter()
+        .filter(|one| one.status.is_none())
+        .filter(concerns)
+    {
+        let _ = pidfd_send_signal(&one.process, signal);
     }
 }
 

@@ -70,3 +70,14 @@ fn ports_are_kept_where_that_is_asked_for_and_free() {
     assert_eq!(world.map_udp(end(A, 5000), end(R, 1)), end(X, 5000));
     assert_ne!(world.map_udp(end(B, 5000), end(R, 1)), end(X, 5000));
 }
+
+#[test]
+fn section_12_a_hairpinned_query_reaches_a_static_address_and_its_answer_comes_back() {
+    let own = Ipv4Addr::new(198, 51, 100, 200);
+    let mut world = World::new(|c| c.statics.push((own, B)));
+    let asked = world.hairpin(echo(A, own, 8, 5)).unwrap();
+    let (src, dst) = flow(&asked);
+    assert_eq!((src.address, dst.address), (X, B));
+    let back = world.hairpin(echo(B, X, 0, src.port)).unwrap();
+    assert_eq!(flow(&back), (end(own, 5), end(A, 5)));
+}
