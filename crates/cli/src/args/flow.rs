@@ -24,6 +24,17 @@ pub struct Flow {
     /// Stop after this time [default: go on until interrupted].
     #[arg(long, value_name = "TIME")]
     pub duration: Option<Seconds>,
+    /// Show the connections that are there and those that have just ended on the terminal, as they
+    /// fare; ? shows the keys.
+    #[arg(long, conflicts_with_all = ["format", "json", "output", "capabilities"])]
+    pub live: bool,
+    /// What --live sorts by: a field of the records (docs/kpis.md), or rate, send_rate,
+    /// receive_rate, retransmission_ratio, age.
+    #[arg(long, value_name = "FIELD", requires = "live", default_value = "rate")]
+    pub sort: String,
+    /// Time between two looks of --live at the connections.
+    #[arg(long, value_name = "TIME", requires = "live", default_value = "1s")]
+    pub interval: Seconds,
     /// Print what this kernel can tell about connections, and why it cannot tell the rest.
     #[arg(long)]
     pub capabilities: bool,
@@ -156,6 +167,7 @@ Examples:
   sudo plumb flow --process nginx --net 10.0.0.0/8
   sudo plumb flow --format none --export ipfix://collector.example
   sudo plumb flow --netns blue --duration 10s
+  sudo plumb flow --live --sort rtt_ns          what is there, the slowest first
   sudo plumb flow --dns --quic-socket /run/plumb/quic.sock
   sudo plumb flow --capabilities                what this kernel can tell";
 

@@ -14,8 +14,8 @@ mod report;
 mod rows;
 mod session;
 mod statistics;
-mod terminal;
-mod view;
+pub(crate) mod terminal;
+pub(crate) mod view;
 
 #[cfg(test)]
 mod testing;

@@ -105,6 +105,9 @@ impl Profiler {
     pub fn handle(&mut self, event: &Event) {
         self.hertz.note(event.at, event.jiffies);
         let counters = Counters::of(event);
+        if event.kind == EventKind::Look {
+            return;
+        }
         if event.kind == EventKind::Baseline {
             self.remember(event, counters);
             return;
@@ -122,7 +125,8 @@ impl Profiler {
             | EventKind::ActiveTimeout
             | EventKind::IdleTimeout
             | EventKind::Orphaned
-            | EventKind::Stopped => self.connections.get(&event.cookie).cloned(),
+            | EventKind::Stopped
+            | EventKind::Look => self.connections.get(&event.cookie).cloned(),
         };
         if before.is_none() && !began {
             self.unknown += 1;
@@ -133,6 +137,12 @@ impl Profiler {
         if event.kind != EventKind::Closed && event.kind != EventKind::Stopped {
             self.remember(event, counters);
         }
+    }
+
+    /// How the connection of an event stands: a profile of all its life, with what the kernel has
+    /// counted since its beginning. Nothing is remembered.
+    pub fn total(&self, event: &Event) -> FlowProfile {
+        self.profile(event, None, &Counters::of(event))
     }
 
     /// The next profile, in the order of events.
@@ -196,7 +206,11 @@ impl Profiler {
         } else {
             (FlowState::Established, FlowPhase::Open)
         };
-        profile.state = FlowState::Established;
+        profile.state = if event.kind == EventKind::Look {
+            profile.state_before
+        } else {
+            FlowState::Established
+        };
         profile.event = match event.kind {
             EventKind::Established => FlowEvent::Established,
             EventKind::LossyEntered => FlowEvent::LossyEntered,
@@ -204,6 +218,7 @@ impl Profiler {
             EventKind::ActiveTimeout => FlowEvent::ActiveTimeout,
             EventKind::IdleTimeout => FlowEvent::IdleTimeout,
             EventKind::Orphaned => FlowEvent::Orphaned,
+            EventKind::Look => FlowEvent::ActiveTimeout,
             EventKind::Stopped | EventKind::Baseline => FlowEvent::RecorderStopped,
             EventKind::Closed => {
                 let end = close::reason(event);
