@@ -16,7 +16,7 @@ pub struct Terminal {
 /// What the shell says when it waits.
 const PROMPT: &str = "ready>";
 /// Longest wait for something on the screen, on a machine that is busy with other tests.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Terminal {
     /// Opens it; tmux has to be there.

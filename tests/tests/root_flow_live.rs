@@ -25,23 +25,25 @@ sys.stdin.read()
 
 /// Both ends of a connection in a namespace of its own, and the process that has them.
 struct Talk {
-    chain: Chain,
+    _chain: Chain,
     process: Running,
 }
 
 impl Talk {
     fn start() -> Self {
-        let chain = Chain::new(1);
+        let chain = Chain::new(2);
         let mut command = chain.command(0, "python3");
         let command = command.args(["-c", TALK]).stdin(Stdio::piped());
         let mut process = Running::start(command);
         process.wait_until(|out, _| out.contains("port"));
-        Self { chain, process }
+        Self {
+            _chain: chain,
+            process,
+        }
     }
 
     /// The arguments that choose its connections.
     fn which(&self) -> String {
-        assert!(self.chain.source(true).is_ipv4());
         format!("--netns {}", self.process.pid())
     }
 }
@@ -101,7 +103,7 @@ fn root_flow_live_shows_what_is_there_and_what_just_ended_and_leaves_the_termina
     terminal.press("Escape");
     for (columns, lines) in [(20, 3), (60, 8), (140, 20)] {
         terminal.resize(columns, lines);
-        let what = if columns < 40 { "too small" } else { &process };
+        let what = if columns < 40 { "small: 40" } else { &process };
         terminal.wait_for(what);
     }
 
