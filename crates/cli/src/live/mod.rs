@@ -407,8 +407,11 @@ impl Live {
         while event::poll(Duration::ZERO).context("cannot read keys from the terminal")? {
             let action = match event::read().context("cannot read keys from the terminal")? {
                 event::Event::Key(key) => keys::action(key),
-                event::Event::Resize(..)
-                | event::Event::FocusGained
+                event::Event::Resize(..) => {
+                    terminal::size_changed();
+                    None
+                }
+                event::Event::FocusGained
                 | event::Event::FocusLost
                 | event::Event::Mouse(_)
                 | event::Event::Paste(_) => None,

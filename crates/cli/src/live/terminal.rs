@@ -56,6 +56,14 @@ impl Drop for Screen {
     }
 }
 
+/// To be called after a change of size. A key that comes together with one is not seen by crossterm
+/// before the next (it reads what its epoll told once, and leaves at the first event); the
+/// terminal's answer to a question is a next one.
+pub(crate) fn size_changed() {
+    // A terminal that does not answer is asked in vain.
+    drop(cursor::position());
+}
+
 /// Puts the terminal back as well as it can: there is nobody to tell if it can't.
 fn restore() {
     drop(execute!(io::stdout(), LeaveAlternateScreen, cursor::Show));

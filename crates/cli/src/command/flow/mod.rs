@@ -6,6 +6,7 @@ mod capabilities;
 mod cgroups;
 mod limit;
 mod live;
+mod metrics;
 mod quic;
 mod resolve;
 mod session;
@@ -25,6 +26,7 @@ use self::capabilities::{capabilities, explain};
 use self::cgroups::Cgroups;
 use self::limit::Limit;
 use self::live::Live;
+use self::metrics::{Around, Metrics};
 use self::quic::QuicSocket;
 use self::session::{Losses, Session};
 use super::interrupt::Interrupts;
@@ -52,6 +54,11 @@ pub(super) fn run(args: &args::Flow) -> anyhow::Result<Exit> {
     // Whoever looks at the terminal shall not find it written over.
     let export = Export::start(&args.export, live.is_none())?;
     let out = open(args.output.as_deref())?;
+    let clock = Clock::new();
+    let metrics = match args.metrics {
+        Some(address) => Some(Metrics::listen(address, clock.wall_ns(clock.now()))?),
+        None => None,
+    };
     let (recorder, there) = Recorder::start(options).map_err(explain)?;
     let besides = Besides {
         dns: match args.dns {
@@ -70,7 +77,14 @@ pub(super) fn run(args: &args::Flow) -> anyhow::Result<Exit> {
             args.json || args.format == args::FlowFormat::Json,
         );
     }
-    let clock = Clock::new();
+    if let Some(metrics) = &metrics {
+        let address = metrics.address()?;
+        // Nothing can be done where standard error is closed.
+        drop(writeln!(
+            io::stderr(),
+            "plumb: metrics at http://{address}/metrics"
+        ));
+    }
     let format = match args.format {
         _ if args.live => FlowFormat::Nothing,
         _ if args.json => FlowFormat::Json,
@@ -94,6 +108,7 @@ pub(super) fn run(args: &args::Flow) -> anyhow::Result<Exit> {
         profiles: 0,
         over_rate: 0,
         live: None,
+        metrics,
     };
     session.sink.start(&Start {
         schema: FlowSchema::V1,
@@ -164,6 +179,7 @@ fn watch(
         besides.pass(session, now)?;
         session.sink.flush()?;
         losses.tell(session, recorder.counts().dropped);
+        answer(session, &recorder, &besides);
         if session.show(&mut recorder, now)? {
             break EndReason::Completed;
         }
@@ -216,7 +232,22 @@ fn take_all(recorder: &mut Recorder) -> Vec<Event> {
     all
 }
 
-/// Waits until the ring is a quarter full, a signal or a key comes, or the time is over.
+/// Answers who asks for metrics.
+fn answer(session: &mut Session, recorder: &Recorder, besides: &Besides) {
+    let Some(metrics) = &mut session.metrics else {
+        return;
+    };
+    let around = Around {
+        recorder,
+        profiler: &session.profiler,
+        export: &session.export,
+        besides,
+        over_rate: session.over_rate,
+    };
+    metrics.answer(session.clock.now(), around);
+}
+
+/// Waits until the ring is a quarter full, a signal, a key or a scrape comes, or the time is over.
 fn wait(
     recorder: &Recorder,
     signal: &impl AsFd,
@@ -225,10 +256,12 @@ fn wait(
 ) -> io::Result<()> {
     let keyboard = session.live.as_ref().map(Live::keyboard);
     let always: [BorrowedFd<'_>; 2] = [recorder.as_fd(), signal.as_fd()];
-    let mut fds: Vec<PollFd<'_>> = always
-        .into_iter()
-        .chain(keyboard)
-        .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+    let to_read = always.into_iter().chain(keyboard);
+    let scrapes = session.metrics.iter().flat_map(Metrics::interests);
+    let mut fds: Vec<PollFd<'_>> = to_read
+        .map(|fd| (fd, PollFlags::IN))
+        .chain(scrapes)
+        .map(|(fd, flags)| PollFd::from_borrowed_fd(fd, flags))
         .collect();
     let time = Timespec::try_from(time).map_err(io::Error::other)?;
     match poll(&mut fds, Some(&time)) {

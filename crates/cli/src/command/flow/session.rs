@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, Write};
 
 use anyhow::Context as _;
-use plumb_ebpf::flow::{Event, Profiler, Recorder};
+use plumb_ebpf::flow::{Event, EventKind, Profiler, Recorder};
 use plumb_link::Clock;
 use plumb_record::{DnsProfile, FlowProfile, WallTime};
 use plumb_wire::Instant;
@@ -12,6 +12,7 @@ use super::anonymise::{anonymise, network};
 use super::cgroups::Cgroups;
 use super::limit::Limit;
 use super::live::Live;
+use super::metrics::Metrics;
 use crate::args::KeptBits;
 use crate::export::Export;
 use crate::output::flow_sink::FlowSink;
@@ -30,6 +31,8 @@ pub(super) struct Session {
     pub(super) over_rate: u64,
     /// The view, while there is one.
     pub(super) live: Option<Live>,
+    /// What is counted for Prometheus, if it is asked for.
+    pub(super) metrics: Option<Metrics>,
 }
 
 impl Session {
@@ -46,9 +49,7 @@ impl Session {
     pub(super) fn handle(&mut self, events: &[Event]) -> io::Result<()> {
         for event in events {
             self.profiler.handle(event);
-            if self.live.is_some() {
-                self.point_out(event);
-            }
+            self.point_out(event);
             while let Some(profile) = self.profiler.poll_profile() {
                 self.write(profile)?;
             }
@@ -56,9 +57,22 @@ impl Session {
         Ok(())
     }
 
-    /// Shows what has happened to a connection.
+    /// Shows what has happened to a connection, and counts it.
     fn point_out(&mut self, event: &Event) {
+        if let Some(metrics) = &mut self.metrics {
+            metrics.handle_event();
+        }
+        let counted = self.metrics.is_some() && event.kind == EventKind::Closed;
+        if !counted && self.live.is_none() {
+            return;
+        }
         let total = self.profiler.total(event);
+        if counted
+            && (self.processes.is_empty() || self.wanted(&total))
+            && let Some(metrics) = &mut self.metrics
+        {
+            metrics.handle_end(&total);
+        }
         if let Some((total, now)) = self.for_display(total)
             && let Some(live) = &mut self.live
         {
@@ -143,6 +157,9 @@ impl Session {
         if !self.processes.is_empty() && !self.is_wanted(lookup.pid, lookup.process.as_deref()) {
             return Ok(());
         }
+        if let Some(metrics) = &mut self.metrics {
+            metrics.handle_lookup(&lookup);
+        }
         if !self.may_write(now) {
             return Ok(());
         }
@@ -157,6 +174,9 @@ impl Session {
 
     /// Writes a profile in wall time, which ended at `at`.
     fn write_at(&mut self, mut profile: FlowProfile, at: Instant) -> io::Result<()> {
+        if let Some(metrics) = &mut self.metrics {
+            metrics.handle_profile(&profile);
+        }
         if !self.may_write(at) {
             return Ok(());
         }

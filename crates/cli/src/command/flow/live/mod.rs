@@ -152,8 +152,13 @@ impl Live {
         let failed = "cannot read keys from the terminal";
         let mut left = false;
         while event::poll(Duration::ZERO).context(failed)? {
-            if let event::Event::Key(key) = event::read().context(failed)? {
-                left |= self.ui.press(key, &self.model, now);
+            match event::read().context(failed)? {
+                event::Event::Key(key) => left |= self.ui.press(key, &self.model, now),
+                event::Event::Resize(..) => terminal::size_changed(),
+                event::Event::FocusGained
+                | event::Event::FocusLost
+                | event::Event::Mouse(_)
+                | event::Event::Paste(_) => {}
             }
             self.stale = true;
         }
