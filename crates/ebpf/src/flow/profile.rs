@@ -337,8 +337,9 @@ fn gauges(profile: &mut FlowProfile, event: &Event) {
     profile.receive_buffer_bytes = known(event.rcvbuf);
     profile.congestion_control = text(&event.congestion);
     if event.rate_interval_us != 0 {
-        let bytes = u64::from(event.rate_delivered) * u64::from(event.mss) * 1_000_000;
-        profile.delivery_rate_bytes_per_second = Some(bytes / u64::from(event.rate_interval_us));
+        let bytes = u128::from(event.rate_delivered) * u128::from(event.mss);
+        let rate = bytes * 1_000_000 / u128::from(event.rate_interval_us);
+        profile.delivery_rate_bytes_per_second = Some(u64::try_from(rate).unwrap_or(u64::MAX));
     }
     if event.paced && event.pacing_rate != u64::MAX {
         profile.pacing_rate_bytes_per_second = Some(event.pacing_rate);
