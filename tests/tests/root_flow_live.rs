@@ -77,10 +77,7 @@ fn root_flow_live_shows_what_is_there_and_what_just_ended_and_leaves_the_termina
     terminal.wait_for("50 kB");
     terminal.press("r");
     let reversed = |screen: &str| {
-        let last = screen
-            .lines()
-            .filter(|line| line.contains(&process))
-            .next_back();
+        let last = screen.lines().rfind(|line| line.contains(&process));
         screen.contains("reversed") && last.is_some_and(|row| row.contains(" 50 kB"))
     };
     terminal.wait_until("the order turned round", reversed);
