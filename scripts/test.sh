@@ -51,7 +51,7 @@ lacking() {
     [ "$(id -u)" = 0 ] || lacks+=("root")
     [ -w /dev/net/tun ] || lacks+=("/dev/net/tun")
     [ -w /dev/kvm ] || lacks+=("/dev/kvm")
-    for peer in ip sysctl scamper mtr traceroute tshark tcpdump ethtool qemu-system-x86_64 nsenter stun stund tcpreplay iperf3 bpftool tc nft conntrack python3 nfcapd nfacctd socat openssl dnsmasq dig; do
+    for peer in ip sysctl scamper mtr traceroute tshark tcpdump ethtool qemu-system-x86_64 nsenter stun stund tcpreplay iperf3 bpftool tc nft conntrack python3 nfcapd nfacctd socat openssl dnsmasq dig tmux curl; do
         type -P $peer >/dev/null || lacks+=("$peer")
     done
     [ ${#lacks[@]} = 0 ] || printf 'skipped: tests that need %s' "${lacks[*]}"

@@ -145,6 +145,11 @@ impl Running {
         self.stdout.so_far()
     }
 
+    /// What it has written to standard error so far.
+    pub fn stderr(&self) -> String {
+        self.stderr.so_far()
+    }
+
     /// Writes `text` to its standard input, which stays open until [`finish`](Self::finish).
     pub fn send(&mut self, text: &str) {
         let pipe = self.child.stdin.as_mut().expect("a piped standard input");

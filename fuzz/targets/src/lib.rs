@@ -12,7 +12,9 @@ mod conntrack;
 mod devices;
 mod engine;
 mod firewall;
+mod flow;
 mod interface;
+mod ipfix;
 mod lab;
 mod nf;
 mod virtio;
@@ -23,7 +25,9 @@ pub use conntrack::conntrack;
 pub use devices::devices;
 pub use engine::engine;
 pub use firewall::firewall;
+pub use flow::flow;
 pub use interface::interface;
+pub use ipfix::ipfix;
 pub use lab::lab;
 pub use nf::nat;
 pub use virtio::virtio;
@@ -39,16 +43,18 @@ use plumb_wire::{arp, dns, ethernet, icmp_ext, ipv6, ndp, tcp, udp};
 pub type Target = fn(&[u8]);
 
 /// All targets by name; the name is that of the corpus folder and of the libFuzzer binary.
-pub const TARGETS: [(&str, Target); 15] = [
+pub const TARGETS: [(&str, Target); 17] = [
     ("chain", chain),
     ("conntrack", conntrack),
     ("devices", devices),
     ("engine", engine),
     ("filter", filter),
     ("firewall", firewall),
+    ("flow", flow),
     ("guest", guest),
     ("host", host),
     ("interface", interface),
+    ("ipfix", ipfix),
     ("lab", lab),
     ("nat", nat),
     ("packet", packet),

@@ -1,6 +1,7 @@
 //! `plumb flow`.
 
 use core::fmt;
+use core::net::{IpAddr, SocketAddr};
 use core::str::FromStr;
 use std::path::PathBuf;
 
@@ -24,6 +25,17 @@ pub struct Flow {
     /// Stop after this time [default: go on until interrupted].
     #[arg(long, value_name = "TIME")]
     pub duration: Option<Seconds>,
+    /// Show the connections that are there and those that have just ended on the terminal, as they
+    /// fare; ? shows the keys.
+    #[arg(long, conflicts_with_all = ["format", "json", "output", "capabilities"])]
+    pub live: bool,
+    /// What --live sorts by: a field of the records (docs/kpis.md), or rate, send_rate,
+    /// receive_rate, retransmission_ratio, age.
+    #[arg(long, value_name = "FIELD", requires = "live", default_value = "rate")]
+    pub sort: String,
+    /// Time between two looks of --live at the connections.
+    #[arg(long, value_name = "TIME", requires = "live", default_value = "1s")]
+    pub interval: Seconds,
     /// Print what this kernel can tell about connections, and why it cannot tell the rest.
     #[arg(long)]
     pub capabilities: bool,
@@ -81,6 +93,11 @@ pub struct Flow {
     #[arg(long, value_name = "PROGRAM", help_heading = LIMITS)]
     pub without: Vec<String>,
 
+    /// Answer Prometheus at this address with metrics of plumb itself and sums over all connections:
+    /// 9585 or :9585 for this host alone, or ADDRESS:PORT; port 0 for any that is free.
+    #[arg(long, value_name = "[ADDRESS:]PORT", help_heading = METRICS)]
+    pub metrics: Option<MetricsAddress>,
+
     /// Bits of addresses that are kept; the others are written as 0: 24, or 24,64 for IPv4 and
     /// IPv6.
     #[arg(long, value_name = "BITS[,BITS]", help_heading = PRIVACY)]
@@ -88,6 +105,33 @@ pub struct Flow {
     /// Where profiles go besides.
     #[command(flatten)]
     pub export: ExportArgs,
+}
+
+/// Where metrics are had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MetricsAddress {
+    /// The address to listen at; `None` is this host alone.
+    pub host: Option<IpAddr>,
+    /// The port; 0 is any that is free.
+    pub port: u16,
+}
+
+impl FromStr for MetricsAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const EXAMPLE: &str = "expected 9585, 192.0.2.1:9585 or [2001:db8::1]:9585";
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return Ok(Self {
+                host: Some(address.ip()),
+                port: address.port(),
+            });
+        }
+        let local = text.strip_prefix("localhost:");
+        let port = local.or(text.strip_prefix(':')).unwrap_or(text);
+        let port = port.parse().map_err(|_| EXAMPLE)?;
+        Ok(Self { host: None, port })
+    }
 }
 
 /// How profiles are written.
@@ -140,6 +184,7 @@ fn power_of_two(text: &str) -> Result<u32, String> {
 const WHICH: &str = "Which connections";
 const BESIDES: &str = "Besides TCP";
 const LIMITS: &str = "Time and limits";
+const METRICS: &str = "Metrics";
 const PRIVACY: &str = "Privacy";
 
 const AFTER_HELP: &str = "\
@@ -156,6 +201,8 @@ Examples:
   sudo plumb flow --process nginx --net 10.0.0.0/8
   sudo plumb flow --format none --export ipfix://collector.example
   sudo plumb flow --netns blue --duration 10s
+  sudo plumb flow --format none --metrics 9585  for Prometheus
+  sudo plumb flow --live --sort rtt_ns          what is there, the slowest first
   sudo plumb flow --dns --quic-socket /run/plumb/quic.sock
   sudo plumb flow --capabilities                what this kernel can tell";
 
@@ -170,6 +217,28 @@ mod tests {
         assert_eq!("32,128".parse(), Ok(KeptBits(32, 128)));
         for wrong in ["", "33", "24,129", "a", "24,64,1"] {
             assert!(wrong.parse::<KeptBits>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn metrics_are_for_this_host_alone_unless_said() {
+        let parse = |text: &str| text.parse::<MetricsAddress>().map(|a| (a.host, a.port));
+        for text in ["9585", ":9585", "localhost:9585"] {
+            assert_eq!(parse(text), Ok((None, 9585)), "{text}");
+        }
+        let all = parse("[::]:1").unwrap();
+        assert_eq!(all, ("::".parse().ok(), 1));
+        assert_eq!(parse("192.0.2.1:80").unwrap().1, 80);
+        for wrong in [
+            "",
+            ":",
+            "192.0.2.1",
+            "host:80",
+            "70000",
+            "localhost",
+            "localhost9",
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -39,7 +39,7 @@ pub use doctor::Doctor;
 pub use exec::Exec;
 pub use export::{CollectorAddress, CollectorTransport, Export, ExportArgs};
 pub use firewall::Firewall;
-pub use flow::{Flow, FlowFormat, KeptBits};
+pub use flow::{Flow, FlowFormat, KeptBits, MetricsAddress};
 pub use impair::{DistributionName, Impair, Way};
 pub use interface::{If, Side};
 pub use lab::{Lab, LabCommand};

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) fn run(args: &args::Export) -> anyhow::Result<Exit> {
     let mut input = Input::open(&args.file)?;
-    let export = Export::start(&args.to)?;
+    let export = Export::start(&args.to, true)?;
     if export.is_empty() {
         return Err(Failure::usage("say where to: --to ipfix://HOST, or --ipfix-file FILE").into());
     }

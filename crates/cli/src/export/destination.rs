@@ -70,6 +70,7 @@ impl Destination {
         name: String,
         config: ExporterConfig,
         opener: Box<dyn Opener>,
+        complains: bool,
     ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             clock: Clock::new(),
@@ -87,6 +88,7 @@ impl Destination {
             shared: Arc::clone(&shared),
             opener,
             carrier: None,
+            complains,
             complained_at: None,
         };
         let thread = thread::Builder::new()
@@ -157,6 +159,7 @@ struct Driver {
     shared: Arc<Shared>,
     opener: Box<dyn Opener>,
     carrier: Option<Box<dyn Carrier>>,
+    complains: bool,
     complained_at: Option<Instant>,
 }
 
@@ -228,10 +231,8 @@ impl Driver {
 
     /// Says why a destination does not work, now and then.
     fn complain(&mut self, error: &io::Error, now: Instant) {
-        if self
-            .complained_at
-            .is_some_and(|at| now.since(at) < COMPLAIN_EVERY)
-        {
+        let recently = |at| now.since(at) < COMPLAIN_EVERY;
+        if !self.complains || self.complained_at.is_some_and(recently) {
             return;
         }
         self.complained_at = Some(now);

@@ -26,13 +26,14 @@ pub struct Export {
 }
 
 impl Export {
-    /// Begins to export to all that the arguments name; to nobody if they name none.
+    /// Begins to export to all that the arguments name; to nobody if they name none. What does not
+    /// work is said on standard error if it `complains`.
     ///
     /// # Errors
     ///
     /// If the file cannot be written, or what TLS needs cannot be read. A collector that cannot be
     /// reached is no error: it is tried again.
-    pub fn start(args: &ExportArgs) -> anyhow::Result<Self> {
+    pub fn start(args: &ExportArgs, complains: bool) -> anyhow::Result<Self> {
         let mut destinations = Vec::new();
         let config = |transport, queue_bytes| ExporterConfig {
             enterprise: args.enterprise,
@@ -65,7 +66,12 @@ impl Export {
                 }
             };
             let config = config(transport, QUEUE_BYTES);
-            destinations.push(Destination::start(to.to_string(), config, opener)?);
+            destinations.push(Destination::start(
+                to.to_string(),
+                config,
+                opener,
+                complains,
+            )?);
         }
         if let Some(path) = &args.ipfix_file {
             let opener = Box::new(FileCarrier::create(path)?);
@@ -74,6 +80,7 @@ impl Export {
                 path.display().to_string(),
                 config,
                 opener,
+                complains,
             )?);
         }
         Ok(Self { destinations })

@@ -14,8 +14,8 @@ mod report;
 mod rows;
 mod session;
 mod statistics;
-mod terminal;
-mod view;
+pub(crate) mod terminal;
+pub(crate) mod view;
 
 #[cfg(test)]
 mod testing;
@@ -404,11 +404,18 @@ impl Live {
         if self.screen.is_none() {
             return Ok(());
         }
+        if terminal::is_gone() {
+            self.left = true;
+            return Ok(());
+        }
         while event::poll(Duration::ZERO).context("cannot read keys from the terminal")? {
             let action = match event::read().context("cannot read keys from the terminal")? {
                 event::Event::Key(key) => keys::action(key),
-                event::Event::Resize(..)
-                | event::Event::FocusGained
+                event::Event::Resize(..) => {
+                    terminal::size_changed();
+                    None
+                }
+                event::Event::FocusGained
                 | event::Event::FocusLost
                 | event::Event::Mouse(_)
                 | event::Event::Paste(_) => None,

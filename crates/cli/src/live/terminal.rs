@@ -8,6 +8,7 @@ use crossterm::terminal::{
 use crossterm::{cursor, execute};
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// A terminal in raw mode, on its alternate screen. It is put back when this is dropped, and
 /// before a panic says anything.
@@ -54,6 +55,23 @@ impl Drop for Screen {
     fn drop(&mut self) {
         restore();
     }
+}
+
+/// To be called after a change of size. A key that comes together with one is not seen by crossterm
+/// before the next (it reads what its epoll told once, and leaves at the first event); the
+/// terminal's answer to a question is a next one.
+pub(crate) fn size_changed() {
+    // A terminal that does not answer is asked in vain.
+    drop(cursor::position());
+}
+
+/// Says whether the terminal is gone. To be asked before crossterm is: it reads from a terminal that
+/// has hung up for ever, and no signal is looked at any more.
+pub(crate) fn is_gone() -> bool {
+    let stdin = io::stdin();
+    let mut fds = [PollFd::new(&stdin, PollFlags::IN)];
+    let gone = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
+    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|_| fds[0].revents().intersects(gone))
 }
 
 /// Puts the terminal back as well as it can: there is nobody to tell if it can't.

@@ -1,9 +1,9 @@
 //! What is drawn: a pure function of the session, the choices of the user, and the time.
 
 mod detail;
-mod help;
+pub(crate) mod help;
 mod hops;
-mod paint;
+pub(crate) mod paint;
 
 use core::time::Duration;
 
@@ -149,7 +149,11 @@ fn header(screen: &Screen<'_>, target: &Target, width: u16) -> Vec<Line<'static>
 }
 
 /// Spans at the left and at the right edge; the left ones give way.
-fn spread(left: Vec<Span<'static>>, right: Vec<Span<'static>>, width: usize) -> Line<'static> {
+pub(crate) fn spread(
+    left: Vec<Span<'static>>,
+    right: Vec<Span<'static>>,
+    width: usize,
+) -> Line<'static> {
     let right_width: usize = right.iter().map(Span::width).sum();
     let mut room = width.saturating_sub(right_width + 1);
     let mut spans = Vec::new();
@@ -233,7 +237,7 @@ fn key_line(paint: Paint, width: u16) -> Line<'static> {
 }
 
 /// Hours, minutes and seconds.
-fn clock(time: Duration) -> String {
+pub(crate) fn clock(time: Duration) -> String {
     let seconds = time.as_secs();
     format!(
         "{:02}:{:02}:{:02}",
@@ -272,7 +276,7 @@ fn wrap(words: &str, width: usize) -> Vec<String> {
 }
 
 /// The first `width` columns of a text.
-fn cut(text: &str, width: usize) -> String {
+pub(crate) fn cut(text: &str, width: usize) -> String {
     if text.is_ascii() {
         return text.get(..width).unwrap_or(text).to_owned();
     }

@@ -158,9 +158,11 @@ fn time(at: WallTime) -> String {
 }
 
 fn process(name: Option<&str>, pid: Option<u32>) -> String {
+    // Any process may call itself anything.
+    let name = name.map(text::plain);
     match (name, pid) {
         (Some(name), Some(pid)) => format!("{name}/{pid}"),
-        (Some(name), None) => name.to_owned(),
+        (Some(name), None) => name.into_owned(),
         (None, Some(pid)) => pid.to_string(),
         (None, None) => "-".to_owned(),
     }
@@ -187,9 +189,9 @@ fn line(look: Look, profile: &FlowProfile) -> String {
     let remarks = look.paint(LABEL, &remarks(profile).join(", "));
     let row = format!(
         "{time} {process:<20} {connection:<44} {event} {:>9} {:>8} {:>8} {rtt:>9}  {remarks}",
-        span(lasted),
-        bytes(profile.bytes_sent),
-        bytes(profile.bytes_received),
+        text::span(lasted),
+        text::bytes(profile.bytes_sent),
+        text::bytes(profile.bytes_received),
     );
     row.trim_end().to_owned()
 }
@@ -269,35 +271,4 @@ fn remarks(profile: &FlowProfile) -> Vec<String> {
         });
     }
     remarks
-}
-
-/// A duration in few characters.
-fn span(nanos: u64) -> String {
-    match nanos / 1_000_000 {
-        0 => format!("{} us", nanos / 1000),
-        millis @ 1..10_000 => format!("{millis} ms"),
-        millis @ 10_000..600_000 => format!("{} s", millis / 1000),
-        millis => format!("{} min", millis / 60_000),
-    }
-}
-
-/// Bytes in few characters, in powers of 1000.
-fn bytes(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
-    if bytes < 1000 {
-        return format!("{bytes} B");
-    }
-    let (mut value, mut unit) = (bytes, "B");
-    let mut rest = 0;
-    for next in UNITS {
-        if value < 1000 {
-            break;
-        }
-        (rest, value, unit) = (value % 1000 / 100, value / 1000, next);
-    }
-    if value < 10 {
-        format!("{value}.{rest} {unit}")
-    } else {
-        format!("{value} {unit}")
-    }
 }

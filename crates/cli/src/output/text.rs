@@ -19,6 +19,15 @@ pub(crate) fn rtt(nanos: u64) -> String {
     }
 }
 
+/// Text from elsewhere without the characters that move a terminal's cursor.
+pub(crate) fn plain(text: &str) -> Cow<'_, str> {
+    if text.contains(char::is_control) {
+        text.replace(char::is_control, "?").into()
+    } else {
+        text.into()
+    }
+}
+
 /// A duration for people: `45 ms`, `3.2 s`, `2 min 5 s`, `1 h 3 min`.
 pub(crate) fn duration(nanos: u64) -> String {
     let millis = nanos / 1_000_000;
@@ -28,6 +37,37 @@ pub(crate) fn duration(nanos: u64) -> String {
         1000..60_000 => format!("{}.{} s", millis / 1000, millis % 1000 / 100),
         60_000..3_600_000 => format!("{} min {} s", millis / 60_000, millis / 1000 % 60),
         _ => format!("{} h {} min", millis / 3_600_000, millis / 60_000 % 60),
+    }
+}
+
+/// A duration in few characters.
+pub(crate) fn span(nanos: u64) -> String {
+    match nanos / 1_000_000 {
+        0 => format!("{} us", nanos / 1000),
+        millis @ 1..10_000 => format!("{millis} ms"),
+        millis @ 10_000..600_000 => format!("{} s", millis / 1000),
+        millis => format!("{} min", millis / 60_000),
+    }
+}
+
+/// Bytes in few characters, in powers of 1000.
+pub(crate) fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
+    if bytes < 1000 {
+        return format!("{bytes} B");
+    }
+    let (mut value, mut unit) = (bytes, "B");
+    let mut rest = 0;
+    for next in UNITS {
+        if value < 1000 {
+            break;
+        }
+        (rest, value, unit) = (value % 1000 / 100, value / 1000, next);
+    }
+    if value < 10 {
+        format!("{value}.{rest} {unit}")
+    } else {
+        format!("{value} {unit}")
     }
 }
 

@@ -26,6 +26,8 @@ enum event_kind {
 	EVENT_ORPHANED,
 	/* The recorder stops. */
 	EVENT_STOPPED,
+	/* Somebody looks: no window ends, and it has no number of its own. */
+	EVENT_LOOK,
 };
 
 /* Bits of flags. */

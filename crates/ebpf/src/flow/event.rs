@@ -23,6 +23,8 @@ pub enum EventKind {
     Orphaned,
     /// The recorder stops.
     Stopped,
+    /// Somebody looks; nothing has happened.
+    Look,
 }
 
 impl EventKind {
@@ -37,6 +39,7 @@ impl EventKind {
             7 => Self::IdleTimeout,
             8 => Self::Orphaned,
             9 => Self::Stopped,
+            10 => Self::Look,
             _ => return None,
         })
     }

@@ -286,7 +286,10 @@ static __always_inline void write_event(struct seq_file *seq, const struct sock 
 	e->at = bpf_ktime_get_ns();
 	e->old_state = e->new_state = sk->__sk_common.skc_state;
 	fill_common(e, sk, st);
-	fill_tcp(e, tp, st);
+	if (tp)
+		fill_tcp(e, tp, st);
+	else
+		fill_meta(e, sk);
 	bpf_seq_write(seq, e, sizeof(*e));
 }
 
@@ -337,6 +340,21 @@ int flow_baseline(struct bpf_iter__task_file *ctx)
 	return 0;
 }
 
+/* Tells how a connection stands, opening ones included, and leaves its window as it is. */
+static __always_inline void look_at(struct seq_file *seq, const struct sock *sk,
+				    const struct tcp_sock *tp, struct state *st)
+{
+	__u8 flags = 0;
+
+	if (sk->__sk_common.skc_state == TCP_CLOSE)
+		return;
+	if (!tp && sk->sk_protocol != PROTOCOL_MPTCP)
+		return;
+	if ((st->flags & ST_UNCHECKED) && (!admit_addresses(sk, &flags) || flags))
+		return;
+	write_event(seq, sk, tp, st, EVENT_LOOK);
+}
+
 /* A pass over all connections: what has lasted, idled, lost its application, or is to be ended. */
 SEC("iter/bpf_sk_storage_map")
 int flow_pass(struct bpf_iter__bpf_sk_storage_map *ctx)
@@ -351,14 +369,18 @@ int flow_pass(struct bpf_iter__bpf_sk_storage_map *ctx)
 
 	if (!sk || !st || !(st->flags & ST_OPEN))
 		return 0;
+	pass = bpf_map_lookup_elem(&passes, &zero);
+	if (!pass)
+		return 0;
 	tp = bpf_skc_to_tcp_sock(sk);
+	if (pass->looking) {
+		look_at(ctx->meta->seq, sk, tp, st);
+		return 0;
+	}
 	if (!tp)
 		return 0;
 	state = sk->__sk_common.skc_state;
 	if (state == TCP_SYN_SENT || state == TCP_SYN_RECV || state == TCP_CLOSE)
-		return 0;
-	pass = bpf_map_lookup_elem(&passes, &zero);
-	if (!pass)
 		return 0;
 	segs = tp->segs_in + tp->segs_out;
 	if (segs != st->seen_segs) {

@@ -105,6 +105,9 @@ impl Profiler {
     pub fn handle(&mut self, event: &Event) {
         self.hertz.note(event.at, event.jiffies);
         let counters = Counters::of(event);
+        if event.kind == EventKind::Look {
+            return;
+        }
         if event.kind == EventKind::Baseline {
             self.remember(event, counters);
             return;
@@ -122,7 +125,8 @@ impl Profiler {
             | EventKind::ActiveTimeout
             | EventKind::IdleTimeout
             | EventKind::Orphaned
-            | EventKind::Stopped => self.connections.get(&event.cookie).cloned(),
+            | EventKind::Stopped
+            | EventKind::Look => self.connections.get(&event.cookie).cloned(),
         };
         if before.is_none() && !began {
             self.unknown += 1;
@@ -133,6 +137,12 @@ impl Profiler {
         if event.kind != EventKind::Closed && event.kind != EventKind::Stopped {
             self.remember(event, counters);
         }
+    }
+
+    /// How the connection of an event stands: a profile of all its life, with what the kernel has
+    /// counted since its beginning. Nothing is remembered.
+    pub fn total(&self, event: &Event) -> FlowProfile {
+        self.profile(event, None, &Counters::of(event))
     }
 
     /// The next profile, in the order of events.
@@ -196,7 +206,11 @@ impl Profiler {
         } else {
             (FlowState::Established, FlowPhase::Open)
         };
-        profile.state = FlowState::Established;
+        profile.state = if event.kind == EventKind::Look {
+            profile.state_before
+        } else {
+            FlowState::Established
+        };
         profile.event = match event.kind {
             EventKind::Established => FlowEvent::Established,
             EventKind::LossyEntered => FlowEvent::LossyEntered,
@@ -204,6 +218,7 @@ impl Profiler {
             EventKind::ActiveTimeout => FlowEvent::ActiveTimeout,
             EventKind::IdleTimeout => FlowEvent::IdleTimeout,
             EventKind::Orphaned => FlowEvent::Orphaned,
+            EventKind::Look => FlowEvent::ActiveTimeout,
             EventKind::Stopped | EventKind::Baseline => FlowEvent::RecorderStopped,
             EventKind::Closed => {
                 let end = close::reason(event);
@@ -322,8 +337,9 @@ fn gauges(profile: &mut FlowProfile, event: &Event) {
     profile.receive_buffer_bytes = known(event.rcvbuf);
     profile.congestion_control = text(&event.congestion);
     if event.rate_interval_us != 0 {
-        let bytes = u64::from(event.rate_delivered) * u64::from(event.mss) * 1_000_000;
-        profile.delivery_rate_bytes_per_second = Some(bytes / u64::from(event.rate_interval_us));
+        let bytes = u128::from(event.rate_delivered) * u128::from(event.mss);
+        let rate = bytes * 1_000_000 / u128::from(event.rate_interval_us);
+        profile.delivery_rate_bytes_per_second = Some(u64::try_from(rate).unwrap_or(u64::MAX));
     }
     if event.paced && event.pacing_rate != u64::MAX {
         profile.pacing_rate_bytes_per_second = Some(event.pacing_rate);

@@ -231,7 +231,7 @@ impl Recorder {
     /// # Errors
     /// If the kernel refuses the iterator.
     pub fn pass(&mut self) -> io::Result<Vec<Event>> {
-        self.go_over(false)
+        self.go_over([0, 0])
     }
 
     /// Ends the window of every connection.
@@ -239,25 +239,46 @@ impl Recorder {
     /// # Errors
     /// If the kernel refuses the iterator.
     pub fn stop(&mut self) -> io::Result<Vec<Event>> {
-        self.go_over(true)
+        self.go_over([1, 0])
     }
 
-    fn go_over(&self, stopping: bool) -> io::Result<Vec<Event>> {
+    /// Gives every connection as it stands, opening ones included, without ending its window. For
+    /// [`Profiler::total`](super::Profiler::total).
+    ///
+    /// # Errors
+    /// If the kernel refuses the iterator.
+    pub fn look(&mut self, see: impl FnMut(Event)) -> io::Result<()> {
+        match self.set_out([0, 1])? {
+            Some(pass) => each_event(pass, see),
+            None => Ok(()),
+        }
+    }
+
+    fn go_over(&self, purpose: [u64; 2]) -> io::Result<Vec<Event>> {
+        match self.set_out(purpose)? {
+            Some(pass) => events_of(pass),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Tells the iterator whether it is to stop and whether to look; `None` if it cannot run.
+    fn set_out(&self, [stopping, looking]: [u64; 2]) -> io::Result<Option<&Link>> {
         let Some(pass) = &self.pass else {
-            return Ok(Vec::new());
+            return Ok(None);
         };
         let nanos = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
         let settings = [
             nanos(self.options.active_timeout),
             nanos(self.options.idle_timeout),
             nanos(self.options.orphan_timeout),
-            u64::from(stopping),
+            stopping,
+            looking,
         ];
         let value = settings.map(u64::to_ne_bytes).concat();
         self.passes
             .update(&0u32.to_ne_bytes(), &value, MapFlags::ANY)
             .map_err(io::Error::other)?;
-        events_of(pass)
+        Ok(Some(pass))
     }
 
     /// What the programs counted.
@@ -287,12 +308,19 @@ impl AsFd for Recorder {
 
 /// Runs an iterator to its end.
 fn events_of(link: &Link) -> io::Result<Vec<Event>> {
+    let mut events = Vec::new();
+    each_event(link, |event| events.push(event))?;
+    Ok(events)
+}
+
+/// The same, one event after the other.
+fn each_event(link: &Link, mut take: impl FnMut(Event)) -> io::Result<()> {
     let mut iterator = Iter::new(link).map_err(io::Error::other)?;
-    let (mut events, mut rest) = (Vec::new(), Vec::new());
+    let mut rest = Vec::new();
     let mut buffer = vec![0; 64 << 10];
     loop {
         let read = match iterator.read(&mut buffer) {
-            Ok(0) => return Ok(events),
+            Ok(0) => return Ok(()),
             Ok(read) => read,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => continue,
@@ -300,12 +328,11 @@ fn events_of(link: &Link) -> io::Result<Vec<Event>> {
         };
         rest.extend_from_slice(buffer.get(..read).unwrap_or_default());
         let whole = rest.len() - rest.len() % Event::LEN;
-        events.extend(
-            rest.drain(..whole)
-                .as_slice()
-                .chunks(Event::LEN)
-                .filter_map(Event::parse),
-        );
+        rest.drain(..whole)
+            .as_slice()
+            .chunks(Event::LEN)
+            .filter_map(Event::parse)
+            .for_each(&mut take);
     }
 }
 

@@ -32,6 +32,7 @@ struct pass {
 	__u64 idle_ns;
 	__u64 orphan_ns;
 	__u64 stopping;
+	__u64 looking;
 };
 
 struct {

@@ -41,7 +41,8 @@ const LOOKUP: &[Column<DnsProfile>] = &[
             "Identifier of the connection while the host is up.",
         ),
         optional!(flow_id),
-    ),
+    )
+    .kernel("bpf_get_socket_cookie in cgroup_skb", "4.12"),
     Column::<Record>::new(
         iana(
             4,
@@ -54,7 +55,8 @@ const LOOKUP: &[Column<DnsProfile>] = &[
         "transport",
         |record| Some(record.transport.code()),
         |record, value| record.transport = Code::from_code(value).unwrap_or_default(),
-    ),
+    )
+    .kernel("cgroup_skb: IP header", "4.10"),
     column::<Record>(
         ours(
             65,
@@ -65,7 +67,8 @@ const LOOKUP: &[Column<DnsProfile>] = &[
             "Type that was asked for, as the DNS numbers it.",
         ),
         plain!(query_type),
-    ),
+    )
+    .kernel("cgroup_skb: the question", "4.10"),
     column::<Record>(
         ours(
             66,
@@ -76,7 +79,8 @@ const LOOKUP: &[Column<DnsProfile>] = &[
             "Times that the question was sent.",
         ),
         plain!(queries),
-    ),
+    )
+    .kernel("cgroup_skb/egress", "4.10"),
     column::<Record>(
         ours(
             67,
@@ -87,7 +91,8 @@ const LOOKUP: &[Column<DnsProfile>] = &[
             "Time from the first question to the answer.",
         ),
         optional!(resolution_ns),
-    ),
+    )
+    .kernel("bpf_ktime_get_ns in cgroup_skb", "4.10"),
     column::<Record>(
         ours(
             68,
@@ -98,7 +103,8 @@ const LOOKUP: &[Column<DnsProfile>] = &[
             "Response code of the answer.",
         ),
         optional!(response_code),
-    ),
+    )
+    .kernel("cgroup_skb/ingress: the answer", "4.10"),
     column::<Record>(
         ours(
             69,
@@ -109,7 +115,8 @@ const LOOKUP: &[Column<DnsProfile>] = &[
             "Records in the answer section.",
         ),
         optional!(answers),
-    ),
+    )
+    .kernel("cgroup_skb/ingress: the answer", "4.10"),
     Column::<Record>::new(
         ours(
             70,
@@ -122,7 +129,8 @@ const LOOKUP: &[Column<DnsProfile>] = &[
         "truncated",
         |record| record.truncated.map(Value::Boolean),
         |record, value| record.truncated = value.truth(),
-    ),
+    )
+    .kernel("cgroup_skb/ingress: the answer", "4.10"),
     Column::<Record>::new(
         ours(
             64,
@@ -139,5 +147,6 @@ const LOOKUP: &[Column<DnsProfile>] = &[
                 record.name = name.into();
             }
         },
-    ),
+    )
+    .kernel("cgroup_skb: the question", "4.10"),
 ];

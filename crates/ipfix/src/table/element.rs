@@ -104,6 +104,8 @@ pub struct Column<R: 'static> {
     pub source: &'static str,
     /// The kernel that first had it.
     pub since: &'static str,
+    /// Whether `plumb flow` records it; other recorders may.
+    pub is_recorded: bool,
     /// The field's value; `None` where it is not known.
     pub get: for<'a> fn(&'a R) -> Option<Value<'a>>,
     /// Sets the field, or nothing where the value cannot be one or follows from others.
@@ -132,6 +134,7 @@ impl<R> Column<R> {
             field,
             source: "",
             since: "",
+            is_recorded: true,
             get,
             set,
         }
@@ -140,6 +143,12 @@ impl<R> Column<R> {
     /// Sent in fewer bytes as long as the value fits.
     pub(super) const fn short(mut self, len: u16) -> Self {
         self.element.len = len;
+        self
+    }
+
+    /// Nothing that `plumb flow` records: it would take a program that runs for every segment.
+    pub(super) const fn not_recorded(mut self) -> Self {
+        self.is_recorded = false;
         self
     }
 

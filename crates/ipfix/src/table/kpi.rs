@@ -10,16 +10,16 @@ type Record = FlowProfile;
 
 pub(super) const DELAY: &[Column<FlowProfile>] = &[
     column::<Record>(ours(17, "establishmentDurationNanoseconds", T::Unsigned64, S::Quantity, U::Nanoseconds, "Time of the handshake: from SYN to SYN-ACK at the end that opened, from SYN-ACK to its acknowledgement at the other."), optional!(establishment_ns)).short(4).kernel("inet_sock_set_state; passive: srtt_us at ESTABLISHED", "4.16"),
-    column::<Record>(ours(18, "synRetransmissionDeltaCount", T::Unsigned32, S::DeltaCounter, U::Packets, "SYN segments sent again."), optional!(syn_retransmitted)).short(2).kernel("total_retrans at ESTABLISHED, tcp_retransmit_skb in SYN_SENT", "4.16"),
-    column::<Record>(ours(19, "synAckRetransmissionDeltaCount", T::Unsigned32, S::DeltaCounter, U::Packets, "SYN-ACK segments sent again."), optional!(syn_ack_retransmitted)).short(2).kernel("tcp_retransmit_synack", "4.16"),
+    column::<Record>(ours(18, "synRetransmissionDeltaCount", T::Unsigned32, S::DeltaCounter, U::Packets, "SYN segments sent again."), optional!(syn_retransmitted)).short(2).kernel("tcp_sock.total_retrans at ESTABLISHED or at the end in SYN_SENT", "4.16"),
+    column::<Record>(ours(19, "synAckRetransmissionDeltaCount", T::Unsigned32, S::DeltaCounter, U::Packets, "SYN-ACK segments sent again."), optional!(syn_ack_retransmitted)).short(2).kernel("tcp_sock.total_retrans at ESTABLISHED", "2.6"),
     column::<Record>(ours(20, "smoothedRoundTripTimeNanoseconds", T::Unsigned64, S::Quantity, U::Nanoseconds, "Smoothed round-trip time."), optional!(rtt_ns)).short(4).kernel("tcp_sock.srtt_us / 8", "3.15"),
     column::<Record>(ours(21, "roundTripTimeVariationNanoseconds", T::Unsigned64, S::Quantity, U::Nanoseconds, "Mean deviation of the round-trip time."), optional!(rtt_variance_ns)).short(4).kernel("tcp_sock.mdev_us / 4", "3.15"),
     column::<Record>(ours(22, "minimumRoundTripTimeNanoseconds", T::Unsigned64, S::Quantity, U::Nanoseconds, "Least round-trip time of the last minutes."), optional!(rtt_min_ns)).short(4).kernel("tcp_sock.rtt_min", "4.4"),
     column::<Record>(ours(23, "receiverRoundTripTimeNanoseconds", T::Unsigned64, S::Quantity, U::Nanoseconds, "Round-trip time as the receiver of data estimates it."), optional!(receiver_rtt_ns)).short(4).kernel("tcp_sock.rcv_rtt_est.rtt_us / 8", "4.13"),
-    column::<Record>(ours(24, "roundTripTimeSampleDeltaCount", T::Unsigned64, S::DeltaCounter, U::None, "Round-trip times measured."), optional!(rtt_samples)).short(4).kernel("tcp_probe, or sockops RTT_CB", "5.3"),
-    column::<Record>(ours(25, "roundTripTimeSampleMinimumNanoseconds", T::Unsigned64, S::Quantity, U::Nanoseconds, "Least of these samples."), optional!(rtt_sample_min_ns)).short(4).kernel("as roundTripTimeSampleDeltaCount", "5.3"),
-    column::<Record>(ours(26, "roundTripTimeSampleMeanNanoseconds", T::Unsigned64, S::Quantity, U::Nanoseconds, "Mean of these samples."), optional!(rtt_sample_mean_ns)).short(4).kernel("as roundTripTimeSampleDeltaCount", "5.3"),
-    column::<Record>(ours(27, "roundTripTimeSampleMaximumNanoseconds", T::Unsigned64, S::Quantity, U::Nanoseconds, "Greatest of these samples."), optional!(rtt_sample_max_ns)).short(4).kernel("as roundTripTimeSampleDeltaCount", "5.3"),
+    column::<Record>(ours(24, "roundTripTimeSampleDeltaCount", T::Unsigned64, S::DeltaCounter, U::None, "Round-trip times measured."), optional!(rtt_samples)).short(4).kernel("tcp_probe, or sockops RTT_CB", "5.3").not_recorded(),
+    column::<Record>(ours(25, "roundTripTimeSampleMinimumNanoseconds", T::Unsigned64, S::Quantity, U::Nanoseconds, "Least of these samples."), optional!(rtt_sample_min_ns)).short(4).kernel("as roundTripTimeSampleDeltaCount", "5.3").not_recorded(),
+    column::<Record>(ours(26, "roundTripTimeSampleMeanNanoseconds", T::Unsigned64, S::Quantity, U::Nanoseconds, "Mean of these samples."), optional!(rtt_sample_mean_ns)).short(4).kernel("as roundTripTimeSampleDeltaCount", "5.3").not_recorded(),
+    column::<Record>(ours(27, "roundTripTimeSampleMaximumNanoseconds", T::Unsigned64, S::Quantity, U::Nanoseconds, "Greatest of these samples."), optional!(rtt_sample_max_ns)).short(4).kernel("as roundTripTimeSampleDeltaCount", "5.3").not_recorded(),
 ];
 
 pub(super) const RECOVERY: &[Column<FlowProfile>] = &[
@@ -61,7 +61,7 @@ pub(super) const RECOVERY: &[Column<FlowProfile>] = &[
         ),
         optional!(tail_loss_probes),
     )
-    .kernel("tcp_retransmit_skb with tlp_high_seq", "4.16"),
+    .kernel("tcp_retransmit_skb from the probe timer", "4.16"),
     column::<Record>(
         ours(
             31,
@@ -137,7 +137,8 @@ pub(super) const RECEIVER: &[Column<FlowProfile>] = &[
         optional!(out_of_order_distance_mean_bytes),
     )
     .short(4)
-    .kernel("tcp_probe: sequence number less rcv_nxt", "4.16"),
+    .kernel("tcp_probe: sequence number less rcv_nxt", "4.16")
+    .not_recorded(),
     column::<Record>(
         ours(
             37,
@@ -150,7 +151,8 @@ pub(super) const RECEIVER: &[Column<FlowProfile>] = &[
         optional!(out_of_order_distance_stddev_bytes),
     )
     .short(4)
-    .kernel("as outOfOrderDistanceMeanOctets", "4.16"),
+    .kernel("as outOfOrderDistanceMeanOctets", "4.16")
+    .not_recorded(),
     column::<Record>(
         ours(
             38,
@@ -163,7 +165,8 @@ pub(super) const RECEIVER: &[Column<FlowProfile>] = &[
         optional!(out_of_order_distance_max_bytes),
     )
     .short(4)
-    .kernel("as outOfOrderDistanceMeanOctets", "4.16"),
+    .kernel("as outOfOrderDistanceMeanOctets", "4.16")
+    .not_recorded(),
 ];
 
 pub(super) const STALLS: &[Column<FlowProfile>] = &[
@@ -214,7 +217,8 @@ pub(super) const STALLS: &[Column<FlowProfile>] = &[
         ),
         optional!(zero_windows),
     )
-    .kernel("snd_wnd, icsk_probes_out", "4.16"),
+    .kernel("snd_wnd, icsk_probes_out", "4.16")
+    .not_recorded(),
     column::<Record>(
         ours(
             43,
@@ -401,5 +405,5 @@ pub(super) const MULTIPATH: &[Column<FlowProfile>] = &[
     ).kernel("mptcp_subflow_context.backup", "5.7"),
     column::<Record>(ours(61, "mptcpSubflows", T::Unsigned32, S::Quantity, U::None, "Subflows of the connection at the end of the window."), multipath!(subflows)).short(2).kernel("mptcp_sock.pm.extra_subflows + 1", "5.7"),
     column::<Record>(ours(62, "reinjectedOctetDeltaCount", T::Unsigned64, S::DeltaCounter, U::Octets, "Payload sent again on another subflow."), multipath!(reinjected_bytes)).kernel("mptcp_sock.bytes_retrans", "6.5"),
-    column::<Record>(ours(63, "headOfLineStallDeltaCount", T::Unsigned32, S::DeltaCounter, U::None, "Times that data waited in the receive queue for a gap that another subflow had to fill."), multipath!(head_of_line_stalls)).kernel("mptcp_sock.out_of_order_queue", "5.10"),
+    column::<Record>(ours(63, "headOfLineStallDeltaCount", T::Unsigned32, S::DeltaCounter, U::None, "Times that data waited in the receive queue for a gap that another subflow had to fill."), multipath!(head_of_line_stalls)).kernel("mptcp_sock.out_of_order_queue", "5.10").not_recorded(),
 ];

@@ -123,6 +123,20 @@ mod tests {
     }
 
     #[test]
+    fn every_column_says_where_the_kernel_has_it_and_since_when() {
+        let flow = columns(FLOW).map(|column| (column.field, column.source, column.since));
+        let dns = columns(DNS).map(|column| (column.field, column.source, column.since));
+        for (field, source, since) in flow.chain(dns) {
+            assert!(!field.is_empty() && !source.is_empty(), "{field}");
+            let release = since.split("; ").all(|release| {
+                let (major, minor) = release.split_once('.').unwrap_or_default();
+                major.parse::<u8>().is_ok() && minor.parse::<u8>().is_ok()
+            });
+            assert!(release, "{field}: {since}");
+        }
+    }
+
+    #[test]
     fn a_template_has_no_more_columns_than_a_mask_has_bits() {
         assert!(columns(FLOW).count() <= 128);
         assert!(columns(DNS).count() <= 128);

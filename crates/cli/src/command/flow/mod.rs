@@ -1,39 +1,42 @@
 //! `plumb flow`: how the connections of this host fare.
 
 mod anonymise;
+mod besides;
+mod capabilities;
 mod cgroups;
 mod limit;
+mod live;
+mod metrics;
 mod quic;
 mod resolve;
+mod session;
 
 use core::time::Duration;
-use std::io::{self, BufWriter, Write};
-use std::os::fd::AsFd;
-use std::path::Path;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::Context;
-use plumb_ebpf::dns;
-use plumb_ebpf::flow::{Config, Error, Event, Profiler, Recorder};
-use plumb_link::{Capability, Clock, capability};
-use plumb_record::{
-    DnsProfile, EndReason, EndType, FlowProfile, FlowSchema, Start, StartType, WallTime,
-};
-use plumb_wire::Instant;
+use plumb_ebpf::flow::{Config, Event, Profiler, Recorder};
+use plumb_link::{Clock, capability};
+use plumb_record::{EndReason, EndType, FlowSchema, Start, StartType, WallTime};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use self::anonymise::{anonymise, network};
+use self::besides::{Besides, watch_lookups};
+use self::capabilities::{capabilities, explain};
 use self::cgroups::Cgroups;
 use self::limit::Limit;
+use self::live::Live;
+use self::metrics::{Around, Metrics};
 use self::quic::QuicSocket;
+use self::session::{Losses, Session};
 use super::interrupt::Interrupts;
-use super::network::program;
 use super::trace::open;
-use crate::args::{self, KeptBits};
+use crate::args;
 use crate::exit::{Exit, Failure};
 use crate::export::Export;
 use crate::output::flow_record::FlowEnd;
 use crate::output::flow_sink::{FlowFormat, FlowSink};
-use crate::output::style::{BAD, FAINT, GOOD, Look, STRONG};
+use crate::output::style::Look;
 
 /// Time between two looks into the ring, where it does not fill up before. A wake-up for each event
 /// would cost more than watching the connection does.
@@ -43,9 +46,19 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) fn run(args: &args::Flow) -> anyhow::Result<Exit> {
     let options = resolve::options(args).map_err(Failure::usage)?;
+    let live = match args.live {
+        true => Some(live::Settings::new(&args.sort, args.interval.0)?),
+        false => None,
+    };
     let mut interrupts = Interrupts::watch()?;
-    let export = Export::start(&args.export)?;
+    // Whoever looks at the terminal shall not find it written over.
+    let export = Export::start(&args.export, live.is_none())?;
     let out = open(args.output.as_deref())?;
+    let clock = Clock::new();
+    let metrics = match args.metrics {
+        Some(address) => Some(Metrics::listen(address, clock.wall_ns(clock.now()))?),
+        None => None,
+    };
     let (recorder, there) = Recorder::start(options).map_err(explain)?;
     let besides = Besides {
         dns: match args.dns {
@@ -64,8 +77,16 @@ pub(super) fn run(args: &args::Flow) -> anyhow::Result<Exit> {
             args.json || args.format == args::FlowFormat::Json,
         );
     }
-    let clock = Clock::new();
+    if let Some(metrics) = &metrics {
+        let address = metrics.address()?;
+        // Nothing can be done where standard error is closed.
+        drop(writeln!(
+            io::stderr(),
+            "plumb: metrics at http://{address}/metrics"
+        ));
+    }
     let format = match args.format {
+        _ if args.live => FlowFormat::Nothing,
         _ if args.json => FlowFormat::Json,
         args::FlowFormat::Json => FlowFormat::Json,
         args::FlowFormat::None => FlowFormat::Nothing,
@@ -86,6 +107,8 @@ pub(super) fn run(args: &args::Flow) -> anyhow::Result<Exit> {
         clock,
         profiles: 0,
         over_rate: 0,
+        live: None,
+        metrics,
     };
     session.sink.start(&Start {
         schema: FlowSchema::V1,
@@ -96,8 +119,13 @@ pub(super) fn run(args: &args::Flow) -> anyhow::Result<Exit> {
             .map(|a| a.to_string_lossy().into_owned())
             .collect(),
     })?;
+    if let Some(settings) = live {
+        session.live = Some(Live::open(settings, clock.now())?);
+    }
     session.handle(&there)?;
     let exit = watch(&mut session, recorder, besides, &mut interrupts, args);
+    // The terminal is put back before anything is printed.
+    session.live = None;
     for outcome in session.export.finish(PATIENCE) {
         let statistics = outcome.statistics;
         let lost = statistics.queued + statistics.queue_full + statistics.too_long;
@@ -135,7 +163,7 @@ fn watch(
     let signal = interrupts.fd()?;
     let mut losses = Losses::default();
     let reason = loop {
-        wait(&recorder, &signal, LOOK)?;
+        wait(&recorder, &signal, session, LOOK)?;
         let mut events = take_all(&mut recorder);
         let now = session.clock.now();
         session.follow_wall_clock(now);
@@ -151,6 +179,10 @@ fn watch(
         besides.pass(session, now)?;
         session.sink.flush()?;
         losses.tell(session, recorder.counts().dropped);
+        answer(session, &recorder, &besides);
+        if session.show(&mut recorder, now)? {
+            break EndReason::Completed;
+        }
         if interrupts.count() > 0 {
             break EndReason::Interrupted;
         }
@@ -158,6 +190,7 @@ fn watch(
             break EndReason::Completed;
         }
     };
+    session.live = None;
     let mut events = take_all(&mut recorder);
     events.extend(recorder.stop().context("cannot go over the connections")?);
     events.extend(take_all(&mut recorder));
@@ -199,293 +232,40 @@ fn take_all(recorder: &mut Recorder) -> Vec<Event> {
     all
 }
 
-/// Waits until the ring is a quarter full, a signal comes, or the time is over.
-fn wait(recorder: &Recorder, signal: &impl AsFd, time: Duration) -> io::Result<()> {
-    let mut fds = [
-        PollFd::new(recorder, PollFlags::IN),
-        PollFd::new(signal, PollFlags::IN),
-    ];
+/// Answers who asks for metrics.
+fn answer(session: &mut Session, recorder: &Recorder, besides: &Besides) {
+    let Some(metrics) = &mut session.metrics else {
+        return;
+    };
+    let around = Around {
+        recorder,
+        profiler: &session.profiler,
+        export: &session.export,
+        besides,
+        over_rate: session.over_rate,
+    };
+    metrics.answer(session.clock.now(), around);
+}
+
+/// Waits until the ring is a quarter full, a signal, a key or a scrape comes, or the time is over.
+fn wait(
+    recorder: &Recorder,
+    signal: &impl AsFd,
+    session: &Session,
+    time: Duration,
+) -> io::Result<()> {
+    let keyboard = session.live.as_ref().map(Live::keyboard);
+    let always: [BorrowedFd<'_>; 2] = [recorder.as_fd(), signal.as_fd()];
+    let to_read = always.into_iter().chain(keyboard);
+    let scrapes = session.metrics.iter().flat_map(Metrics::interests);
+    let mut fds: Vec<PollFd<'_>> = to_read
+        .map(|fd| (fd, PollFlags::IN))
+        .chain(scrapes)
+        .map(|(fd, flags)| PollFd::from_borrowed_fd(fd, flags))
+        .collect();
     let time = Timespec::try_from(time).map_err(io::Error::other)?;
     match poll(&mut fds, Some(&time)) {
         Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),
-    }
-}
-
-/// What is recorded besides the kernel's connections.
-#[derive(Debug)]
-struct Besides {
-    dns: Option<dns::Recorder>,
-    quic: Option<QuicSocket>,
-}
-
-impl Besides {
-    /// Takes what has happened.
-    fn pass(&mut self, session: &mut Session, now: Instant) -> anyhow::Result<()> {
-        if let Some(recorder) = &mut self.dns {
-            recorder.read(now)?;
-            let mut lookups = recorder.lookups();
-            while let Some(lookup) = lookups.poll_record() {
-                session.write_lookup(lookup)?;
-            }
-        }
-        if let Some(socket) = &mut self.quic {
-            for profile in socket.take().context("cannot read the socket for QUIC")? {
-                session.write_reported(profile)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Ends lookups that are under way, and says what was lost.
-    fn finish(&mut self, session: &mut Session) -> io::Result<()> {
-        let say = |count: u64, what: &str| {
-            if count > 0 {
-                drop(writeln!(io::stderr(), "plumb: {count} {what}"));
-            }
-        };
-        if let Some(recorder) = &mut self.dns {
-            say(recorder.lost(), "DNS messages lost: they came too fast");
-            let mut lookups = recorder.lookups();
-            say(
-                lookups.evicted(),
-                "name lookups forgotten: there were too many at once",
-            );
-            lookups.finish_all(session.clock.now());
-            while let Some(lookup) = lookups.poll_record() {
-                session.write_lookup(lookup)?;
-            }
-        }
-        if let Some(socket) = &self.quic {
-            say(
-                socket.malformed(),
-                "reports that were no profiles of QUIC connections",
-            );
-        }
-        Ok(())
-    }
-}
-
-/// Begins to watch the name lookups of the host or of a control group.
-fn watch_lookups(args: &args::Flow) -> anyhow::Result<dns::Recorder> {
-    let clock = Clock::new();
-    let group = args.cgroup.as_deref().unwrap_or(Path::new("/"));
-    let group = resolve::group_directory(group).map_err(Failure::usage)?;
-    dns::Recorder::start(&group, clock.wall_ns(Instant::ZERO)).map_err(|error| {
-        if error.is_permission() {
-            Failure::permission(format!(
-                "{error}: it takes CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; run `sudo setcap \
-                 cap_bpf,cap_net_admin,cap_perfmon+ep {}` once, or use sudo",
-                program()
-            ))
-            .into()
-        } else {
-            error.into()
-        }
-    })
-}
-
-/// What a run consists of, but for the kernel's part.
-struct Session {
-    profiler: Profiler,
-    sink: FlowSink<BufWriter<Box<dyn Write>>>,
-    export: Export,
-    processes: Vec<String>,
-    kept: Option<KeptBits>,
-    limit: Option<Limit>,
-    cgroups: Cgroups,
-    clock: Clock,
-    profiles: u64,
-    over_rate: u64,
-}
-
-impl Session {
-    /// After a step of the wall clock, later times are right. Two readings of both clocks differ a
-    /// little, which must not part the end of one window from the beginning of the next.
-    fn follow_wall_clock(&mut self, now: Instant) {
-        const STEP_NS: u64 = 1_000_000;
-        let read = Clock::new();
-        if read.wall_ns(now).abs_diff(self.clock.wall_ns(now)) > STEP_NS {
-            self.clock = read;
-        }
-    }
-
-    fn handle(&mut self, events: &[Event]) -> io::Result<()> {
-        for event in events {
-            self.profiler.handle(event);
-            while let Some(profile) = self.profiler.poll_profile() {
-                self.write(profile)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn write(&mut self, mut profile: FlowProfile) -> io::Result<()> {
-        if !self.processes.is_empty() && !self.wanted(&profile) {
-            return Ok(());
-        }
-        let at = Instant::from_nanos(profile.end.0);
-        let wall = |time: WallTime| WallTime(self.clock.wall_ns(Instant::from_nanos(time.0)));
-        (profile.start, profile.end) = (wall(profile.start), wall(profile.end));
-        self.write_at(profile, at)
-    }
-
-    /// Writes a profile that a process reported, whose times are wall time.
-    fn write_reported(&mut self, profile: FlowProfile) -> io::Result<()> {
-        if !self.processes.is_empty() && !self.wanted(&profile) {
-            return Ok(());
-        }
-        self.write_at(profile, self.clock.now())
-    }
-
-    fn write_lookup(&mut self, mut lookup: DnsProfile) -> io::Result<()> {
-        let now = self.clock.now();
-        if !self.processes.is_empty() && !self.is_wanted(lookup.pid, lookup.process.as_deref()) {
-            return Ok(());
-        }
-        if !self.may_write(now) {
-            return Ok(());
-        }
-        lookup.cgroup = lookup.cgroup_id.and_then(|id| self.cgroups.path(id, now));
-        if let Some(kept) = self.kept {
-            lookup.local_addr = network(lookup.local_addr, kept);
-            lookup.remote_addr = network(lookup.remote_addr, kept);
-        }
-        self.export.take_lookup(&lookup);
-        self.sink.lookup(&lookup)
-    }
-
-    /// Writes a profile in wall time, which ended at `at`.
-    fn write_at(&mut self, mut profile: FlowProfile, at: Instant) -> io::Result<()> {
-        if !self.may_write(at) {
-            return Ok(());
-        }
-        profile.cgroup = profile.cgroup_id.and_then(|id| self.cgroups.path(id, at));
-        if let Some(kept) = self.kept {
-            anonymise(&mut profile, kept);
-        }
-        self.profiles += 1;
-        self.export.take(&profile);
-        self.sink.profile(&profile)
-    }
-
-    /// Whether --rate allows one more; what it does not is counted.
-    fn may_write(&mut self, at: Instant) -> bool {
-        if self.limit.as_mut().is_some_and(|limit| !limit.take(at)) {
-            self.over_rate += 1;
-            self.export.not_recorded(1);
-            return false;
-        }
-        true
-    }
-
-    /// Whether a profile is of one of the processes that were asked for. The kernel keeps 15 bytes
-    /// of a name.
-    fn wanted(&self, profile: &FlowProfile) -> bool {
-        self.is_wanted(profile.pid, profile.process.as_deref())
-    }
-
-    fn is_wanted(&self, pid: Option<u32>, process: Option<&str>) -> bool {
-        self.processes.iter().any(|wanted| {
-            let by_number = wanted.parse().is_ok_and(|wanted| pid == Some(wanted));
-            let name = wanted.get(..15).unwrap_or(wanted);
-            by_number || process == Some(name)
-        })
-    }
-}
-
-/// Says once that events are lost, and in the end how many.
-#[derive(Debug, Default)]
-struct Losses {
-    told: u64,
-}
-
-impl Losses {
-    fn tell(&mut self, session: &Session, dropped: u64) {
-        if dropped > self.told {
-            if self.told == 0 {
-                drop(writeln!(
-                    io::stderr(),
-                    "plumb: events are lost, because there are more than --ring holds; \
-                     the end tells how many"
-                ));
-            }
-            session.export.not_recorded(dropped - self.told);
-            self.told = dropped;
-        }
-    }
-
-    fn report(&mut self, session: &Session, dropped: u64) {
-        self.tell(session, dropped);
-        let say = |count: u64, what: &str| {
-            if count > 0 {
-                drop(writeln!(io::stderr(), "plumb: {count} {what}"));
-            }
-        };
-        say(dropped, "events lost: make --ring larger, or watch less");
-        say(session.over_rate, "profiles not written because of --rate");
-        say(
-            session.profiler.unknown(),
-            "events of connections that had been forgotten",
-        );
-    }
-}
-
-/// Prints what this kernel can tell.
-fn capabilities(recorder: &Recorder, as_json: bool) -> anyhow::Result<Exit> {
-    let mut out = io::stdout().lock();
-    let look = Look::of_stdout();
-    for capability in recorder.capabilities() {
-        if as_json {
-            let line = serde_json::json!({
-                "name": capability.name,
-                "gives": capability.gives,
-                "source": capability.source,
-                "since": capability.since,
-                "live": capability.missing.is_none(),
-                "missing": capability.missing,
-            });
-            writeln!(out, "{line}")?;
-            continue;
-        }
-        let state = match capability.missing {
-            None => look.paint(GOOD, "live   "),
-            Some(_) => look.paint(BAD, "missing"),
-        };
-        let name = look.paint(STRONG, &format!("{:<15}", capability.name));
-        let source = format!("{} (Linux {})", capability.source, capability.since);
-        let source = look.paint(FAINT, &source);
-        let why = capability.missing.as_ref().map(|why| format!("; {why}"));
-        let why = why.unwrap_or_default();
-        writeln!(out, "{state} {name} {}{why}  {source}", capability.gives)?;
-    }
-    Ok(Exit::Reached)
-}
-
-/// What is missing, and the way to get it.
-fn explain(error: Error) -> anyhow::Error {
-    match error {
-        Error::Permission => {
-            let needed = [Capability::Bpf, Capability::PerfMon];
-            let lacking: Vec<_> = needed
-                .into_iter()
-                .filter(|&needed| !capability::has(needed))
-                .map(|capability| capability.to_string())
-                .collect();
-            let what = if lacking.is_empty() {
-                "although CAP_BPF and CAP_PERFMON are there: a security module, seccomp or \
-                 kernel lockdown forbids it"
-                    .to_owned()
-            } else {
-                let program = program();
-                format!(
-                    "for want of {}; run `sudo setcap cap_bpf,cap_perfmon+ep {program}` once, or \
-                     use sudo",
-                    lacking.join(" and ")
-                )
-            };
-            Failure::permission(format!("{error}, {what}")).into()
-        }
-        Error::NoTypes | Error::Refused(_) | Error::System { .. } => error.into(),
     }
 }

@@ -230,3 +230,53 @@ fn busy_times_are_known_once_a_jiffy_is() {
     assert_eq!(profiles[1].busy_ns, Some(64 * MS));
     assert_eq!(profiles[1].receive_window_limited_ns, Some(20 * MS));
 }
+
+#[test]
+fn a_look_tells_the_whole_and_leaves_the_windows_as_they_are() {
+    let mut profiler = profiler();
+    profiler.handle(&established(100, 90));
+    let mut timeout = event(EventKind::ActiveTimeout, 200);
+    (timeout.sequence, timeout.bytes_sent) = (1, 1000);
+    profiler.handle(&timeout);
+    let mut look = event(EventKind::Look, 250);
+    (look.syn_at, look.bytes_sent, look.sequence) = (90 * MS, 1500, 2);
+    profiler.handle(&look);
+    let total = profiler.total(&look);
+    assert_eq!(total.bytes_sent, 1500);
+    assert_eq!(
+        (total.start, total.end),
+        (WallTime(90 * MS), WallTime(250 * MS))
+    );
+    assert_eq!((total.phase, total.end_reason), (FlowPhase::Open, None));
+    let mut end = closed(300, state::FIN_WAIT2);
+    (end.sequence, end.bytes_sent) = (2, 1600);
+    profiler.handle(&end);
+    let sent: Vec<_> = core::iter::from_fn(|| profiler.poll_profile())
+        .map(|profile| (profile.event, profile.bytes_sent))
+        .collect();
+    assert_eq!(
+        sent,
+        [
+            (E::Established, 0),
+            (E::ActiveTimeout, 1000),
+            (E::Ended, 600)
+        ]
+    );
+    assert_eq!(profiler.total(&end).bytes_sent, 1600);
+    assert_eq!(profiler.unknown(), 0);
+}
+
+#[test]
+fn a_look_at_what_is_opening_says_so() {
+    let mut look = event(EventKind::Look, 250);
+    (look.old_state, look.syn_at, look.total_retrans) = (state::SYN_SENT, 90 * MS, 2);
+    let mut profiler = profiler();
+    profiler.handle(&look);
+    assert_eq!(profiler.poll_profile(), None);
+    let total = profiler.total(&look);
+    assert_eq!(
+        (total.state, total.phase),
+        (FlowState::New, FlowPhase::Establishing)
+    );
+    assert_eq!(total.syn_retransmitted, Some(2));
+}
