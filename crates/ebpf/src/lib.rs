@@ -4,6 +4,7 @@
 //! The programs are C with CO-RE relocations, compiled by clang when this crate is built, so that
 //! one binary fits every kernel. What a kernel refuses is left out, and said.
 
+mod denied;
 pub mod dns;
 pub mod flow;
 pub mod tap;

@@ -21,6 +21,8 @@ use libbpf_rs::{
 };
 use plumb_wire::Instant;
 
+use crate::denied::is_refused_unprivileged;
+
 pub use lookups::{Lookups, Seen};
 
 #[allow(
@@ -59,7 +61,7 @@ impl Error {
     pub fn is_permission(&self) -> bool {
         match self {
             Self::Cgroup { source, .. } => source.kind() == std::io::ErrorKind::PermissionDenied,
-            Self::Kernel(error) => error.kind() == libbpf_rs::ErrorKind::PermissionDenied,
+            Self::Kernel(error) => is_refused_unprivileged(error),
         }
     }
 }

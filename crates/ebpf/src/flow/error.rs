@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::denied::is_refused_unprivileged;
+
 /// Why the flow probes cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -27,7 +29,7 @@ pub enum Error {
 impl Error {
     /// The error of a call of libbpf.
     pub(super) fn of(operation: &'static str, error: &libbpf_rs::Error) -> Self {
-        if error.kind() == libbpf_rs::ErrorKind::PermissionDenied {
+        if is_refused_unprivileged(error) {
             return Self::Permission;
         }
         Self::System {

@@ -22,6 +22,8 @@ mod translate;
 
 use std::io;
 
+use crate::denied::{is_refused_unprivileged, is_unprivileged};
+
 pub use attach::Way;
 pub use encapsulation::{GENEVE_PORT, OPTION_CLASS, Output, Path, Tunnel, VXLAN_PORT};
 pub use insn::TooLong;
@@ -76,14 +78,14 @@ pub enum Error {
 
 impl Error {
     fn load(error: &libbpf_rs::Error) -> Self {
-        let kind = if error.kind() == libbpf_rs::ErrorKind::PermissionDenied {
-            io::ErrorKind::PermissionDenied
+        let source = if is_refused_unprivileged(error) {
+            io::Error::from_raw_os_error(libc::EPERM)
         } else {
-            io::ErrorKind::Other
+            io::ErrorKind::Other.into()
         };
         Self::Load {
             reason: error.to_string(),
-            source: kind.into(),
+            source,
         }
     }
 
@@ -93,7 +95,7 @@ impl Error {
             Self::Load { source, .. }
             | Self::Verifier { source, .. }
             | Self::Attach { source, .. }
-            | Self::Map { source } => source.kind() == io::ErrorKind::PermissionDenied,
+            | Self::Map { source } => is_unprivileged(source),
             Self::TooLong(_) | Self::TooManyOutputs => false,
         }
     }
