@@ -19,6 +19,7 @@ mod machines;
 mod records;
 mod schema;
 mod temporary;
+mod watch;
 
 pub use binary::plumb;
 pub use chain::Chain;
@@ -29,6 +30,7 @@ pub use machines::runners;
 pub use records::{Records, line};
 pub use schema::Schema;
 pub use temporary::Directory;
+pub use watch::{Watch, namespace};
 
 use std::path::Path;
 

@@ -46,12 +46,24 @@ fn modes(bench: &Bench) -> Vec<Mode> {
     };
     let mut modes = vec![
         mode("nobody", Watch::Nobody),
-        mode("plumb flow, NDJSON", Watch::Plumb(bench.plumb.clone(), NDJSON)),
-        mode("plumb flow, IPFIX", Watch::Plumb(bench.plumb.clone(), IPFIX)),
+        mode(
+            "plumb flow, NDJSON",
+            Watch::Plumb(bench.plumb.clone(), NDJSON),
+        ),
+        mode(
+            "plumb flow, IPFIX",
+            Watch::Plumb(bench.plumb.clone(), IPFIX),
+        ),
     ];
     if let Some(before) = &bench.before {
-        modes.push(mode("build before, NDJSON", Watch::Plumb(before.clone(), NDJSON)));
-        modes.push(mode("build before, IPFIX", Watch::Plumb(before.clone(), IPFIX)));
+        modes.push(mode(
+            "build before, NDJSON",
+            Watch::Plumb(before.clone(), NDJSON),
+        ));
+        modes.push(mode(
+            "build before, IPFIX",
+            Watch::Plumb(before.clone(), IPFIX),
+        ));
     }
     modes.push(mode("bpftrace, tcplife", Watch::Bpftrace));
     modes
@@ -62,7 +74,11 @@ pub(super) fn measure(bench: &mut Bench) -> anyhow::Result<()> {
     let lab = Lab::build()?;
     let load = Load::new(&lab, bench.quick);
     let mut modes = modes(bench);
-    let rounds = if bench.quick { 2 } else { bench.repetitions * 2 };
+    let rounds = if bench.quick {
+        2
+    } else {
+        bench.repetitions * 2
+    };
     // What comes first meets empty caches, and files that were not read yet.
     let nobody = Watcher::start(&lab, &bench.scratch, &Watch::Nobody)?;
     load.connections(&nobody)?;
@@ -121,7 +137,9 @@ fn report(bench: &mut Bench, modes: &[Mode], rounds: usize) {
             };
             let to_nobody = |figure: &dyn Fn(&Cost) -> f64| -> Vec<f64> {
                 let pairs = mode.runs.iter().zip(&modes[0].runs);
-                pairs.map(|(run, base)| figure(&of(run)) / figure(&of(base))).collect()
+                pairs
+                    .map(|(run, base)| figure(&of(run)) / figure(&of(base)))
+                    .collect()
             };
             rows.push(vec![
                 mode.name.clone(),

@@ -35,33 +35,29 @@ impl Drop for Account {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Program {
+    id: u32,
     name: String,
     run_time_ns: f64,
     run_cnt: f64,
-    pids: Vec<Owner>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Owner {
-    pid: u32,
 }
 
 /// Runs, and nanoseconds in all, by program.
 type Programs = BTreeMap<String, (f64, f64)>;
 
-fn programs(pid: u32) -> anyhow::Result<Programs> {
+/// All programs on this machine but those that were there before.
+fn programs(others: &[u32]) -> anyhow::Result<Programs> {
+    let ours = all()?.into_iter().filter(|p| !others.contains(&p.id));
+    Ok(ours
+        .map(|program| (program.name, (program.run_cnt, program.run_time_ns)))
+        .collect())
+}
+
+fn all() -> anyhow::Result<Vec<Program>> {
     let shown = Command::new("bpftool")
         .args(["--json", "prog", "show"])
         .output()
         .context("cannot start bpftool")?;
-    let all: Vec<Program> =
-        serde_json::from_slice(&shown.stdout).context("bpftool says something else")?;
-    let ours = all
-        .into_iter()
-        .filter(|program| program.pids.iter().any(|owner| owner.pid == pid));
-    Ok(ours
-        .map(|program| (program.name, (program.run_cnt, program.run_time_ns)))
-        .collect())
+    serde_json::from_slice(&shown.stdout).context("bpftool says something else")
 }
 
 /// What one program did for one unit of a load.
@@ -82,6 +78,7 @@ pub(super) fn measure(bench: &mut Bench, lab: &Lab, load: &Load<'_>) -> anyhow::
         return Ok(());
     }
     let account = Account::open()?;
+    let others: Vec<u32> = all()?.iter().map(|program| program.id).collect();
     let watch = Watch::Plumb(bench.plumb.clone(), super::NDJSON);
     let watcher = Watcher::start(lab, &bench.scratch, &watch)?;
     let loads: [(&str, &dyn Fn() -> anyhow::Result<f64>); 3] = [
@@ -92,9 +89,9 @@ pub(super) fn measure(bench: &mut Bench, lab: &Lab, load: &Load<'_>) -> anyhow::
     let mut rows: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut sums = Vec::new();
     for (name, run) in loads {
-        let before = programs(watcher.pid())?;
+        let before = programs(&others)?;
         let units = run()?;
-        let after = programs(watcher.pid())?;
+        let after = programs(&others)?;
         if after.is_empty() {
             bail!("bpftool shows no programs of plumb");
         }

@@ -122,7 +122,9 @@ impl<'a> Watcher<'a> {
             Watch::Plumb(..) => {
                 let path = format!("/proc/{}/status", self.pid());
                 let status = fs::read_to_string(path).unwrap_or_default();
-                status.lines().any(|line| line == "CapEff:\t0000000000000000")
+                status
+                    .lines()
+                    .any(|line| line == "CapEff:\t0000000000000000")
             }
             Watch::Bpftrace => fs::read_to_string(output).is_ok_and(|said| !said.is_empty()),
         }

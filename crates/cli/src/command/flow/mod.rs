@@ -138,7 +138,7 @@ fn watch(
         wait(&recorder, &signal, LOOK)?;
         let mut events = take_all(&mut recorder);
         let now = session.clock.now();
-        session.follow_wall_clock(now);
+        session.clock.follow(Clock::new());
         if now >= next_pass {
             next_pass = now + every;
             let passed = recorder.pass().context("cannot go over the connections")?;
@@ -300,16 +300,6 @@ struct Session {
 }
 
 impl Session {
-    /// After a step of the wall clock, later times are right. Two readings of both clocks differ a
-    /// little, which must not part the end of one window from the beginning of the next.
-    fn follow_wall_clock(&mut self, now: Instant) {
-        const STEP_NS: u64 = 1_000_000;
-        let read = Clock::new();
-        if read.wall_ns(now).abs_diff(self.clock.wall_ns(now)) > STEP_NS {
-            self.clock = read;
-        }
-    }
-
     fn handle(&mut self, events: &[Event]) -> io::Result<()> {
         for event in events {
             self.profiler.handle(event);
