@@ -21,7 +21,12 @@ use crate::measure::{OTHER_CPU, PROBER_CPU};
 const ECHO: u8 = 1;
 const LAST: u8 = 2;
 const PORT: u16 = 7100;
-const CPUS: [usize; 2] = [PROBER_CPU, OTHER_CPU];
+/// Processors of a client and of its server.
+type Pair = [usize; 2];
+/// Both have all that they can do.
+const BUSY: [Pair; 2] = [[PROBER_CPU; 2], [OTHER_CPU; 2]];
+/// Each waits for the other.
+const ALONE: [Pair; 1] = [[PROBER_CPU, OTHER_CPU]];
 
 /// What one unit of work costs: a connection, a request, a gigabyte.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -81,14 +86,23 @@ fn busy_s() -> f64 {
 
 impl<'a> Load<'a> {
     pub(super) const fn new(lab: &'a Lab, quick: bool) -> Self {
-        let seconds = if quick { 0.2 } else { 1.0 };
+        let seconds = if quick { 0.2 } else { 0.8 };
         Self { lab, seconds }
     }
 
     /// Short connections, one after the other on each processor: a byte there, a byte back, and an
     /// end in order.
     pub(super) fn connections(&self, watcher: &Watcher<'_>) -> anyhow::Result<Cost> {
-        self.pairs(watcher, &|port, until| {
+        self.short(watcher, &BUSY)
+    }
+
+    /// The same, one at a time, of which each end has a processor.
+    pub(super) fn single(&self, watcher: &Watcher<'_>) -> anyhow::Result<Cost> {
+        self.short(watcher, &ALONE)
+    }
+
+    fn short(&self, watcher: &Watcher<'_>, pairs: &[Pair]) -> anyhow::Result<Cost> {
+        self.pairs(watcher, pairs, &|port, until| {
             let mut done = 0u32;
             while Instant::now() < until {
                 let bits = Ipv4Addr::new(10, 8, 0, 1).to_bits() + done % 50_000;
@@ -103,7 +117,7 @@ impl<'a> Load<'a> {
     /// Requests of a byte and answers of a byte, one after the other over one connection on each
     /// processor.
     pub(super) fn requests(&self, watcher: &Watcher<'_>) -> anyhow::Result<Cost> {
-        self.pairs(watcher, &|port, until| {
+        self.pairs(watcher, &BUSY, &|port, until| {
             let mut done = 0u32;
             let mut stream = TcpStream::connect((Ipv4Addr::new(10, 8, 0, 1), port))?;
             stream.set_nodelay(true)?;
@@ -117,16 +131,16 @@ impl<'a> Load<'a> {
         })
     }
 
-    /// A client and a server on each processor.
+    /// Clients, and a server of each.
     fn pairs(
         &self,
         watcher: &Watcher<'_>,
+        pairs: &[Pair],
         client: &(dyn Fn(u16, Instant) -> anyhow::Result<u32> + Sync),
     ) -> anyhow::Result<Cost> {
-        let barrier = Barrier::new(CPUS.len() * 2);
+        let barrier = Barrier::new(pairs.len() * 2);
         let mut all = Vec::new();
-        for cpu in CPUS {
-            let port = PORT + u16::try_from(cpu).unwrap_or(0);
+        for (port, &[client_cpu, server_cpu]) in (PORT..).zip(pairs) {
             let barrier = &barrier;
             let serve = move |place: Place| -> anyhow::Result<Done> {
                 let ready = place
@@ -154,8 +168,8 @@ impl<'a> Load<'a> {
                 last.write_all(&[LAST])?;
                 Ok((f64::from(done?), cpu))
             };
-            all.push(self.job("server", cpu, serve));
-            all.push(self.job("client", cpu, ask));
+            all.push(self.job("server", server_cpu, serve));
+            all.push(self.job("client", client_cpu, ask));
         }
         self.cost(watcher, all, 1.0)
     }

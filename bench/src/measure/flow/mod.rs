@@ -3,6 +3,7 @@
 
 mod lab;
 mod load;
+mod memory;
 mod programs;
 mod watcher;
 
@@ -28,6 +29,7 @@ struct Mode {
 struct Run {
     mode: String,
     connections: Cost,
+    single: Cost,
     requests: Cost,
     bulk: Cost,
     /// What the watcher had to say.
@@ -65,7 +67,8 @@ fn modes(bench: &Bench) -> Vec<Mode> {
             Watch::Plumb(before.clone(), IPFIX),
         ));
     }
-    modes.push(mode("bpftrace, tcplife", Watch::Bpftrace));
+    modes.push(mode("bpftrace, tcplife on the tracepoint", Watch::Bpftrace));
+    modes.push(mode("bcc, tcplife", Watch::Bcc));
     modes
 }
 
@@ -100,6 +103,7 @@ pub(super) fn measure(bench: &mut Bench) -> anyhow::Result<()> {
             let run = Run {
                 mode: mode.name.clone(),
                 connections: load.connections(&watcher)?,
+                single: load.single(&watcher)?,
                 requests: load.requests(&watcher)?,
                 bulk: load.bulk(&watcher)?,
                 said: watcher.stop()?,
@@ -109,7 +113,8 @@ pub(super) fn measure(bench: &mut Bench) -> anyhow::Result<()> {
         }
     }
     report(bench, &modes, rounds);
-    programs::measure(bench, &lab, &load)
+    programs::measure(bench, &lab, &load)?;
+    memory::measure(bench, &lab)
 }
 
 fn report(bench: &mut Bench, modes: &[Mode], rounds: usize) {
@@ -120,8 +125,14 @@ fn report(bench: &mut Bench, modes: &[Mode], rounds: usize) {
          with what the kernel does in it, and of whoever watches."
     ));
     type Part = (&'static str, fn(&Run) -> Cost, usize, f64);
-    let parts: [Part; 3] = [
-        ("short connections", |run| run.connections, 0, 1.0),
+    let parts: [Part; 4] = [
+        (
+            "short connections, as many as both processors can",
+            |run| run.connections,
+            0,
+            1.0,
+        ),
+        ("short connections, one at a time", |run| run.single, 0, 1.0),
         ("requests on a kept connection", |run| run.requests, 0, 1.0),
         ("bulk, GB", |run| run.bulk, 3, 1e-3),
     ];

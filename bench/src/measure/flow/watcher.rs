@@ -21,6 +21,8 @@ pub(super) enum Watch {
     Plumb(PathBuf, &'static [&'static str]),
     /// `tcplife` of bpftrace, on the tracepoint: kprobes are not everywhere.
     Bpftrace,
+    /// `tcplife` of bcc.
+    Bcc,
 }
 
 /// What tcplife.bt of bpftrace does, of the same tracepoint as plumb: process, addresses, ports,
@@ -44,6 +46,8 @@ END { clear(@birth); clear(@pid); clear(@comm); }
 
 /// Where IPFIX is sent to: a socket that nobody reads.
 pub(super) const COLLECTOR: &str = "127.0.0.1:4739";
+/// As much of what a watcher says as a table has room for.
+const LONGEST: usize = 160;
 /// A watcher that takes longer to begin does not work.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -72,6 +76,13 @@ impl<'a> Watcher<'a> {
             Watch::Plumb(plumb, arguments) => {
                 let mut command = Command::new(plumb);
                 command.arg("flow").args(*arguments).stdout(Stdio::null());
+                command
+            }
+            Watch::Bcc => {
+                let mut command = Command::new("tcplife-bpfcc");
+                command
+                    .env("PYTHONUNBUFFERED", "1")
+                    .stdout(File::create(&output)?);
                 command
             }
             Watch::Bpftrace => {
@@ -126,7 +137,9 @@ impl<'a> Watcher<'a> {
                     .lines()
                     .any(|line| line == "CapEff:\t0000000000000000")
             }
-            Watch::Bpftrace => fs::read_to_string(output).is_ok_and(|said| !said.is_empty()),
+            Watch::Bpftrace | Watch::Bcc => {
+                fs::read_to_string(output).is_ok_and(|said| !said.is_empty())
+            }
         }
     }
 
@@ -150,7 +163,8 @@ impl<'a> Watcher<'a> {
     /// What it said on standard error, in one line.
     fn said(&self) -> String {
         let said = fs::read_to_string(&self.errors).unwrap_or_default();
-        said.split_whitespace().collect::<Vec<_>>().join(" ")
+        let words = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        words.chars().take(LONGEST).collect()
     }
 
     /// Ends it, and gives what it said.
