@@ -165,14 +165,14 @@ fn root_flow_agrees_with_ss_and_nstat_on_a_lossy_link() {
 fn root_flow_counts_the_retransmissions_that_iperf3_counts() {
     require!("ip", "ethtool", "iperf3", "nft", "readlink");
     let chain = Chain::new(2);
-    lose(&chain, "5201");
-    let mut watch = Watch::start(&chain, 2, &["--port", "5201"]);
+    lose(&chain, "5202");
+    let mut watch = Watch::start(&chain, 2, &["--port", "5202"]);
     let mut command = chain.command(1, "iperf3");
-    let mut server = Running::start(command.args(["-s", "-1", "--forceflush"]));
+    let mut server = Running::start(command.args(["-s", "-1", "-p", "5202", "--forceflush"]));
     server.wait_until(|out, _| out.contains("listening"));
     let host = chain.target(true).to_string();
     let mut command = chain.command(0, "iperf3");
-    let iperf = Running::start(command.args(["-c", &host, "-J", "-n", "30M"]));
+    let iperf = Running::start(command.args(["-c", &host, "-p", "5202", "-J", "-n", "30M"]));
     let iperf = iperf.finish(LIMIT).expect(0);
     server.finish(LIMIT).expect(0);
     watch.wait_for_ends(4);
