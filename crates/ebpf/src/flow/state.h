@@ -20,7 +20,7 @@ const volatile __u32 event_size = sizeof(struct flow_event);
 
 /* What user space reads. */
 struct {
-	__u64 dropped; /* events that found the ring full */
+	__u64 dropped; /* events that found the ring full; one that tells of the handshake, too, is two */
 	__u64 connections; /* that were given storage, from the start on */
 	__u64 ended; /* of these */
 	__u64 untracked; /* connections that could not be given storage */
