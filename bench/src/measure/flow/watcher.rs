@@ -137,9 +137,8 @@ impl<'a> Watcher<'a> {
                     .lines()
                     .any(|line| line == "CapEff:\t0000000000000000")
             }
-            Watch::Bpftrace | Watch::Bcc => {
-                fs::read_to_string(output).is_ok_and(|said| !said.is_empty())
-            }
+            Watch::Bpftrace => has_said(output, "begins"),
+            Watch::Bcc => has_said(output, "LADDR"),
         }
     }
 
@@ -187,6 +186,10 @@ impl Drop for Watcher<'_> {
             let _ = child.wait();
         }
     }
+}
+
+fn has_said(output: &Path, words: &str) -> bool {
+    fs::read_to_string(output).is_ok_and(|said| said.contains(words))
 }
 
 /// Lets bpftrace find tracepoints, in this mount namespace.
