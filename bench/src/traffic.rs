@@ -4,6 +4,7 @@
 //! measurement to the next.
 
 mod flow;
+mod hold;
 
 use core::net::Ipv4Addr;
 use core::time::Duration;
@@ -32,6 +33,8 @@ pub(crate) enum Role {
     Ask,
     /// Sends back what arrives.
     Answer,
+    /// Has TCP connections, both ends of each.
+    Hold,
 }
 
 /// How an end of a pipeline works.
@@ -44,7 +47,7 @@ pub(crate) struct Traffic {
     frame_len: usize,
     #[arg(long, hide = true, default_value_t = 1.0)]
     seconds: f64,
-    /// Round trips of `Role::Ask`.
+    /// Round trips of `Role::Ask`, connections of `Role::Hold`.
     #[arg(long, hide = true, default_value_t = 1000)]
     rounds: usize,
     /// Whom `Role::Source` and `Role::Ask` write to.
@@ -104,6 +107,7 @@ impl Traffic {
                 let trips = self.ask(&mut *self.link(Port::Right)?)?;
                 self.say(&trips)
             }
+            Some(Role::Hold) => hold::hold(self.rounds),
             Some(Role::Answer) => self.answer(&mut *self.link(Port::Left)?),
             None => bail!("no stage"),
         }

@@ -1,13 +1,16 @@
 """Connections of which every profile can be foretold; each has a port of its own.
 
 server: listens on all of them and says "ready". client HOST: makes one after the other.
-bulk HOST SIZE: sends so many bytes. short HOST: makes many that carry a byte.
+bulk HOST SIZE: sends so many bytes. hold HOST SIZE: the same, and ends when it is told to; each other
+line makes it send 300 more. short HOST: makes many that carry a byte.
 """
 
+import fcntl
 import os
 import socket
 import struct
 import sys
+import termios
 import threading
 import time
 
@@ -164,6 +167,23 @@ def client(host):
     print("done", flush=True)
 
 
+def hold(host, size):
+    with connect(host, CLEAN) as connection:
+        connection.sendall(b"x" * size)
+        print("sent", flush=True)
+        # How much is not acknowledged yet.
+        while fcntl.ioctl(connection, termios.TIOCOUTQ, b"\0" * 4) != b"\0" * 4:
+            time.sleep(0.01)
+        print("acknowledged", flush=True)
+        for line in sys.stdin:
+            if line.strip() == "end":
+                break
+            connection.sendall(b"x" * 300)
+        connection.shutdown(socket.SHUT_WR)
+        assert read_all(connection) == REPLY
+    print("done", flush=True)
+
+
 def short(host):
     for _ in range(MANY):
         connection = socket.create_connection((host, SHORT))
@@ -180,5 +200,7 @@ elif sys.argv[1] == "client":
     client(sys.argv[2])
 elif sys.argv[1] == "bulk":
     exchange(sys.argv[2], CLEAN, int(sys.argv[3]))
+elif sys.argv[1] == "hold":
+    hold(sys.argv[2], int(sys.argv[3]))
 else:
     short(sys.argv[2])

@@ -20,6 +20,7 @@ mod records;
 mod schema;
 mod temporary;
 mod terminal;
+mod watch;
 
 pub use binary::plumb;
 pub use chain::Chain;
@@ -31,6 +32,7 @@ pub use records::{Records, line};
 pub use schema::Schema;
 pub use temporary::Directory;
 pub use terminal::Terminal;
+pub use watch::{Watch, namespace};
 
 use std::path::Path;
 

@@ -8,7 +8,7 @@ use core::time::Duration;
 use std::process::{Command, Stdio};
 
 use plumb_record::{FlowEnd, FlowEvent, FlowOpen, FlowPhase, FlowProfile, FlowProtocol, FlowState};
-use plumb_tests::{Chain, Running, Schema, plumb, require, run};
+use plumb_tests::{Chain, Running, Watch, namespace, plumb, require, run};
 use serde_json::Value;
 
 const SCENARIOS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/flow/scenarios.py");
@@ -46,73 +46,6 @@ table inet losses {
     tcp dport 5011 reject with icmp type host-unreachable
   }
 }";
-
-/// A recorder of the whole host, whose profiles are those of one chain.
-struct Watch {
-    running: Running,
-    namespaces: Vec<u32>,
-}
-
-impl Watch {
-    fn start(chain: &Chain, namespaces: usize, arguments: &[&str]) -> Self {
-        let namespaces = (0..namespaces).map(|n| namespace(chain, n)).collect();
-        Self::of(namespaces, &[&["--net", "5.9.0.0/16"], arguments].concat())
-    }
-
-    fn of(namespaces: Vec<u32>, arguments: &[&str]) -> Self {
-        let mut command = Command::new(plumb());
-        command.args(["flow", "--json"]).args(arguments);
-        let mut running = Running::start(&mut command);
-        running.wait_until(|out, _| out.contains(r#""type":"start""#));
-        Self {
-            running,
-            namespaces,
-        }
-    }
-
-    /// Waits until so many connections of anybody have ended.
-    fn wait_for_ends(&mut self, count: usize) {
-        let ended = r#""event":"ended""#;
-        self.running
-            .wait_until(|out, _| out.matches(ended).count() >= count);
-    }
-
-    /// Ends the recorder, and gives its profiles and its last record.
-    fn stop(self) -> (Vec<FlowProfile>, Value) {
-        self.running.signal("INT");
-        let done = self.running.finish(LIMIT).expect(130);
-        let schema = Schema::committed("flow");
-        let (mut profiles, mut end) = (Vec::new(), Value::Null);
-        for line in done.stdout.lines() {
-            let value: Value = serde_json::from_str(line).unwrap();
-            if let Err(fault) = schema.check(&value) {
-                panic!("{fault}: {line}");
-            }
-            match value["type"].as_str() {
-                Some("flow") => profiles.push(serde_json::from_value(value).unwrap()),
-                Some("end") => end = value,
-                _ => {}
-            }
-        }
-        let ours = |profile: &FlowProfile| {
-            self.namespaces.is_empty()
-                || profile.netns.is_some_and(|n| self.namespaces.contains(&n))
-        };
-        profiles.retain(ours);
-        (profiles, end)
-    }
-}
-
-/// The number of a namespace of a chain.
-fn namespace(chain: &Chain, n: usize) -> u32 {
-    let done = run(chain.command(n, "readlink").arg("/proc/self/ns/net")).expect(0);
-    let number = done
-        .stdout
-        .trim()
-        .trim_start_matches("net:[")
-        .trim_end_matches(']');
-    number.parse().unwrap()
-}
 
 fn nft(chain: &Chain, n: usize, rules: &str) {
     let mut command = chain.command(n, "nft");
@@ -270,7 +203,9 @@ fn root_flow_gives_the_profiles_that_were_foretold() {
         (Some(1), Some(0)),
         "{last:#?}"
     );
-    assert_eq!(last.packets_retransmitted, Some(1));
+    // A receiver that is kept waiting for its processor makes the sender probe, too.
+    let probes = last.tail_loss_probes.map(u64::from).unwrap();
+    assert_eq!(last.packets_retransmitted, Some(1 + probes), "{last:#?}");
     assert_eq!(last.bytes_retransmitted, Some(last.bytes_sent - 40_000));
     assert_eq!(last.bytes_acked, Some(40_000));
     let found = of(&profiles, port::FAST, Passive);
@@ -379,7 +314,7 @@ fn root_flow_counts_what_finds_the_ring_full() {
     let port = port::SHORT.to_string();
     let namespaces = [namespace(&chain, 0), namespace(&chain, 1)];
     let mut watch = Watch::start(&chain, 2, &["--port", &port, "--ring", "1"]);
-    // 8000 events of some 320 bytes do not fit into a mebibyte.
+    // 4000 events of some 360 bytes, of two profiles each, do not fit into a mebibyte.
     watch.running.signal("STOP");
     short(&chain);
     watch.running.signal("CONT");
@@ -387,7 +322,7 @@ fn root_flow_counts_what_finds_the_ring_full() {
     let (profiles, end) = watch.stop();
     let dropped = end["events_dropped"].as_u64().unwrap();
     let unknown = end["events_unknown"].as_u64().unwrap();
-    assert!(dropped > 3000, "{end}");
+    assert!(dropped > 1000, "{end}");
     assert!(
         profiles
             .iter()

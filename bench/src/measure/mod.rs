@@ -1,6 +1,7 @@
 //! One file per measurement.
 
 mod accuracy;
+mod flow;
 pub(crate) mod reveal;
 mod single;
 mod speed;
@@ -44,6 +45,8 @@ pub(crate) enum Measurement {
     Crowds,
     /// What it costs to watch traffic.
     Tap,
+    /// What it costs to record flows.
+    Flow,
 }
 
 /// What all measurements need.
@@ -86,6 +89,7 @@ impl Bench {
             Measurement::Stages => stages::measure(self),
             Measurement::Crowds => vm::crowds(self),
             Measurement::Tap => tap::measure(self),
+            Measurement::Flow => flow::measure(self),
         }
     }
 

@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use serde::Serialize;
 
 use self::lab::Lab;
+pub(super) use self::lab::run;
 use self::load::Load;
 use super::{Bench, OTHER_CPU};
 use crate::report::spread;

@@ -21,6 +21,14 @@ impl Clock {
         }
     }
 
+    /// Goes over to a later reading if the system clock was stepped between the two. Readings differ
+    /// a little without that, which must not part the end of one time from the beginning of the next.
+    pub const fn follow(&mut self, later: Self) {
+        if self.offset_ns.abs_diff(later.offset_ns) > KernelTime::STEP_NS {
+            *self = later;
+        }
+    }
+
     /// The time: nanoseconds of CLOCK_MONOTONIC.
     pub fn now(&self) -> Instant {
         Instant::from_nanos(nanos(clock_gettime(ClockId::Monotonic)))
@@ -150,6 +158,23 @@ mod tests {
 
     fn after(seconds: u64) -> Instant {
         START + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_clock_follows_a_step_and_nothing_smaller() {
+        let at = |offset_ns| Clock { offset_ns };
+        let mut clock = at(WALL);
+        // Between two readings of both clocks some time passes.
+        clock.follow(at(WALL + 900_000));
+        assert_eq!(clock.wall_ns(START), WALL + 5 * SECOND);
+        for stepped in [
+            WALL + 3600 * SECOND,
+            WALL - SECOND,
+            WALL - SECOND + 2_000_000,
+        ] {
+            clock.follow(at(stepped));
+            assert_eq!(clock.wall_ns(START), stepped + 5 * SECOND);
+        }
     }
 
     #[test]

@@ -82,7 +82,8 @@ impl Lab {
     }
 }
 
-fn run(command: &mut Command) -> anyhow::Result<()> {
+/// Runs a command, which must succeed.
+pub(in crate::measure) fn run(command: &mut Command) -> anyhow::Result<()> {
     let done = command.output().with_context(|| format!("{command:?}"))?;
     if !done.status.success() {
         bail!("{command:?}: {}", String::from_utf8_lossy(&done.stderr));

@@ -28,6 +28,8 @@ enum event_kind {
 	EVENT_STOPPED,
 	/* Somebody looks: no window ends, and it has no number of its own. */
 	EVENT_LOOK,
+	/* Tells only of the handshake, by opened_at and its like. */
+	EVENT_OPENED = 11,
 };
 
 /* Bits of flags. */
@@ -51,6 +53,8 @@ struct flow_event {
 	__u64 bytes_retrans;
 	__u64 duplicate_bytes;
 	__u64 pacing_rate;
+	/* When a clean handshake ended that had no event of its own; 0: it had one. */
+	__u64 opened_at;
 	__u32 sequence; /* of this event among the connection's, from 0 */
 	__u32 netns;
 	__u32 pid;
@@ -84,6 +88,16 @@ struct flow_event {
 	__u32 rate_interval_us;
 	__u32 token;
 	__u32 path_index;
+	/* How it ended; sequence counts it. */
+	__u32 opened_segs_out;
+	__u32 opened_segs_in;
+	__u32 opened_srtt_us8;
+	__u32 opened_mdev_us4;
+	__u32 opened_min_rtt_us;
+	__u32 opened_cwnd;
+	__u32 opened_mss;
+	__u32 opened_snd_wnd;
+	__u32 opened_rcvbuf;
 	__u16 error;
 	__u16 local_port; /* host order */
 	__u16 remote_port;

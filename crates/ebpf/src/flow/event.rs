@@ -25,6 +25,8 @@ pub enum EventKind {
     Stopped,
     /// Somebody looks; nothing has happened.
     Look,
+    /// The handshake is over since [`Event::opening`], and nothing else has happened.
+    Opened,
 }
 
 impl EventKind {
@@ -40,6 +42,7 @@ impl EventKind {
             8 => Self::Orphaned,
             9 => Self::Stopped,
             10 => Self::Look,
+            11 => Self::Opened,
             _ => return None,
         })
     }
@@ -134,11 +137,28 @@ pub struct Event {
     pub(super) congestion: [u8; 16],
     pub(super) paced: bool,
     pub(super) jiffies: u32,
+    /// How a clean handshake ended that had no event of its own.
+    pub(super) opening: Option<Opening>,
+}
+
+/// A connection when its handshake was over, without repetition and without payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Opening {
+    pub(super) at: u64,
+    pub(super) segs_out: u32,
+    pub(super) segs_in: u32,
+    pub(super) srtt_us8: u32,
+    pub(super) mdev_us4: u32,
+    pub(super) min_rtt_us: u32,
+    pub(super) cwnd: u32,
+    pub(super) mss: u32,
+    pub(super) snd_wnd: u32,
+    pub(super) rcvbuf: u32,
 }
 
 impl Event {
     /// Bytes of an event.
-    pub const LEN: usize = 312;
+    pub const LEN: usize = 352;
 
     /// Reads an event; `None` if these bytes are none.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
@@ -150,7 +170,22 @@ impl Event {
         let (bytes_sent, bytes_acked) = (read.u64()?, read.u64()?);
         let (bytes_received, bytes_retrans) = (read.u64()?, read.u64()?);
         let (duplicate_bytes, pacing_rate) = (read.u64()?, read.u64()?);
+        let opened_at = read.u64()?;
         let words: [u32; 35] = read.words()?;
+        let [segs_out, segs_in, srtt_us8, mdev_us4, min_rtt_us] = read.words()?;
+        let [cwnd, mss, snd_wnd, rcvbuf] = read.words()?;
+        let opening = (opened_at != 0).then_some(Opening {
+            at: opened_at,
+            segs_out,
+            segs_in,
+            srtt_us8,
+            mdev_us4,
+            min_rtt_us,
+            cwnd,
+            mss,
+            snd_wnd,
+            rcvbuf,
+        });
         let [error, local_port, remote_port] = [read.u16()?, read.u16()?, read.u16()?];
         let [kind, flags, _family, old_state, _new_state] = read.bytes()?;
         let [ecn, probes_out, local_id, remote_id, subflows] = read.bytes()?;
@@ -253,6 +288,63 @@ impl Event {
             congestion,
             paced: pacing_status != 0,
             jiffies,
+            opening,
+        })
+    }
+
+    /// The event that the end of the handshake would have been, if this one tells of it.
+    pub(super) fn opening(&self) -> Option<Self> {
+        let opening = self.opening?;
+        let began = if self.has(flag::ACTIVE) {
+            state::SYN_SENT
+        } else {
+            state::SYN_RECV
+        };
+        Some(Self {
+            kind: EventKind::Established,
+            at: opening.at,
+            sequence: 0,
+            old_state: began,
+            flags: self.flags & (flag::ACTIVE | flag::PASSIVE),
+            // What the kernel counts of a SYN of this host.
+            bytes_acked: u64::from(self.has(flag::ACTIVE)),
+            bytes_sent: 0,
+            bytes_received: 0,
+            bytes_retrans: 0,
+            duplicate_bytes: 0,
+            segs_out: opening.segs_out,
+            segs_in: opening.segs_in,
+            data_segs_out: 0,
+            data_segs_in: 0,
+            total_retrans: 0,
+            lost: 0,
+            rtos: 0,
+            fast_recoveries: 0,
+            tail_loss_probes: 0,
+            dsack_dups: 0,
+            reord_seen: 0,
+            rcv_ooopack: 0,
+            duplicates: 0,
+            resets_sent: 0,
+            resets_received: 0,
+            srtt_us8: opening.srtt_us8,
+            mdev_us4: opening.mdev_us4,
+            min_rtt_us: opening.min_rtt_us,
+            rcv_rtt_us8: 0,
+            busy: [0; 3],
+            delivered_ce: 0,
+            mss: opening.mss,
+            cwnd: opening.cwnd,
+            snd_wnd: opening.snd_wnd,
+            rcvbuf: opening.rcvbuf,
+            rate_delivered: 0,
+            rate_interval_us: 0,
+            pacing_rate: u64::MAX,
+            error: 0,
+            probes_out: 0,
+            jiffies: 0,
+            opening: None,
+            ..*self
         })
     }
 
@@ -357,6 +449,8 @@ mod tests {
         );
         assert_eq!(put("subflows", &[2]).subflows, 2);
         assert_eq!(put("jiffies", &seven).jiffies, 7);
+        assert_eq!(put("opened_rcvbuf", &seven).opening, None);
+        assert_eq!(put("opened_at", &[9]).opening.unwrap().at, 9);
         assert!(put("pacing_status", &[1]).paced);
         assert_eq!(&put("comm", b"curl").comm[..5], b"curl\0");
         let mapped = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, 1];

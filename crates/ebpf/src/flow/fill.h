@@ -23,6 +23,18 @@ static __always_inline void fill_common(struct flow_event *e, const struct sock 
 	e->family = sk->__sk_common.skc_family;
 	addresses(sk, e->local, e->remote);
 	__builtin_memcpy(e->comm, st->comm, sizeof(e->comm));
+	e->opened_at = st->opened_at;
+	if (st->opened_at) {
+		e->opened_segs_out = st->opened_segs_out;
+		e->opened_segs_in = st->opened_segs_in;
+		e->opened_srtt_us8 = st->opened_srtt_us8;
+		e->opened_mdev_us4 = st->opened_mdev_us4;
+		e->opened_min_rtt_us = st->opened_min_rtt_us;
+		e->opened_cwnd = st->opened_cwnd;
+		e->opened_mss = st->opened_mss;
+		e->opened_snd_wnd = st->opened_snd_wnd;
+		e->opened_rcvbuf = st->opened_rcvbuf;
+	}
 }
 
 static __always_inline void fill_tcp(struct flow_event *e, const struct tcp_sock *tp, struct state *st)
@@ -80,7 +92,7 @@ static __always_inline void fill_tcp(struct flow_event *e, const struct tcp_sock
 	e->probes_out = icsk->icsk_probes_out;
 	e->rate_delivered = tp->rate_delivered;
 	e->rate_interval_us = tp->rate_interval_us;
-	bpf_probe_read_kernel_str(e->congestion, sizeof(e->congestion), icsk->icsk_ca_ops->name);
+	copy_name(e->congestion, icsk->icsk_ca_ops->name);
 	/* All that was written is acknowledged, and in these states a FIN came last. */
 	if (tp->snd_una == tp->write_seq &&
 	    (e->old_state == TCP_FIN_WAIT1 || e->old_state == TCP_FIN_WAIT2 ||
@@ -100,6 +112,32 @@ static __always_inline void fill_tcp(struct flow_event *e, const struct tcp_sock
 				e->flags |= FLAG_BACKUP;
 		}
 	}
+}
+
+/*
+ * Keeps how a handshake ended, to be told with the connection's next event, which for a short one is
+ * its last: an event less for each. False for what is not as usual.
+ */
+static __always_inline bool keep_opening(const struct tcp_sock *tp, struct state *st)
+{
+	if (tp->total_retrans || tp->bytes_sent || tp->bytes_received || st->flags & ST_UNCHECKED)
+		return false;
+	if (bpf_core_field_exists(tp->is_mptcp) && tp->is_mptcp)
+		return false;
+	st->opened_at = bpf_ktime_get_ns();
+	st->opened_segs_out = tp->segs_out;
+	st->opened_segs_in = tp->segs_in;
+	st->opened_srtt_us8 = tp->srtt_us;
+	st->opened_mdev_us4 = tp->mdev_us;
+	st->opened_min_rtt_us = tp->rtt_min.s[0].v;
+	st->opened_cwnd = tp->snd_cwnd;
+	st->opened_mss = tp->mss_cache;
+	st->opened_snd_wnd = tp->snd_wnd;
+	st->opened_rcvbuf = tp->inet_conn.icsk_inet.sk.sk_rcvbuf;
+	st->window_at = st->seen_at = st->opened_at;
+	st->window_segs = st->seen_segs = tp->segs_in + tp->segs_out;
+	st->sequence = 1;
+	return true;
 }
 
 static __always_inline void fill_meta(struct flow_event *e, const struct sock *sk)

@@ -44,7 +44,8 @@ static __always_inline void tell(const struct sock *sk, const struct tcp_sock *t
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e) {
 		st->sequence++;
-		__sync_fetch_and_add(&counts.dropped, 1);
+		__sync_fetch_and_add(&counts.dropped, st->opened_at ? 2 : 1);
+		st->opened_at = 0;
 		return;
 	}
 	__builtin_memset(e, 0, sizeof(*e));
@@ -57,6 +58,7 @@ static __always_inline void tell(const struct sock *sk, const struct tcp_sock *t
 		fill_tcp(e, tp, st);
 	else
 		fill_meta(e, sk);
+	st->opened_at = 0;
 	st->sequence++;
 	/* A wake-up for each event would cost more than all else here. */
 	if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) >= config.watermark)
@@ -146,9 +148,10 @@ int BPF_PROG(flow_state, const struct sock *sk, int old, int new)
 			begin(st, flags);
 			__sync_fetch_and_add(&counts.connections, 1);
 		}
-		if (tp)
-			tell(sk, tp, st, EVENT_ESTABLISHED, old, new);
-		else
+		if (tp) {
+			if (!keep_opening(tp, st))
+				tell(sk, tp, st, EVENT_ESTABLISHED, old, new);
+		} else
 			/* It has no handshake but those of its paths, and no addresses yet. */
 			st->syn_at = bpf_ktime_get_ns();
 		return 0;
@@ -327,7 +330,7 @@ int flow_baseline(struct bpf_iter__task_file *ctx)
 	if (!st)
 		return 0;
 	st->pid = task->tgid;
-	BPF_CORE_READ_STR_INTO(&st->comm, task, group_leader, comm);
+	copy_name(st->comm, task->group_leader->comm);
 	if (state == TCP_LISTEN) {
 		st->flags = ST_LISTENER;
 		return 0;
@@ -389,7 +392,11 @@ int flow_pass(struct bpf_iter__bpf_sk_storage_map *ctx)
 	}
 	if (pass->stopping)
 		kind = EVENT_STOPPED;
-	else if ((sk->__sk_common.skc_flags & (1UL << SOCK_DEAD)) && state != TCP_FIN_WAIT2 &&
+	else if (st->opened_at) {
+		write_event(ctx->meta->seq, sk, tp, st, EVENT_OPENED);
+		st->opened_at = 0;
+		return 0;
+	} else if ((sk->__sk_common.skc_flags & (1UL << SOCK_DEAD)) && state != TCP_FIN_WAIT2 &&
 		 st->closing_at && !(st->flags & ST_ORPHANED) &&
 		 now - st->closing_at >= pass->orphan_ns) {
 		st->flags |= ST_ORPHANED;
@@ -403,6 +410,7 @@ int flow_pass(struct bpf_iter__bpf_sk_storage_map *ctx)
 	else
 		return 0;
 	write_event(ctx->meta->seq, sk, tp, st, kind);
+	st->opened_at = 0;
 	st->sequence++;
 	st->window_at = now;
 	st->window_segs = segs;

@@ -104,10 +104,30 @@ impl Profiler {
     /// Takes an event.
     pub fn handle(&mut self, event: &Event) {
         self.hertz.note(event.at, event.jiffies);
-        let counters = Counters::of(event);
         if event.kind == EventKind::Look {
             return;
         }
+        let mut opened = None;
+        // Told already if a pass over the connections met their end.
+        if let Some(opening) = event.opening()
+            && !self.connections.contains_key(&event.cookie)
+        {
+            let counters = Counters::of(&opening);
+            let profile = self.profile(&opening, None, &counters);
+            self.profiles.push_back(profile);
+            if event.kind == EventKind::Opened {
+                self.remember(&opening, counters);
+            } else {
+                opened = Some(Connection {
+                    since: opening.at,
+                    counters,
+                });
+            }
+        }
+        if event.kind == EventKind::Opened {
+            return;
+        }
+        let counters = Counters::of(event);
         if event.kind == EventKind::Baseline {
             self.remember(event, counters);
             return;
@@ -117,6 +137,7 @@ impl Profiler {
             // The event of the handshake was lost; there has been none since.
             || event.sequence <= 1;
         let before = match event.kind {
+            _ if opened.is_some() => opened,
             EventKind::Established => None,
             EventKind::Closed => self.connections.remove(&event.cookie),
             EventKind::LossyEntered
@@ -125,6 +146,7 @@ impl Profiler {
             | EventKind::ActiveTimeout
             | EventKind::IdleTimeout
             | EventKind::Orphaned
+            | EventKind::Opened
             | EventKind::Stopped
             | EventKind::Look => self.connections.get(&event.cookie).cloned(),
         };
@@ -212,7 +234,7 @@ impl Profiler {
             FlowState::Established
         };
         profile.event = match event.kind {
-            EventKind::Established => FlowEvent::Established,
+            EventKind::Established | EventKind::Opened => FlowEvent::Established,
             EventKind::LossyEntered => FlowEvent::LossyEntered,
             EventKind::LossyLeft => FlowEvent::LossyLeft,
             EventKind::ActiveTimeout => FlowEvent::ActiveTimeout,

@@ -71,7 +71,7 @@ impl Default for Options {
 /// What the programs counted since they were loaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Events that found the ring full.
+    /// Events that found the ring full; one that tells of the handshake, too, counts twice.
     pub dropped: u64,
     /// Connections that were watched.
     pub connections: u64,

@@ -20,7 +20,7 @@ const volatile __u32 event_size = sizeof(struct flow_event);
 
 /* What user space reads. */
 struct {
-	__u64 dropped; /* events that found the ring full */
+	__u64 dropped; /* events that found the ring full; one that tells of the handshake, too, is two */
 	__u64 connections; /* that were given storage, from the start on */
 	__u64 ended; /* of these */
 	__u64 untracked; /* connections that could not be given storage */
@@ -96,9 +96,20 @@ struct state {
 	__u32 fast_recoveries;
 	__u32 tail_loss_probes;
 	__u32 flags;
+	/* How the handshake ended, until that is told with the next event. */
+	__u64 opened_at;
+	__u32 opened_segs_out;
+	__u32 opened_segs_in;
+	__u32 opened_srtt_us8;
+	__u32 opened_mdev_us4;
+	__u32 opened_min_rtt_us;
+	__u32 opened_cwnd;
+	__u32 opened_mss;
+	__u32 opened_snd_wnd;
+	__u32 opened_rcvbuf;
 	/* The owner stays when a listener's state becomes a connection's. */
 	__u32 pid;
-	char comm[16];
+	char comm[16] __attribute__((aligned(8)));
 };
 
 /* A child inherits the state of its listener, and so knows its process. */
@@ -116,15 +127,22 @@ struct {
 	__type(value, struct flow_event);
 } scratch SEC(".maps");
 
+/* Names are copied as words: for a string the kernel would look for its end. */
+static __always_inline void copy_name(char *to, const char *from)
+{
+	((__u64 *)to)[0] = ((const __u64 *)from)[0];
+	((__u64 *)to)[1] = ((const __u64 *)from)[1];
+}
+
 /* The process that runs, if one does: states also change where a packet or a kernel thread came by. */
 static __always_inline void note_owner(struct state *st)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
+	struct task_struct *task = bpf_get_current_task_btf();
 
-	if (BPF_CORE_READ(task, flags) & PF_KTHREAD)
+	if (task->flags & PF_KTHREAD)
 		return;
-	st->pid = bpf_get_current_pid_tgid() >> 32;
-	BPF_CORE_READ_STR_INTO(&st->comm, task, group_leader, comm);
+	st->pid = task->tgid;
+	copy_name(st->comm, task->group_leader->comm);
 }
 
 static __always_inline __u16 local_port(const struct sock *sk)
@@ -157,7 +175,7 @@ static __always_inline void addresses(const struct sock *sk, __u8 *local, __u8 *
 
 static __always_inline __u64 cgroup_id(const struct sock *sk)
 {
-	return BPF_CORE_READ(sk, sk_cgrp_data.cgroup, kn, id);
+	return sk->sk_cgrp_data.cgroup->kn->id;
 }
 
 /* Whether the socket belongs to the group or to one below it. */

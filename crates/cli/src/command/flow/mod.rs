@@ -166,7 +166,7 @@ fn watch(
         wait(&recorder, &signal, session, LOOK)?;
         let mut events = take_all(&mut recorder);
         let now = session.clock.now();
-        session.follow_wall_clock(now);
+        session.clock.follow(Clock::new());
         if now >= next_pass {
             next_pass = now + every;
             let passed = recorder.pass().context("cannot go over the connections")?;

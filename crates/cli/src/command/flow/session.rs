@@ -36,16 +36,6 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// After a step of the wall clock, later times are right. Two readings of both clocks differ a
-    /// little, which must not part the end of one window from the beginning of the next.
-    pub(super) fn follow_wall_clock(&mut self, now: Instant) {
-        const STEP_NS: u64 = 1_000_000;
-        let read = Clock::new();
-        if read.wall_ns(now).abs_diff(self.clock.wall_ns(now)) > STEP_NS {
-            self.clock = read;
-        }
-    }
-
     pub(super) fn handle(&mut self, events: &[Event]) -> io::Result<()> {
         for event in events {
             self.profiler.handle(event);

@@ -1,6 +1,7 @@
 use plumb_record::FlowEvent as E;
 
 use super::*;
+use crate::flow::event::Opening;
 
 const MS: u64 = 1_000_000;
 
@@ -8,7 +9,7 @@ const MS: u64 = 1_000_000;
 fn event(kind: EventKind, at_ms: u64) -> Event {
     let mut bytes = vec![0; Event::LEN];
     // Nothing but its kind is needed to read it.
-    bytes[226] = 4;
+    bytes[270] = 4;
     let mut event = Event::parse(&bytes).unwrap();
     event.kind = kind;
     event.at = at_ms * MS;
@@ -83,6 +84,52 @@ fn a_clean_connection_gives_two_profiles_of_its_payload() {
     );
     assert_eq!(second.packets_sent, Some(4));
     assert_eq!((first.profile, second.profile), (0, 1));
+}
+
+#[test]
+fn a_handshake_that_is_told_with_the_end_is_a_profile_of_its_own() {
+    let mut end = closed(150, state::FIN_WAIT2);
+    end.flags |= flag::FIN_RECEIVED | flag::FIN_ACKED;
+    (end.bytes_sent, end.bytes_acked, end.bytes_received) = (1000, 1002, 501);
+    (end.segs_out, end.segs_in, end.srtt_us8) = (5, 4, 800);
+    end.syn_at = 90 * MS;
+    let apart = run(&[established(100, 90), end.clone()]);
+    let opening = Opening {
+        at: 100 * MS,
+        segs_out: 1,
+        segs_in: 1,
+        srtt_us8: 400,
+        mdev_us4: 200,
+        min_rtt_us: 50,
+        cwnd: 10,
+        mss: 1448,
+        snd_wnd: 65_536,
+        rcvbuf: 131_072,
+    };
+    end.opening = Some(opening);
+    let together = run(&[end.clone()]);
+    let windows = |profiles: &[FlowProfile]| -> Vec<_> {
+        let of = |p: &FlowProfile| (p.start, p.end, p.event, p.profile, p.bytes_acked, p.phase);
+        profiles.iter().map(of).collect()
+    };
+    assert_eq!(windows(&together), windows(&apart));
+    assert_eq!(together[0].establishment_ns, Some(10 * MS));
+    assert_eq!(together[0].rtt_ns, Some(50_000));
+    assert_eq!(together[0].congestion_window_packets, Some(10));
+    assert_eq!(together[0].end_reason, None);
+    assert_eq!(together[1].packets_sent, Some(4));
+
+    // Or by a pass over the connections, once and not twice.
+    let mut pass = end.clone();
+    pass.kind = EventKind::Opened;
+    pass.at = 120 * MS;
+    for events in [vec![pass.clone(), end.clone()], {
+        let mut later = end.clone();
+        later.opening = None;
+        vec![pass, later]
+    }] {
+        assert_eq!(windows(&run(&events)), windows(&apart));
+    }
 }
 
 #[test]

@@ -1,0 +1,192 @@
+//! `plumb flow` on bulk runs beside what `ss`, `nstat` and `iperf3` say of the same run.
+
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::process::Stdio;
+use std::time::Instant;
+
+use plumb_record::{FlowEvent, FlowOpen, FlowProfile};
+use plumb_tests::{Chain, Running, Watch, require, run, run_with};
+use serde_json::Value;
+
+const SCENARIOS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/flow/scenarios.py");
+const LIMIT: Duration = Duration::from_secs(60);
+const SIZE: u64 = 30_000_000;
+
+/// Loses three of a thousand segments with payload on their way to these ports.
+fn lose(chain: &Chain, ports: &str) {
+    let rules = format!(
+        "table inet losses {{
+           chain lose {{
+             type filter hook prerouting priority -300
+             tcp dport {ports} ip length > 200 numgen random mod 1000 < 3 drop
+           }}
+         }}"
+    );
+    let mut command = chain.command(1, "nft");
+    run_with(command.args(["-f", "-"]), rules.as_bytes(), LIMIT).expect(0);
+}
+
+/// What `ss` says of the one connection to or from a port: numbers by name.
+fn ss(chain: &Chain, n: usize, filter: &str) -> BTreeMap<String, f64> {
+    let mut command = chain.command(n, "ss");
+    command.args(["-t", "-i", "-n", "-H", "-O", "state", "established", filter]);
+    let said = run(&mut command).expect(0).stdout;
+    assert_eq!(said.lines().count(), 1, "{said}");
+    let mut figures = BTreeMap::new();
+    for word in said.split_whitespace() {
+        // "rtt:0.5/0.2" and "retrans:0/7" are two numbers.
+        let Some((name, values)) = word.split_once(':') else {
+            continue;
+        };
+        for (place, value) in values.split('/').enumerate() {
+            if let Ok(value) = value.parse() {
+                figures.insert(format!("{name}{}", ["", "/"][place.min(1)]), value);
+            }
+        }
+    }
+    figures
+}
+
+#[test]
+fn root_flow_agrees_with_ss_and_nstat_on_a_lossy_link() {
+    require!("ip", "ethtool", "nft", "nstat", "python3", "readlink", "ss");
+    let chain = Chain::new(2);
+    lose(&chain, "5001");
+    let mut command = chain.command(1, "python3");
+    let command = command.args([SCENARIOS, "server"]).stdin(Stdio::piped());
+    let mut server = Running::start(command);
+    server.wait_until(|out, _| out.contains("ready"));
+    let watch = Watch::start(&chain, 2, &["--port", "5001"]);
+    let host = chain.target(true).to_string();
+    let mut command = chain.command(0, "python3");
+    command.args([SCENARIOS, "hold", &host, &SIZE.to_string()]);
+    let mut client = Running::start(command.stdin(Stdio::piped()));
+    client.wait_until(|out, _| out.contains("sent"));
+    // Until all is acknowledged, the SYN's number too, and nothing is on its way any more.
+    let both = || {
+        let client = ss(&chain, 0, "( dport = 5001 )");
+        (client, ss(&chain, 1, "( sport = 5001 )"))
+    };
+    let started = Instant::now();
+    let mut before = both();
+    let (sender, receiver) = loop {
+        std::thread::sleep(Duration::from_millis(50));
+        let now = both();
+        let counts = |of: &BTreeMap<String, f64>| [of["segs_out"], of["segs_in"]].map(f64::to_bits);
+        let still = counts(&now.0) == counts(&before.0) && counts(&now.1) == counts(&before.1);
+        if still && now.0["bytes_acked"] as u64 == SIZE + 1 {
+            break now;
+        }
+        assert!(started.elapsed() < LIMIT, "{now:?}");
+        before = now;
+    };
+    let nstat = run(chain.command(0, "nstat").args(["-a", "-s", "-z", "--json"])).expect(0);
+    let (profiles, end) = watch.stop();
+    assert_eq!(end["events_dropped"], 0);
+    let nstat: Value = serde_json::from_str(&nstat.stdout).unwrap();
+    let kernel = |name: &str| nstat["kernel"][name].as_u64().unwrap();
+
+    let of = |open| -> Vec<&FlowProfile> {
+        let found: Vec<_> = profiles.iter().filter(|p| p.open == Some(open)).collect();
+        assert_eq!(
+            found.last().unwrap().event,
+            FlowEvent::RecorderStopped,
+            "{found:#?}"
+        );
+        found
+    };
+    type Of<'a> = &'a dyn Fn(&FlowProfile) -> Option<u64>;
+    let same = |of: &[&FlowProfile], ss: &BTreeMap<String, f64>, name: &str, figure: Of<'_>| {
+        // What is 0 is left out by ss.
+        let said = ss.get(name).copied().unwrap_or(0.0);
+        let sum: u64 = of.iter().filter_map(|p| figure(p)).sum();
+        assert_eq!(sum as f64, said, "{name}: {ss:?} {of:#?}");
+    };
+    let sent = of(FlowOpen::Active);
+    same(&sent, &sender, "bytes_sent", &|p| Some(p.bytes_sent));
+    same(&sent, &sender, "bytes_retrans", &|p| p.bytes_retransmitted);
+    same(&sent, &sender, "retrans/", &|p| p.packets_retransmitted);
+    same(&sent, &sender, "segs_out", &|p| p.packets_sent);
+    same(&sent, &sender, "segs_in", &|p| p.packets_received);
+    same(&sent, &sender, "data_segs_out", &|p| p.data_packets_sent);
+    same(&sent, &sender, "dsack_dups", &|p| {
+        p.spurious_retransmissions.map(u64::from)
+    });
+    same(&sent, &sender, "reord_seen", &|p| {
+        p.reorderings.map(u64::from)
+    });
+    let acked: u64 = sent.iter().filter_map(|p| p.bytes_acked).sum();
+    assert_eq!(acked, SIZE);
+    let again: u64 = sent.iter().filter_map(|p| p.packets_retransmitted).sum();
+    assert!(again > 0);
+    assert_eq!(again, kernel("TcpRetransSegs"));
+
+    // ss has milliseconds with three digits.
+    let last = sent.last().unwrap();
+    let gauges = [
+        ("rtt", last.rtt_ns),
+        ("rtt/", last.rtt_variance_ns),
+        ("minrtt", last.rtt_min_ns),
+    ];
+    for (name, ns) in gauges {
+        let us = ns.unwrap() / 1000;
+        assert_eq!(
+            us,
+            (sender[name] * 1000.0).round() as u64,
+            "{name} {last:#?}"
+        );
+    }
+    assert_eq!(last.mss_bytes.map(f64::from), Some(sender["mss"]));
+    assert_eq!(
+        last.congestion_window_packets.map(f64::from),
+        Some(sender["cwnd"])
+    );
+
+    let received = of(FlowOpen::Passive);
+    same(&received, &receiver, "bytes_received", &|p| {
+        Some(p.bytes_received)
+    });
+    same(&received, &receiver, "segs_in", &|p| p.packets_received);
+    same(&received, &receiver, "data_segs_in", &|p| {
+        p.data_packets_received
+    });
+    same(&received, &receiver, "rcv_ooopack", &|p| {
+        p.out_of_order_packets.map(u64::from)
+    });
+    client.send("end\n");
+    client.finish(LIMIT).expect(0);
+}
+
+#[test]
+fn root_flow_counts_the_retransmissions_that_iperf3_counts() {
+    require!("ip", "ethtool", "iperf3", "nft", "readlink");
+    let chain = Chain::new(2);
+    lose(&chain, "5202");
+    let mut watch = Watch::start(&chain, 2, &["--port", "5202"]);
+    let mut command = chain.command(1, "iperf3");
+    let mut server = Running::start(command.args(["-s", "-1", "-p", "5202", "--forceflush"]));
+    server.wait_until(|out, _| out.contains("listening"));
+    let host = chain.target(true).to_string();
+    let mut command = chain.command(0, "iperf3");
+    let iperf = Running::start(command.args(["-c", &host, "-p", "5202", "-J", "-n", "30M"]));
+    let iperf = iperf.finish(LIMIT).expect(0);
+    server.finish(LIMIT).expect(0);
+    watch.wait_for_ends(4);
+    let (profiles, _) = watch.stop();
+    let iperf: Value = serde_json::from_str(&iperf.stdout).unwrap();
+    let stream = iperf["start"]["connected"][0]["local_port"].as_u64();
+    let said = iperf["end"]["sum_sent"]["retransmits"].as_u64().unwrap();
+    let sent: Vec<_> = profiles
+        .iter()
+        .filter(|p| p.open == Some(FlowOpen::Active) && Some(p.local_port.into()) == stream)
+        .collect();
+    let again: u64 = sent.iter().filter_map(|p| p.packets_retransmitted).sum();
+    // It asks when it has written all: what is still on its way may be lost yet.
+    assert!(said > 0 && again >= said, "{again} {said} {sent:#?}");
+    let lossy: u64 = sent.iter().filter_map(|p| p.packets_lost).sum();
+    assert!(lossy > 0, "{sent:#?}");
+}
