@@ -114,6 +114,11 @@ impl Terminal {
         ));
     }
 
+    /// Takes the terminal away from what runs in it.
+    pub fn hang_up(&self) {
+        self.tmux(&["kill-server"]);
+    }
+
     /// Waits for the shell, and checks that screen, cursor and line settings are as they were
     /// before [`run`](Self::run).
     #[track_caller]

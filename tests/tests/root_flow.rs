@@ -437,8 +437,10 @@ fn root_flow_counts_what_overtakes() {
         (500_000, Some(500_000))
     );
     assert!(server.out_of_order_packets.unwrap() > 0, "{server:#?}");
-    // Nothing was lost: what was sent again came twice.
-    assert_eq!(server.duplicate_bytes_received, client.bytes_retransmitted);
+    // Nothing was lost: what was sent again came twice, but for what was merged with new data behind
+    // it while the socket was busy.
+    let (twice, again) = (server.duplicate_bytes_received, client.bytes_retransmitted);
+    assert!(twice.is_some() && twice <= again, "{twice:?} {again:?}");
     assert!(client.rtt_min_ns.unwrap() >= 1_000);
 }
 

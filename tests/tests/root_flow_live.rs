@@ -171,3 +171,25 @@ fn flow_live_wants_a_terminal_a_field_and_time() {
         run(command.arg("flow").args(arguments)).expect(2);
     }
 }
+
+#[test]
+fn root_flow_live_ends_when_its_terminal_is_gone() {
+    require!("ip", "ethtool", "python3", "tmux", "stty");
+    let talk = Talk::start();
+    let terminal = Terminal::new();
+    let which = talk.which();
+    // Nobody tells it but the terminal itself: SIGHUP is ignored.
+    terminal.run(&format!(
+        "sh -c 'trap \"\" HUP; echo $$ > $D/pid; exec $P flow --live --interval 0.2 {which}'"
+    ));
+    terminal.wait_for("2 connections, 0 just ended");
+    let pid = terminal.read("pid");
+    let process = std::path::Path::new("/proc").join(pid.trim());
+    assert!(process.exists());
+    terminal.hang_up();
+    let begun = std::time::Instant::now();
+    while process.exists() {
+        assert!(begun.elapsed().as_secs() < 30, "it runs on");
+        std::thread::sleep(core::time::Duration::from_millis(50));
+    }
+}
