@@ -3,10 +3,11 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
 
+use core::net::Ipv4Addr;
 use core::time::Duration;
 use std::collections::BTreeSet;
 use std::io::Read as _;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::process::Stdio;
 use std::time::Instant;
 
@@ -113,7 +114,7 @@ fn root_flow_loses_nothing_while_its_collector_is_gone() {
     watch
         .running
         .wait_until(|_, err| err.contains("trying again"));
-    let listener = TcpListener::bind(SocketAddr::from(address)).unwrap();
+    let listener = TcpListener::bind(address).unwrap();
     let mut second = Session::accept(&listener);
     connect(&chain, 1);
     watch.wait_for_ends(5);

@@ -1,11 +1,11 @@
 //! What many connections at once take, in the kernel and in the process that records them.
 
+use core::time::Duration;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
 use serde::Serialize;

@@ -123,11 +123,9 @@ fn a_handshake_that_is_told_with_the_end_is_a_profile_of_its_own() {
     let mut pass = end.clone();
     pass.kind = EventKind::Opened;
     pass.at = 120 * MS;
-    for events in [vec![pass.clone(), end.clone()], {
-        let mut later = end.clone();
-        later.opening = None;
-        vec![pass, later]
-    }] {
+    let mut later = end.clone();
+    later.opening = None;
+    for events in [[pass.clone(), end], [pass, later]] {
         assert_eq!(windows(&run(&events)), windows(&apart));
     }
 }

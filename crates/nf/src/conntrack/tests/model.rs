@@ -323,9 +323,11 @@ fn converse(ends: [Traits; 2], seed: u64, loss: u64, depth: u64) -> Result<bool,
                 let frame = (!from.is_empty()).then(|| from.remove(at));
                 frame.filter(|_| random.below(100) >= loss)
             };
-            let flags = |frame: &Frame| match Dissected::new(frame).transport {
-                Transport::Tcp(segment) => segment.flags,
-                _ => 0,
+            let flags = |frame: &Frame| {
+                let Transport::Tcp(segment) = Dissected::new(frame).transport else {
+                    panic!("no TCP");
+                };
+                segment.flags
             };
             let frame = take(&mut before[way]);
             if let Some(frame) = frame.filter(|frame| !opened[way] || flags(frame) & SYN == 0) {
