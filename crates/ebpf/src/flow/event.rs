@@ -25,7 +25,7 @@ pub enum EventKind {
     Stopped,
     /// Somebody looks; nothing has happened.
     Look,
-    /// The handshake is over since [`Event::opening`], and nothing else has happened.
+    /// The handshake is over since the time that the event tells, and nothing else has happened.
     Opened,
 }
 

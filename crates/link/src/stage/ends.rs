@@ -25,7 +25,7 @@ pub struct Ends {
     pub output_path: Option<PathBuf>,
 }
 
-/// How a [`PipeLink`] behaves.
+/// How a [`PipeLink`](super::PipeLink) behaves.
 #[derive(Clone, Copy, Debug)]
 pub struct PipeOptions {
     /// Which side of the stage it is.
