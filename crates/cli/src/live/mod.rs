@@ -18,7 +18,7 @@ pub(crate) mod terminal;
 pub(crate) mod view;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use core::net::IpAddr;
 use core::time::Duration;
@@ -29,7 +29,6 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use crossterm::event;
 use plumb_link::{Clock, Mode, Port, Turn};
 use plumb_probe::{Config, Engine, Event, Headers, Job, JobId, Refused, Stats, TraceOptions};
 use plumb_record::{EndReason, Method, TraceSchema};
@@ -44,7 +43,7 @@ use crate::live::keys::Ui;
 use crate::live::model::Target;
 use crate::live::output::{Ending, Output};
 use crate::live::session::{Pace, Round, Session};
-use crate::live::terminal::Screen;
+use crate::live::terminal::{Input, Screen};
 use crate::names::{Lookup, Names};
 use crate::output::pcapng::Capture;
 use crate::output::style::Look;
@@ -404,21 +403,16 @@ impl Live {
         if self.screen.is_none() {
             return Ok(());
         }
-        if terminal::is_gone() {
-            self.left = true;
-            return Ok(());
-        }
-        while event::poll(Duration::ZERO).context("cannot read keys from the terminal")? {
-            let action = match event::read().context("cannot read keys from the terminal")? {
-                event::Event::Key(key) => keys::action(key),
-                event::Event::Resize(..) => {
-                    terminal::size_changed();
-                    None
+        while let Some(input) =
+            terminal::next_input().context("cannot read keys from the terminal")?
+        {
+            let action = match input {
+                Input::Key(key) => keys::action(key),
+                Input::Other => None,
+                Input::Gone => {
+                    self.left = true;
+                    break;
                 }
-                event::Event::FocusGained
-                | event::Event::FocusLost
-                | event::Event::Mouse(_)
-                | event::Event::Paste(_) => None,
             };
             if let Some(action) = action {
                 self.left |= self.ui.apply(action, &mut self.session, now);

@@ -1,7 +1,9 @@
 //! The terminal, and its way back.
 
+use core::time::Duration;
 use std::io::{self, Stdout, Write};
 
+use crossterm::event::{self, Event, KeyEvent};
 use crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
@@ -57,17 +59,45 @@ impl Drop for Screen {
     }
 }
 
-/// To be called after a change of size. A key that comes together with one is not seen by crossterm
-/// before the next (it reads what its epoll told once, and leaves at the first event); the
-/// terminal's answer to a question is a next one.
-pub(crate) fn size_changed() {
-    // A terminal that does not answer is asked in vain.
-    drop(cursor::position());
+/// What the terminal has to say.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Input {
+    /// A key.
+    Key(KeyEvent),
+    /// Its size has changed, or something else that is nothing but a reason to draw.
+    Other,
+    /// It is gone, and says nothing any more.
+    Gone,
 }
 
-/// Says whether the terminal is gone. To be asked before crossterm is: it reads from a terminal that
-/// has hung up for ever, and no signal is looked at any more.
-pub(crate) fn is_gone() -> bool {
+/// Takes the next that the terminal has to say, if anything. Does not wait.
+///
+/// # Errors
+///
+/// If the terminal cannot be read.
+pub(crate) fn next_input() -> io::Result<Option<Input>> {
+    // Crossterm reads for ever from a terminal that has hung up, and no signal is looked at any
+    // more.
+    if is_gone() {
+        return Ok(Some(Input::Gone));
+    }
+    if !event::poll(Duration::ZERO)? {
+        return Ok(None);
+    }
+    Ok(Some(match event::read()? {
+        Event::Key(key) => Input::Key(key),
+        Event::Resize(..) => {
+            // A key that comes together with it is not seen by crossterm before the next (it reads
+            // what its epoll told once, and leaves at the first event); the terminal's answer to a
+            // question is a next one. A terminal that does not answer is asked in vain.
+            drop(cursor::position());
+            Input::Other
+        }
+        Event::FocusGained | Event::FocusLost | Event::Mouse(_) | Event::Paste(_) => Input::Other,
+    }))
+}
+
+fn is_gone() -> bool {
     let stdin = io::stdin();
     let mut fds = [PollFd::new(&stdin, PollFlags::IN)];
     let gone = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;

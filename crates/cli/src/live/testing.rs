@@ -9,6 +9,7 @@ use plumb_probe::{Config, Engine, Event, Job, JobId, Stats, TraceOptions, Tunnel
 use plumb_record::Trace;
 use plumb_sim::{Network, Topology, labs};
 use plumb_wire::{Engine as _, Instant};
+use ratatui::buffer::Buffer;
 
 use super::model::{Kind, Target};
 use super::session::{Pace, Session};
@@ -199,4 +200,16 @@ impl World {
             }
         }
     }
+}
+
+/// What a person reads on a screen.
+pub(crate) fn text(buffer: &Buffer) -> String {
+    let area = buffer.area;
+    let mut text = String::new();
+    for y in 0..area.height {
+        let line: String = (0..area.width).map(|x| buffer[(x, y)].symbol()).collect();
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
 }

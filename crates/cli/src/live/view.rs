@@ -1,9 +1,10 @@
 //! What is drawn: a pure function of the session, the choices of the user, and the time.
 
 mod detail;
-pub(crate) mod help;
+mod help;
 mod hops;
 pub(crate) mod paint;
+pub(crate) mod panel;
 
 use core::time::Duration;
 
@@ -13,13 +14,14 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout};
 use ratatui::style::Modifier;
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Paragraph, Wrap};
+use ratatui::widgets::Paragraph;
 
 use crate::live::explain;
 use crate::live::keys::{KEYS, Ui};
 use crate::live::model::Target;
 use crate::live::session::Session;
 use crate::live::view::paint::Paint;
+use crate::live::view::panel::is_too_small;
 use crate::output::text;
 
 /// All that a screen shows.
@@ -44,15 +46,10 @@ const LEAST: (u16, u16) = (40, 8);
 
 /// Draws a screen.
 pub(crate) fn draw(frame: &mut Frame<'_>, screen: &Screen<'_>) {
-    let area = frame.area();
-    if area.width < LEAST.0 || area.height < LEAST.1 {
-        let words = format!(
-            "This terminal is too small: {} columns and {} lines are the least.",
-            LEAST.0, LEAST.1
-        );
-        frame.render_widget(Paragraph::new(words).wrap(Wrap { trim: true }), area);
+    if is_too_small(frame, LEAST) {
         return;
     }
+    let area = frame.area();
     let paint = Paint(screen.ui.look);
     let Some(target) = screen.session.target(screen.ui.target) else {
         return;

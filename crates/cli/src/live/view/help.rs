@@ -3,9 +3,9 @@
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Block, Clear, Paragraph};
 
 use super::paint::Paint;
+use super::panel::panel;
 use super::{Screen, cut};
 use crate::live::columns::ColumnSet;
 use crate::live::keys::KEYS;
@@ -47,35 +47,12 @@ pub(super) fn draw(frame: &mut Frame<'_>, screen: &Screen<'_>, area: Rect) {
             inner,
         )));
     }
-    let height = u16::try_from(lines.len() + 2)
-        .unwrap_or(u16::MAX)
-        .min(area.height);
-    let place = Rect {
-        x: area.x + (area.width - width) / 2,
-        y: area.y + (area.height - height) / 2,
+    panel(
+        frame,
+        area,
         width,
-        height,
-    };
-    let block = Block::bordered()
-        .title(" help: ? or Esc closes ")
-        .border_set(if screen.ui.look.unicode {
-            ratatui::symbols::border::ROUNDED
-        } else {
-            ASCII_BORDER
-        })
-        .padding(ratatui::widgets::Padding::horizontal(1));
-    frame.render_widget(Clear, place);
-    frame.render_widget(Paragraph::new(lines).block(block), place);
+        "help: ? or Esc closes",
+        lines,
+        screen.ui.look,
+    );
 }
-
-pub(crate) const ASCII_BORDER: ratatui::symbols::border::Set<'static> =
-    ratatui::symbols::border::Set {
-        top_left: "+",
-        top_right: "+",
-        bottom_left: "+",
-        bottom_right: "+",
-        vertical_left: "|",
-        vertical_right: "|",
-        horizontal_top: "-",
-        horizontal_bottom: "-",
-    };

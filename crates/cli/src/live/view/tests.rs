@@ -9,7 +9,7 @@ use ratatui::style::{Color, Modifier};
 use super::*;
 use crate::live::columns::ColumnSet;
 use crate::live::keys::Action;
-use crate::live::testing::{World, noisy, options, pace, seen, target};
+use crate::live::testing::{World, noisy, options, pace, seen, target, text};
 use crate::output::fixtures;
 use crate::output::style::Look;
 
@@ -30,17 +30,6 @@ fn drawn(session: &Session, ui: &Ui, now: Instant, stats: Stats, size: (u16, u16
     };
     terminal.draw(|frame| draw(frame, &screen)).unwrap();
     terminal.backend().buffer().clone()
-}
-
-fn text(buffer: &Buffer) -> String {
-    let area = buffer.area;
-    let mut text = String::new();
-    for y in 0..area.height {
-        let line: String = (0..area.width).map(|x| buffer[(x, y)].symbol()).collect();
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
 }
 
 fn of_world(world: &World, ui: &Ui, size: (u16, u16)) -> String {

@@ -19,7 +19,6 @@ use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::Context as _;
-use crossterm::event;
 use plumb_record::{FlowEvent, FlowProfile};
 use plumb_wire::Instant;
 
@@ -28,7 +27,7 @@ use self::keys::Ui;
 use self::model::Model;
 use self::view::{Screen, Totals};
 use crate::exit::Failure;
-use crate::live::terminal;
+use crate::live::terminal::{self, Input};
 use crate::output::style::Look;
 use crate::settings::nearest;
 
@@ -149,19 +148,14 @@ impl Live {
 
     /// Reads keys. Returns true if the user wants to leave.
     pub(super) fn read_keys(&mut self, now: Instant) -> anyhow::Result<bool> {
-        let failed = "cannot read keys from the terminal";
-        if terminal::is_gone() {
-            return Ok(true);
-        }
         let mut left = false;
-        while event::poll(Duration::ZERO).context(failed)? {
-            match event::read().context(failed)? {
-                event::Event::Key(key) => left |= self.ui.press(key, &self.model, now),
-                event::Event::Resize(..) => terminal::size_changed(),
-                event::Event::FocusGained
-                | event::Event::FocusLost
-                | event::Event::Mouse(_)
-                | event::Event::Paste(_) => {}
+        while let Some(input) =
+            terminal::next_input().context("cannot read keys from the terminal")?
+        {
+            match input {
+                Input::Key(key) => left |= self.ui.press(key, &self.model, now),
+                Input::Other => {}
+                Input::Gone => return Ok(true),
             }
             self.stale = true;
         }

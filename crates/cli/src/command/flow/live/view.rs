@@ -11,12 +11,13 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Paragraph, Wrap};
+use ratatui::widgets::Paragraph;
 
 use super::field::{COLUMNS, Field};
 use super::keys::{Asks, KEYS, Ui};
 use super::model::{Connection, Id, Model};
 use crate::live::view::paint::Paint;
+use crate::live::view::panel::is_too_small;
 use crate::live::view::{clock, cut, spread};
 use crate::output::text;
 
@@ -58,15 +59,10 @@ const ENDS: (usize, usize) = (31, 90);
 
 /// Draws a screen.
 pub(super) fn draw(frame: &mut Frame<'_>, screen: &Screen<'_>) {
-    let area = frame.area();
-    if area.width < LEAST.0 || area.height < LEAST.1 {
-        let words = format!(
-            "This terminal is too small: {} columns and {} lines are the least.",
-            LEAST.0, LEAST.1
-        );
-        frame.render_widget(Paragraph::new(words).wrap(Wrap { trim: true }), area);
+    if is_too_small(frame, LEAST) {
         return;
     }
+    let area = frame.area();
     let [head, body, foot] = Layout::vertical([
         Constraint::Length(2),
         Constraint::Min(2),

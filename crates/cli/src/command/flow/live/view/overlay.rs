@@ -3,14 +3,13 @@
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Block, Clear, Padding, Paragraph};
 
 use super::{Screen, ends};
 use crate::command::flow::live::field::{recorded, recorded_text};
 use crate::command::flow::live::keys::KEYS;
 use crate::live::view::cut;
-use crate::live::view::help::ASCII_BORDER;
 use crate::live::view::paint::Paint;
+use crate::live::view::panel::panel;
 use crate::output::text;
 
 /// Columns of the screen for the name of a field.
@@ -106,23 +105,5 @@ fn page(
             "and {more} lines for which this terminal is too low"
         )));
     }
-    let height = u16::try_from(lines.len() + 2)
-        .unwrap_or(u16::MAX)
-        .min(area.height);
-    let place = Rect {
-        x: area.x + (area.width - width) / 2,
-        y: area.y + (area.height - height) / 2,
-        width,
-        height,
-    };
-    let block = Block::bordered()
-        .title(format!(" {title} "))
-        .border_set(if screen.ui.look.unicode {
-            ratatui::symbols::border::ROUNDED
-        } else {
-            ASCII_BORDER
-        })
-        .padding(Padding::horizontal(1));
-    frame.render_widget(Clear, place);
-    frame.render_widget(Paragraph::new(lines).block(block), place);
+    panel(frame, area, width, title, lines, screen.ui.look);
 }

@@ -6,6 +6,7 @@ use ratatui::buffer::Buffer;
 use super::*;
 use crate::command::flow::live::keys::Prompt;
 use crate::command::flow::live::testing::profile;
+use crate::live::testing::text;
 use crate::output::style::Look;
 
 const PLAIN: Look = Look {
@@ -79,17 +80,6 @@ fn drawn(ui: &Ui, size: (u16, u16)) -> Buffer {
     };
     terminal.draw(|frame| draw(frame, &screen)).unwrap();
     terminal.backend().buffer().clone()
-}
-
-fn text(buffer: &Buffer) -> String {
-    let area = buffer.area;
-    let mut text = String::new();
-    for y in 0..area.height {
-        let line: String = (0..area.width).map(|x| buffer[(x, y)].symbol()).collect();
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
 }
 
 fn of(ui: &Ui, size: (u16, u16)) -> String {
