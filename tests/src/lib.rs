@@ -18,6 +18,7 @@ mod lab;
 mod machines;
 mod records;
 mod schema;
+mod shell;
 mod temporary;
 mod terminal;
 mod watch;
@@ -30,9 +31,10 @@ pub use lab::{in_lab, lab_command};
 pub use machines::runners;
 pub use records::{Records, line};
 pub use schema::Schema;
+pub use shell::shell;
 pub use temporary::Directory;
 pub use terminal::Terminal;
-pub use watch::{Watch, namespace};
+pub use watch::{SCENARIOS, Watch, namespace, server};
 
 use std::path::Path;
 

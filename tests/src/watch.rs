@@ -1,13 +1,15 @@
 //! `plumb flow`, run by tests.
 
 use core::time::Duration;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use plumb_record::FlowProfile;
 use serde_json::Value;
 
 use crate::{Chain, Running, Schema, plumb, run};
 
+/// The program whose connections are watched.
+pub const SCENARIOS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/flow/scenarios.py");
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A recorder of the whole host, whose profiles are those of one chain.
@@ -68,6 +70,15 @@ impl Watch {
         profiles.retain(ours);
         (profiles, end)
     }
+}
+
+/// What the connections of [`SCENARIOS`] go to, in a namespace of a chain.
+pub fn server(chain: &Chain, n: usize) -> Running {
+    let mut command = chain.command(n, "python3");
+    let command = command.args([SCENARIOS, "server"]).stdin(Stdio::piped());
+    let mut server = Running::start(command);
+    server.wait_until(|out, _| out.contains("ready"));
+    server
 }
 
 /// The number of a namespace of a chain.

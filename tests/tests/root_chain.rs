@@ -3,22 +3,10 @@
 #![forbid(unsafe_code)]
 
 use core::time::Duration;
-use std::process::{Command, Stdio};
 
-use plumb_tests::{Directory, Done, Running, plumb, require};
+use plumb_tests::{Directory, Done, Running, plumb, require, shell};
 
 const LIMIT: Duration = Duration::from_secs(60);
-
-/// A shell in which $P is plumb, in a directory of its own.
-fn shell(script: &str, directory: &Directory) -> Command {
-    let mut command = Command::new("bash");
-    command
-        .args(["-c", script])
-        .env("P", plumb())
-        .current_dir(directory.path())
-        .stdin(Stdio::null());
-    command
-}
 
 fn sh(script: &str) -> Done {
     let directory = Directory::new();

@@ -8,10 +8,9 @@ use core::time::Duration;
 use std::process::{Command, Stdio};
 
 use plumb_record::{FlowEnd, FlowEvent, FlowOpen, FlowPhase, FlowProfile, FlowProtocol, FlowState};
-use plumb_tests::{Chain, Running, Watch, namespace, plumb, require, run};
+use plumb_tests::{Chain, Running, SCENARIOS, Watch, namespace, plumb, require, run, server};
 use serde_json::Value;
 
-const SCENARIOS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/flow/scenarios.py");
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Ports of `scenarios.py`.
@@ -50,14 +49,6 @@ table inet losses {
 fn nft(chain: &Chain, n: usize, rules: &str) {
     let mut command = chain.command(n, "nft");
     plumb_tests::run_with(command.args(["-f", "-"]), rules.as_bytes(), LIMIT).expect(0);
-}
-
-fn server(chain: &Chain, n: usize) -> Running {
-    let mut command = chain.command(n, "python3");
-    let command = command.args([SCENARIOS, "server"]).stdin(Stdio::piped());
-    let mut server = Running::start(command);
-    server.wait_until(|out, _| out.contains("ready"));
-    server
 }
 
 /// The profiles of one port, as one end has them.

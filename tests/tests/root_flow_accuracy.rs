@@ -8,10 +8,9 @@ use std::process::Stdio;
 use std::time::Instant;
 
 use plumb_record::{FlowEvent, FlowOpen, FlowProfile};
-use plumb_tests::{Chain, Running, Watch, require, run, run_with};
+use plumb_tests::{Chain, Running, SCENARIOS, Watch, require, run, run_with};
 use serde_json::Value;
 
-const SCENARIOS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/flow/scenarios.py");
 const LIMIT: Duration = Duration::from_secs(60);
 const SIZE: u64 = 30_000_000;
 
@@ -55,10 +54,7 @@ fn root_flow_agrees_with_ss_and_nstat_on_a_lossy_link() {
     require!("ip", "ethtool", "nft", "nstat", "python3", "readlink", "ss");
     let chain = Chain::new(2);
     lose(&chain, "5001");
-    let mut command = chain.command(1, "python3");
-    let command = command.args([SCENARIOS, "server"]).stdin(Stdio::piped());
-    let mut server = Running::start(command);
-    server.wait_until(|out, _| out.contains("ready"));
+    let _server = plumb_tests::server(&chain, 1);
     let watch = Watch::start(&chain, 2, &["--port", "5001"]);
     let host = chain.target(true).to_string();
     let mut command = chain.command(0, "python3");

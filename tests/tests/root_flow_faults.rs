@@ -13,9 +13,8 @@ use std::time::Instant;
 
 use plumb_ipfix::{Collector, CollectorLimits, Profiles, Record};
 use plumb_record::FlowProfile;
-use plumb_tests::{Chain, Running, Watch, require};
+use plumb_tests::{Chain, Running, SCENARIOS, Watch, require};
 
-const SCENARIOS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/flow/scenarios.py");
 const LIMIT: Duration = Duration::from_secs(60);
 /// Number of the enterprise for examples (RFC 5612), which plumb uses unless told.
 const ENTERPRISE: u32 = 32_473;
@@ -89,10 +88,7 @@ fn connect(chain: &Chain, times: usize) {
 fn root_flow_loses_nothing_while_its_collector_is_gone() {
     require!("ip", "ethtool", "python3", "readlink");
     let chain = Chain::new(2);
-    let mut command = chain.command(1, "python3");
-    let command = command.args([SCENARIOS, "server"]).stdin(Stdio::piped());
-    let mut server = Running::start(command);
-    server.wait_until(|out, _| out.contains("ready"));
+    let server = plumb_tests::server(&chain, 1);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     let to = format!("ipfix://{address},tcp");
@@ -133,10 +129,7 @@ fn root_flow_loses_nothing_while_its_collector_is_gone() {
 fn root_flow_counts_each_byte_once_though_it_is_killed_and_started_again() {
     require!("ip", "ethtool", "python3", "readlink");
     let chain = Chain::new(2);
-    let mut command = chain.command(1, "python3");
-    let command = command.args([SCENARIOS, "server"]).stdin(Stdio::piped());
-    let mut server = Running::start(command);
-    server.wait_until(|out, _| out.contains("ready"));
+    let server = plumb_tests::server(&chain, 1);
     let pid = server.pid().to_string();
     let arguments = ["--netns", &pid, "--port", "5001"];
     let killed = Watch::of(Vec::new(), &arguments);

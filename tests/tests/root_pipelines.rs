@@ -4,23 +4,10 @@
 #![forbid(unsafe_code)]
 
 use core::time::Duration;
-use std::process::{Command, Stdio};
 
-use plumb_tests::{Directory, Done, Running, plumb, require};
+use plumb_tests::{Directory, Done, Running, require, shell};
 
 const LIMIT: Duration = Duration::from_secs(90);
-
-fn shell(script: &str, directory: &Directory) -> Command {
-    let path = std::env::var("PATH").unwrap_or_default();
-    let mut command = Command::new("bash");
-    command
-        .args(["-c", script])
-        .env("P", plumb())
-        .env("PATH", format!("{path}:/usr/sbin:/sbin"))
-        .current_dir(directory.path())
-        .stdin(Stdio::null());
-    command
-}
 
 fn sh_in(directory: &Directory, script: &str) -> Done {
     Running::start(&mut shell(script, directory)).finish(LIMIT)

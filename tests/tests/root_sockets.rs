@@ -4,9 +4,8 @@
 #![forbid(unsafe_code)]
 
 use core::time::Duration;
-use std::process::{Command, Stdio};
 
-use plumb_tests::{Directory, Done, Running, plumb, require};
+use plumb_tests::{Directory, Done, Running, require, shell};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -27,13 +26,7 @@ print(*[one.wait() for one in running])
 
 /// A directory for a script in which $P is plumb.
 fn run(directory: &Directory, script: &str) -> Done {
-    let mut command = Command::new("bash");
-    command
-        .args(["-c", script])
-        .env("P", plumb())
-        .current_dir(directory.path())
-        .stdin(Stdio::null());
-    Running::start(&mut command).finish(LIMIT)
+    Running::start(&mut shell(script, directory)).finish(LIMIT)
 }
 
 #[test]

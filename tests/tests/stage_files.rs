@@ -6,9 +6,8 @@
 use core::time::Duration;
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::process::{Command, Stdio};
 
-use plumb_tests::{Directory, Running, plumb};
+use plumb_tests::{Directory, Running, shell};
 use plumb_wire::pcapng::{Interface, LinkType, Packet, SECTION_LEN, emit_section};
 
 const PACKETS: u32 = 1_000_000;
@@ -88,13 +87,7 @@ fn a_million_packets_give_the_same_bytes_twice() {
          ($P $nat < in > between; $P $firewall < between > first) & apart=$!; \
          $P chain \"$nat | $firewall\" < in > second; \
          wait $apart; cmp first second; $P count --json < first > /dev/null";
-    let mut command = Command::new("bash");
-    command
-        .args(["-c", script])
-        .env("P", plumb())
-        .current_dir(directory.path())
-        .stdin(Stdio::null());
-    let done = Running::start(&mut command).finish(Duration::from_secs(170));
+    let done = Running::start(&mut shell(script, &directory)).finish(Duration::from_secs(170));
     let done = done.expect(0);
     let counters: serde_json::Value = serde_json::from_str(&done.stderr).unwrap();
     let frames = counters["counters"]["left_frames"].as_u64().unwrap();

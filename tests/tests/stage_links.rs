@@ -6,9 +6,8 @@
 
 use core::time::Duration;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
-use plumb_tests::{Directory, Done, Running, plumb, require};
+use plumb_tests::{Directory, Done, Running, require, shell};
 use plumb_wire::capture::Reader;
 use plumb_wire::pcapng::{
     Interface, LinkType, MAX_BLOCK_LEN, Packet, Read, SECTION_LEN, emit_section,
@@ -37,14 +36,8 @@ impl Place {
 
     /// Runs a script in the place.
     fn sh(&self, script: &str) -> Done {
-        let mut command = Command::new("bash");
-        command
-            .args(["-c", script])
-            .env("P", plumb())
-            .env("XDG_RUNTIME_DIR", self.0.file("run"))
-            .current_dir(self.0.path())
-            .stdin(Stdio::null());
-        Running::start(&mut command).finish(LIMIT)
+        let mut command = shell(script, &self.0);
+        Running::start(command.env("XDG_RUNTIME_DIR", self.0.file("run"))).finish(LIMIT)
     }
 
     /// The frames in a file.
