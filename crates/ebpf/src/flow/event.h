@@ -88,7 +88,7 @@ struct flow_event {
 	__u32 rate_interval_us;
 	__u32 token;
 	__u32 path_index;
-	/* How it ended; sequence counts it. */
+	/* How the handshake ended, where opened_at is set. */
 	__u32 opened_segs_out;
 	__u32 opened_segs_in;
 	__u32 opened_srtt_us8;
