@@ -231,7 +231,7 @@ impl Recorder {
     /// # Errors
     /// If the kernel refuses the iterator.
     pub fn pass(&mut self) -> io::Result<Vec<Event>> {
-        self.go_over([0, 0])
+        self.all_told(Purpose::Pass)
     }
 
     /// Ends the window of every connection.
@@ -239,7 +239,7 @@ impl Recorder {
     /// # Errors
     /// If the kernel refuses the iterator.
     pub fn stop(&mut self) -> io::Result<Vec<Event>> {
-        self.go_over([1, 0])
+        self.all_told(Purpose::Stop)
     }
 
     /// Gives every connection as it stands, opening ones included, without ending its window. For
@@ -248,37 +248,33 @@ impl Recorder {
     /// # Errors
     /// If the kernel refuses the iterator.
     pub fn look(&mut self, see: impl FnMut(Event)) -> io::Result<()> {
-        match self.set_out([0, 1])? {
-            Some(pass) => each_event(pass, see),
-            None => Ok(()),
-        }
+        self.go_over(Purpose::Look, see)
     }
 
-    fn go_over(&self, purpose: [u64; 2]) -> io::Result<Vec<Event>> {
-        match self.set_out(purpose)? {
-            Some(pass) => events_of(pass),
-            None => Ok(Vec::new()),
-        }
+    fn all_told(&self, purpose: Purpose) -> io::Result<Vec<Event>> {
+        let mut events = Vec::new();
+        self.go_over(purpose, |event| events.push(event))?;
+        Ok(events)
     }
 
-    /// Tells the iterator whether it is to stop and whether to look; `None` if it cannot run.
-    fn set_out(&self, [stopping, looking]: [u64; 2]) -> io::Result<Option<&Link>> {
+    /// Runs the iterator, if it could be attached.
+    fn go_over(&self, purpose: Purpose, see: impl FnMut(Event)) -> io::Result<()> {
         let Some(pass) = &self.pass else {
-            return Ok(None);
+            return Ok(());
         };
         let nanos = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
         let settings = [
             nanos(self.options.active_timeout),
             nanos(self.options.idle_timeout),
             nanos(self.options.orphan_timeout),
-            stopping,
-            looking,
+            u64::from(purpose == Purpose::Stop),
+            u64::from(purpose == Purpose::Look),
         ];
         let value = settings.map(u64::to_ne_bytes).concat();
         self.passes
             .update(&0u32.to_ne_bytes(), &value, MapFlags::ANY)
             .map_err(io::Error::other)?;
-        Ok(Some(pass))
+        each_event(pass, see)
     }
 
     /// What the programs counted.
@@ -296,6 +292,17 @@ impl Recorder {
             untracked: at(3).unwrap_or(0),
         }
     }
+}
+
+/// What the connections are gone over for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// For what has lasted, idled, or lost its application.
+    Pass,
+    /// To end all windows.
+    Stop,
+    /// To tell of each, and change nothing.
+    Look,
 }
 
 /// Becomes readable when the ring has filled up to a quarter.
