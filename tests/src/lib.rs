@@ -21,6 +21,7 @@ mod schema;
 mod shell;
 mod temporary;
 mod terminal;
+mod timeless;
 mod watch;
 
 pub use binary::plumb;
@@ -34,6 +35,7 @@ pub use schema::Schema;
 pub use shell::shell;
 pub use temporary::Directory;
 pub use terminal::Terminal;
+pub use timeless::{timeless, traces};
 pub use watch::{SCENARIOS, Watch, namespace, server};
 
 use std::path::Path;

@@ -11,7 +11,7 @@ use std::process::Command;
 use plumb_record::{EndReason, StopReason, Trace};
 use plumb_sim::labs;
 use plumb_tests::{
-    Directory, Done, Records, Running, at_once, plumb, require, run, run_with, skip,
+    Directory, Records, Running, at_once, plumb, require, run, run_with, skip, timeless, traces,
 };
 use plumb_wire::pcapng::{Direction, Read, Reader};
 
@@ -68,34 +68,6 @@ fn native(lab: &str) -> Command {
         .args(["lab", "run", lab, "--seed", "7", "--"])
         .arg(plumb());
     command
-}
-
-/// A trace without what differs from run to run: times, and what routers count up.
-fn timeless(trace: &Trace) -> Trace {
-    let mut trace = trace.clone();
-    trace.start = plumb_record::WallTime(0);
-    trace.duration_ns = 0;
-    trace.rtt_error_ns = None;
-    // A reply that is late costs a probe.
-    trace.probes_sent = 0;
-    for hop in &mut trace.hops {
-        (hop.rtt_ns, hop.sent_after_ns, hop.reply_ip_id) = (None, 0, None);
-        hop.attempt = 0;
-    }
-    for tunnel in &mut trace.tunnels {
-        tunnel.probes_sent = 0;
-        for lsr in tunnel.lsrs.iter_mut().chain(&mut tunnel.hidden_egress) {
-            lsr.rtt_ns = None;
-        }
-    }
-    trace
-}
-
-/// The traces of a run by destination, which is the order that does not depend on time.
-fn traces(done: &Done) -> Vec<Trace> {
-    let mut traces: Vec<Trace> = Records::of(done).traces.iter().map(timeless).collect();
-    traces.sort_by_key(|trace| trace.dst);
-    traces
 }
 
 /// Where chance decides which packets pass.
