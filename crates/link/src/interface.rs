@@ -118,6 +118,51 @@ impl Interface {
     }
 }
 
+/// An Ethernet address that a bridge has learned, or was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LearnedAddress {
+    /// The address.
+    pub mac: [u8; 6],
+    /// Number of the port behind which it is.
+    pub port: u32,
+}
+
+impl LearnedAddress {
+    /// All that the bridges of the current network namespace know, the ports' own left out.
+    ///
+    /// # Errors
+    /// If the kernel does not list them.
+    pub fn list() -> Result<Vec<Self>, Error> {
+        let failed = |e: io::Error| Error::system("list", "what bridges have learned", e);
+        let netlink = Netlink::open().map_err(failed)?;
+        let mut found = Vec::new();
+        let sink = |message: &[u8]| found.extend(Self::parse(message));
+        netlink
+            .dump(libc::RTM_GETNEIGH, NEIGHBOUR_HEADER_LEN, AF_BRIDGE, sink)
+            .map_err(failed)?;
+        Ok(found)
+    }
+
+    /// Reads an entry of the kernel's list (`struct ndmsg`, rtnetlink(7)).
+    fn parse(message: &[u8]) -> Option<Self> {
+        let state = u16::from_ne_bytes(*message.get(8..)?.first_chunk()?);
+        if *message.first()? != AF_BRIDGE || state & NUD_PERMANENT != 0 {
+            return None;
+        }
+        let mut all = attributes(message.get(NEIGHBOUR_HEADER_LEN..)?);
+        let (_, mac) = all.find(|(kind, _)| *kind == NDA_LLADDR)?;
+        Some(Self {
+            mac: mac.try_into().ok()?,
+            port: u32_at(message, 4)?,
+        })
+    }
+}
+
+const AF_BRIDGE: u8 = 7;
+const NUD_PERMANENT: u16 = 0x80;
+const NDA_LLADDR: u16 = 2;
+/// Length of `struct ndmsg`.
+const NEIGHBOUR_HEADER_LEN: usize = 12;
 /// Length of `struct ifinfomsg`.
 const HEADER_LEN: usize = 16;
 /// Length of `struct ifaddrmsg`.
@@ -165,6 +210,7 @@ mod tests {
         for len in 0..bytes.len() {
             let _ = Interface::parse(&bytes[..len]);
             let _ = address(&bytes[..len]);
+            let _ = LearnedAddress::parse(&bytes[..len]);
         }
         assert_eq!(Interface::parse(&bytes[..11]), None);
     }

@@ -10,6 +10,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -58,9 +59,61 @@ pub fn join_network(target: &str) -> Result<(), Error> {
         format!("/run/netns/{target}")
     };
     let file = fs::File::open(&path).map_err(|e| Error::system("open", path.clone(), e))?;
-    move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
-        .map_err(|e| Error::privileged("enter", path, Capability::SysAdmin, e))
+    join(&file, &path)
 }
+
+fn join(file: &fs::File, what: &str) -> Result<(), Error> {
+    move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+        .map_err(|e| Error::privileged("enter", what, Capability::SysAdmin, e))
+}
+
+/// A network namespace, kept as long as this is. Two are equal if they are the same one.
+#[derive(Debug)]
+pub struct Network {
+    file: fs::File,
+    id: (u64, u64),
+}
+
+impl Network {
+    /// That of the calling thread.
+    ///
+    /// # Errors
+    /// If there is no /proc.
+    pub fn current() -> io::Result<Self> {
+        Self::of(fs::File::open("/proc/thread-self/ns/net")?)
+    }
+
+    /// That of a process.
+    ///
+    /// # Errors
+    /// If there is no such process, or it may not be looked into.
+    pub fn of_process(process: u32) -> io::Result<Self> {
+        Self::of(fs::File::open(format!("/proc/{process}/ns/net"))?)
+    }
+
+    /// The one that a file stands for.
+    pub(crate) fn of(file: fs::File) -> io::Result<Self> {
+        let found = file.metadata()?;
+        let id = (found.dev(), found.ino());
+        Ok(Self { file, id })
+    }
+
+    /// Moves the calling thread there.
+    ///
+    /// # Errors
+    /// If CAP_SYS_ADMIN is missing.
+    pub fn join(&self) -> Result<(), Error> {
+        join(&self.file, "a network namespace")
+    }
+}
+
+impl PartialEq for Network {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for Network {}
 
 fn enter_new(mut flags: UnshareFlags) -> Result<(), Error> {
     let (user, group) = (getuid().as_raw(), getgid().as_raw());

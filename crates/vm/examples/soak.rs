@@ -80,6 +80,7 @@ fn run(runner: &dyn Runner, words: &str, src: IpAddr, dst: IpAddr) -> Result<Run
     let module = host.transmit().to_vec();
     host.handle_sent(module.len());
     let launch = Launch {
+        name: None,
         image: IMAGE,
         command_line: words,
         module: &module,

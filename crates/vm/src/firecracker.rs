@@ -102,6 +102,11 @@ impl Runner for Firecracker {
             .arg(directory.path("api"))
             // What it says is what the image says on its serial port, unless something is wrong.
             .args(["--level", "Error"]);
+        // It takes letters, digits and hyphens.
+        let is_taken = |name: &&str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        if let Some(name) = launch.name.filter(is_taken) {
+            command.args(["--id", name]);
+        }
         let mut inherited = vec![image.as_fd()];
         inherited.extend(directory.fd());
         inherited.extend(module.as_ref().map(AsFd::as_fd));

@@ -99,6 +99,9 @@ impl Qemu {
             ])
             .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"])
             .args(["-sandbox", SANDBOX]);
+        if let Some(name) = launch.name {
+            command.args(["-name", &format!("guest={name}")]);
+        }
         command
     }
 }

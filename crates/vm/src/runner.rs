@@ -33,6 +33,8 @@ impl fmt::Display for RunnerName {
 /// A machine to be started.
 #[derive(Debug)]
 pub struct Launch<'a> {
+    /// Its name for whoever looks at processes, if it has one.
+    pub name: Option<&'a str>,
     /// The image: an ELF file with PVH and 64-bit Linux entry.
     pub image: &'a [u8],
     /// Command line of the image; what the runner has to add (devices) comes behind it.

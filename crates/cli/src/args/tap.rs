@@ -67,11 +67,11 @@ pub struct TapRun {
     #[arg(value_name = "INTERFACE")]
     pub sources: Vec<String>,
     /// A virtual machine, whose interfaces are found through its process: name of a machine of
-    /// QEMU, libvirt or Firecracker, or a process id as `plumb vm list` shows; may be given several
-    /// times.
+    /// QEMU, libvirt, Firecracker or `plumb vm`, or a process id; may be given several times.
     #[arg(long, value_name = "NAME")]
     pub vm: Vec<String>,
-    /// The interface with this Ethernet address; may be given several times.
+    /// The interface with this Ethernet address, or that of the machine which has it; may be given
+    /// several times.
     #[arg(long, value_name = "ADDRESS")]
     pub mac: Vec<Mac>,
     /// Look for interfaces in this network namespace: a name, a path, or a process id.

@@ -10,6 +10,8 @@ pub(super) const NAME: &str = "plumb-vmm";
 /// What the monitor is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Arguments {
+    /// Name of the machine, for whoever looks at processes.
+    pub(super) name: Option<String>,
     /// Memory of the machine in MiB.
     pub(super) memory_mib: u32,
     /// MAC address of the machine.
@@ -37,6 +39,7 @@ impl Arguments {
             format!("memory={}", self.memory_mib),
             format!("mac={a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"),
         ];
+        words.extend(self.name.as_ref().map(|name| format!("name={name}")));
         words.extend(self.merge.then(|| "merge".into()));
         words.extend(self.image.then(|| "image".into()));
         words.extend(self.module.then(|| "module".into()));
@@ -50,6 +53,7 @@ impl Arguments {
     pub(super) fn from_words(words: impl IntoIterator<Item = OsString>) -> Option<Self> {
         let mut words = words.into_iter();
         let mut read = Self {
+            name: None,
             memory_mib: 0,
             mac: [0; 6],
             merge: false,
@@ -61,6 +65,7 @@ impl Arguments {
         loop {
             let word = words.next()?.into_string().ok()?;
             match word.split_once('=') {
+                Some(("name", name)) => read.name = Some(name.into()),
                 Some(("memory", number)) => read.memory_mib = number.parse().ok()?,
                 Some(("parent", number)) => read.parent = Some(number.parse().ok()?),
                 Some(("mac", mac)) => read.mac = parse_mac(mac)?,
@@ -74,6 +79,15 @@ impl Arguments {
         read.command_line = words.next()?.into_string().ok()?;
         words.next().is_none().then_some(read)
     }
+}
+
+/// The name of the machine that a process with these arguments, its own name included, runs; none
+/// if it is no monitor, or its machine has no name.
+#[must_use]
+pub fn machine_name(arguments: &[String]) -> Option<&str> {
+    let (program, words) = arguments.split_first()?;
+    let mut words = words.iter().take_while(|word| *word != "--");
+    (program == NAME).then(|| words.find_map(|word| word.strip_prefix("name=")))?
 }
 
 fn parse_mac(text: &str) -> Option<[u8; 6]> {
@@ -92,6 +106,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back() {
         let mut arguments = Arguments {
+            name: Some("web-1".into()),
             memory_mib: 8,
             mac: [2, 0xff, 0, 1, 2, 3],
             merge: true,
@@ -102,6 +117,9 @@ mod tests {
         };
         for _ in 0..2 {
             let words = arguments.to_words();
+            let whole = [&[NAME.to_owned()], &words[..]].concat();
+            assert_eq!(machine_name(&whole), arguments.name.as_deref());
+            assert_eq!(machine_name(&words), None);
             let read = Arguments::from_words(words.iter().map(OsString::from));
             assert_eq!(read.as_ref(), Some(&arguments));
             for len in 0..words.len() {
@@ -110,6 +128,7 @@ mod tests {
             }
             (arguments.merge, arguments.image) = (false, false);
             (arguments.module, arguments.parent) = (true, None);
+            arguments.name = None;
         }
     }
 }

@@ -109,6 +109,7 @@ impl Runner for Embedded {
         hand_over(&ours, &files)?;
 
         let arguments = Arguments {
+            name: launch.name.map(Into::into),
             memory_mib: launch.memory_mib,
             mac: launch.mac,
             merge: launch.merge,

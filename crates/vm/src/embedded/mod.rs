@@ -28,6 +28,7 @@ mod part;
 mod sandbox;
 mod seccomp;
 
+pub use arguments::machine_name;
 pub use elf::{Elf, Segment};
 pub use launch::Embedded;
 pub use monitor::{is_monitor, main};

@@ -81,6 +81,7 @@ fn root_firecrackers_tap_is_what_it_was_before() {
     .unwrap();
     let before = tap.interface().unwrap();
     let launch = Launch {
+        name: None,
         image: IMAGE,
         command_line: "ip=10.0.0.2/24",
         module: &[],

@@ -71,6 +71,7 @@ impl Probe {
         let mut host = Host::new(&configure, Limits::default(), clock.now());
         let module = host.transmit().to_vec();
         let launch = Launch {
+            name: None,
             image: IMAGE,
             command_line: "ip=10.0.0.2/24 gw=10.0.0.1 ip6=fd00::2/64 mtu=1400",
             module: &module,

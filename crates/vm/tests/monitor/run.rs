@@ -74,6 +74,7 @@ impl Machine {
         let (wire, tap) = UnixDatagram::pair().unwrap();
         wire.set_read_timeout(Some(SOON)).unwrap();
         let launch = Launch {
+            name: None,
             image,
             command_line: "test",
             module: b"module",

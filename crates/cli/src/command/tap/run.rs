@@ -1,19 +1,19 @@
 //! A session, from its first packet to its last.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitCode;
 
 use plumb_ebpf::tap::{Hook, Limits, Options, Session, Way};
 use plumb_link::stage::{Needs, wait_alone, wait_for};
-use plumb_link::{Clock, Interface, Watch, namespace};
+use plumb_link::{Clock, Interface, LearnedAddress, Watch, namespace};
 use plumb_record::{TapCounters, TapInterface, TapOutput, TapStatus, WallTime};
 use plumb_wire::Instant;
 
 use super::control::{self, Answer, Listener, Request};
-use super::machine;
+use super::machine::{Machines, Trouble};
 use super::outputs::Target;
 use super::settings::{self, compile};
 use super::sink::{Files, Sink, Taker};
@@ -65,8 +65,16 @@ pub(super) fn run(args: &TapRun) -> anyhow::Result<ExitCode> {
     let id = std::process::id();
     // Where `plumb tap list` looks, which is not where the interfaces are.
     let listener = Listener::open(id)?;
+    let machines = Machines::new(&args.vm);
     if let Some(target) = &args.netns {
         namespace::join_network(target).map_err(|e| Failure::usage(e.to_string()))?;
+    } else if args.sources.is_empty() && args.mac.is_empty() && args.to.is_empty() {
+        // Nothing was named that would be looked for here.
+        if let Some(network) = machines.elsewhere() {
+            network
+                .join()
+                .map_err(|e| Failure::permission(e.to_string()))?;
+        }
     }
     let clock = Clock::new();
     let taker = match &args.write {
@@ -102,6 +110,8 @@ pub(super) fn run(args: &TapRun) -> anyhow::Result<ExitCode> {
     let mut tap = Tap {
         args,
         sources: Sources::new(args),
+        machines,
+        troubles: BTreeSet::new(),
         session,
         sink,
         targets,
@@ -139,6 +149,9 @@ fn failure(error: &plumb_ebpf::tap::Error) -> Failure {
 struct Tap<'a> {
     args: &'a TapRun,
     sources: Sources,
+    machines: Machines,
+    /// What was last wrong with them.
+    troubles: BTreeSet<Trouble>,
     session: Session,
     sink: Option<Sink>,
     targets: Vec<Target>,
@@ -208,10 +221,30 @@ impl Tap<'_> {
     }
 
     /// Gets on interfaces that are to be tapped and off those that are not any more. Returns why not,
-    /// if an output is among them.
+    /// if an output is among them, or a machine is not found at first.
     fn follow(&mut self, all: &[Interface], first: bool) -> anyhow::Result<Option<String>> {
-        let of_machines = machine::interfaces(&self.sources.machines);
-        let mut wanted = self.sources.choose(all, &of_machines);
+        let found = self.machines.look();
+        let learned = if self.sources.has_macs() {
+            LearnedAddress::list()?
+        } else {
+            Vec::new()
+        };
+        let waits = |trouble: &&Trouble| self.args.wait && matches!(trouble, Trouble::Missing(_));
+        if first && let Some(trouble) = found.troubles.iter().find(|trouble| !waits(trouble)) {
+            let hint = match trouble {
+                Trouble::Missing(_) => "; --wait waits for one",
+                Trouble::Several(..) | Trouble::Elsewhere(..) => "",
+            };
+            return Ok(Some(format!("{trouble}{hint}")));
+        }
+        for trouble in found.troubles.difference(&self.troubles) {
+            // That its interfaces are gone is said of each.
+            if !matches!(trouble, Trouble::Missing(_)) {
+                self.say(&trouble.to_string())?;
+            }
+        }
+        self.troubles = found.troubles;
+        let mut wanted = self.sources.choose(all, &found.devices, &learned);
         // Whoever was named stays, whatever it is called now.
         for (index, chosen) in &self.on {
             let still = all.iter().find(|interface| interface.index == *index);
@@ -313,7 +346,7 @@ impl Tap<'_> {
             let now = self.clock.now();
             let changes = watch.changes();
             let troubled = self.targets.iter().any(|target| target.found.is_err());
-            let searching = !self.sources.machines.is_empty() || troubled;
+            let searching = !self.machines.is_empty() || self.sources.has_macs() || troubled;
             let is_due = now >= look_at && searching;
             if changes.interfaces || is_due || (changes.paths && !self.targets.is_empty()) {
                 let all = Interface::list()?;

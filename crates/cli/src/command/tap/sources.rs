@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use plumb_link::Interface;
+use plumb_link::{Interface, LearnedAddress};
 
 use crate::args::{Mac, TapDirection, TapRun};
 
@@ -11,7 +11,6 @@ use crate::args::{Mac, TapDirection, TapRun};
 pub(super) struct Sources {
     names: Vec<String>,
     macs: Vec<Mac>,
-    pub(super) machines: Vec<String>,
     direction: TapDirection,
     /// The interfaces are those of a machine itself, not of the switch before it.
     inside: bool,
@@ -33,15 +32,24 @@ impl Sources {
         Self {
             names: args.sources.clone(),
             macs: args.mac.clone(),
-            machines: args.vm.clone(),
             direction: args.direction,
             inside: args.netns.is_some(),
         }
     }
 
+    /// Whether what bridges have learned matters.
+    pub(super) const fn has_macs(&self) -> bool {
+        !self.macs.is_empty()
+    }
+
     /// The interfaces to be on, of all that there are. `of_machines` are the names of those that the
-    /// processes of machines hold.
-    pub(super) fn choose(&self, all: &[Interface], of_machines: &BTreeSet<String>) -> Vec<Chosen> {
+    /// processes of machines hold, `learned` is what bridges know.
+    pub(super) fn choose(
+        &self,
+        all: &[Interface],
+        of_machines: &BTreeSet<String>,
+        learned: &[LearnedAddress],
+    ) -> Vec<Chosen> {
         let mut chosen: Vec<Chosen> = all
             .iter()
             .filter_map(|interface| {
@@ -51,15 +59,16 @@ impl Sources {
                     (bridge.kind == "bridge").then_some(&bridge.name)
                 });
                 let is_bridge = interface.kind == "bridge";
+                let of_machine = of_machines.contains(&interface.name);
                 let wanted = (by_name && !is_bridge)
                     || bridge.is_some_and(|name| self.names.contains(name))
-                    || of_machines.contains(&interface.name)
-                    || self.has_mac(interface)
+                    || of_machine
+                    || self.has_mac(interface, learned)
                     || (!is_bridge && self.matches(&interface.name));
                 wanted.then(|| Chosen {
                     index: interface.index,
                     name: interface.name.clone(),
-                    is_port: !self.inside && matches!(interface.kind.as_str(), "tun" | "veth"),
+                    is_port: of_machine || (!self.inside && is_port(interface)),
                     by_name,
                 })
             })
@@ -73,13 +82,19 @@ impl Sources {
         patterns.any(|pattern| matches(pattern.as_bytes(), name.as_bytes()))
     }
 
-    /// libvirt gives a TAP device its machine's address with another first byte, 0xfe.
-    fn has_mac(&self, interface: &Interface) -> bool {
-        interface.mac.is_some_and(|mac| {
-            self.macs
-                .iter()
-                .any(|Mac(wanted)| mac == *wanted || (mac[0] == 0xfe && mac[1..] == wanted[1..]))
-        })
+    /// libvirt gives a TAP device its machine's address with another first byte, 0xfe. Of others, the
+    /// bridge knows which machine is behind them. Behind what is no machine's port may be a whole
+    /// network, in which the address is but one.
+    fn has_mac(&self, interface: &Interface, learned: &[LearnedAddress]) -> bool {
+        let is = |mac: [u8; 6], Mac(wanted): &Mac| {
+            mac == *wanted || (mac[0] == 0xfe && mac[1..] == wanted[1..])
+        };
+        let is_its_own = |mac| self.macs.iter().any(|wanted| is(mac, wanted));
+        let is_behind = |entry: &LearnedAddress| {
+            entry.port == interface.index && self.macs.contains(&Mac(entry.mac))
+        };
+        interface.mac.is_some_and(is_its_own)
+            || (is_port(interface) && learned.iter().any(is_behind))
     }
 
     /// Names that should be there and are not: what to say of them, if anything.
@@ -99,6 +114,11 @@ impl Sources {
             TapDirection::In => receives != chosen.is_port,
         }
     }
+}
+
+/// Whether a machine or container is behind it.
+fn is_port(interface: &Interface) -> bool {
+    matches!(interface.kind.as_str(), "tun" | "veth")
 }
 
 fn is_pattern(name: &str) -> bool {
@@ -147,14 +167,13 @@ mod tests {
         Sources {
             names: names.iter().map(|name| (*name).to_owned()).collect(),
             macs: Vec::new(),
-            machines: Vec::new(),
             direction: TapDirection::Out,
             inside: false,
         }
     }
 
     fn chosen(sources: &Sources) -> Vec<u32> {
-        let chosen = sources.choose(&host(), &BTreeSet::new());
+        let chosen = sources.choose(&host(), &BTreeSet::new(), &[]);
         chosen.iter().map(|chosen| chosen.index).collect()
     }
 
@@ -176,9 +195,33 @@ mod tests {
     }
 
     #[test]
+    fn the_machines_address_finds_the_port_behind_which_a_bridge_has_learned_it() {
+        let mac = [0x52, 0x54, 0, 1, 2, 3];
+        let mut sources = sources(&[]);
+        sources.macs = vec![Mac(mac)];
+        let behind = |port| {
+            let learned = [LearnedAddress { mac, port }];
+            let chosen = sources.choose(&host(), &BTreeSet::new(), &learned);
+            chosen.iter().map(|c| c.index).collect::<Vec<_>>()
+        };
+        assert_eq!(behind(3), [3]);
+        assert_eq!(behind(5), [5]);
+        assert_eq!(behind(1), [] as [u32; 0], "a network is behind that");
+    }
+
+    #[test]
+    fn what_a_machine_holds_is_its_port_wherever_it_is() {
+        let mut sources = sources(&[]);
+        sources.inside = true;
+        let devices = BTreeSet::from(["vnet1".to_owned()]);
+        let chosen = sources.choose(&host(), &devices, &[]);
+        assert!(chosen.len() == 1 && chosen[0].index == 4 && chosen[0].is_port);
+    }
+
+    #[test]
     fn what_a_machine_sends_is_what_its_port_receives() {
         let sources = sources(&["vnet0", "eth0"]);
-        let chosen = sources.choose(&host(), &BTreeSet::new());
+        let chosen = sources.choose(&host(), &BTreeSet::new(), &[]);
         let [eth0, vnet0] = &chosen[..] else {
             panic!("{chosen:?}")
         };

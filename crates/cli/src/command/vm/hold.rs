@@ -128,7 +128,13 @@ impl Holder {
         chosen.announce();
         let mut uplink = uplink::open(options)?;
         let started = clock.now();
-        let vm = chosen.launch(options, &mut uplink, plumb_vm::IMAGE, &[])?;
+        let vm = chosen.launch(
+            Some(&claim.place.name),
+            options,
+            &mut uplink,
+            plumb_vm::IMAGE,
+            &[],
+        )?;
         let prefix = |(address, len): &(core::net::IpAddr, u8)| format!("{address}/{len}");
         let status = Status {
             name: claim.place.name.clone(),

@@ -69,11 +69,13 @@ impl Chosen {
         }
     }
 
-    /// Starts a machine that boots `image`, and whose engine reads `module` first.
+    /// Starts a machine that boots `image`, and whose engine reads `module` first. Its `name` is
+    /// for whoever looks at processes.
     ///
     /// Takes the uplink's device: what is left of the uplink is what it says.
     pub(crate) fn launch(
         &self,
+        name: Option<&str>,
         options: &MachineOptions,
         uplink: &mut Uplink,
         image: &[u8],
@@ -88,6 +90,7 @@ impl Chosen {
         };
         self.runner
             .launch(Launch {
+                name,
                 image,
                 command_line: &command_line,
                 module,

@@ -226,7 +226,7 @@ impl Prepared {
             } => {
                 let image = image.as_deref().unwrap_or(plumb_vm::IMAGE);
                 let module = remote.module();
-                let vm = chosen.launch(&args.machine, uplink, image, &module)?;
+                let vm = chosen.launch(None, &args.machine, uplink, image, &module)?;
                 Ok(Machine::Ours(vm))
             }
             Self::Held { place, .. } => {
