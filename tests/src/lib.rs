@@ -19,6 +19,7 @@ mod machines;
 mod records;
 mod schema;
 mod shell;
+pub mod tap_lab;
 mod temporary;
 mod terminal;
 mod timeless;

@@ -3,14 +3,14 @@
 
 #![forbid(unsafe_code)]
 
-mod tap_lab;
-
 use core::time::Duration;
 use std::collections::BTreeSet;
 use std::process::Command;
 
+use plumb_tests::tap_lab::{
+    Frame, LIMIT, Lab, MONITOR, SWITCH, bytes_of, frames, traffic, write_capture,
+};
 use plumb_tests::{Directory, Running, plumb, require, run};
-use tap_lab::{Frame, LIMIT, Lab, MONITOR, SWITCH, bytes_of, frames, traffic, write_capture};
 
 #[track_caller]
 fn assert_same(found: &[Vec<u8>], expected: &[Vec<u8>]) {

@@ -3,15 +3,13 @@
 
 #![forbid(unsafe_code)]
 
-mod tap_lab;
-
 use core::time::Duration;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
 
+use plumb_tests::tap_lab::{Frame, LIMIT, Lab, SWITCH, frames};
 use plumb_tests::{Directory, Done, Running, plumb, require, run, runners, skip};
-use tap_lab::{Frame, LIMIT, Lab, SWITCH, frames};
 
 /// Machines on the lab's switch, with a state directory of their own.
 struct Machines<'a> {

@@ -182,7 +182,12 @@ fn is_named(arguments: &[String], machine: &str) -> bool {
     let mut pairs = arguments.iter().zip(arguments.iter().skip(1));
     pairs.any(|(option, value)| match option.as_str() {
         "-name" | "--name" => value.split(',').enumerate().any(|(at, part)| {
-            part.strip_prefix("guest=") == Some(machine) || (at == 0 && part == machine)
+            let name = match part.split_once('=') {
+                Some(("guest", name)) => Some(name),
+                None if at == 0 => Some(part),
+                _ => None,
+            };
+            name == Some(machine)
         }),
         "--id" => value == machine,
         _ => option.strip_prefix("--id=") == Some(machine),

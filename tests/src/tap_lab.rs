@@ -6,25 +6,31 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 
-use plumb_tests::{Done, Running, plumb, run};
 use plumb_wire::SplitMix64;
 use plumb_wire::capture::Reader;
 use plumb_wire::pcapng::{Direction, Interface, LinkType, Packet, Read, SECTION_LEN, emit_section};
 
+use crate::{Done, Running, plumb, run};
+
 /// Long enough for anything here.
-pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_secs(60);
 
 /// A switch with two machines behind ports `vm1` and `vm2` of `br0`, and a monitor behind `mon`.
 /// Nothing in it speaks of itself.
-pub(crate) struct Lab {
+#[derive(Debug)]
+pub struct Lab {
     prefix: String,
 }
 
-pub(crate) const SWITCH: &str = "sw";
-pub(crate) const MONITOR: &str = "mon";
+/// Namespace of the switch.
+pub const SWITCH: &str = "sw";
+/// Namespace of the monitor, whose address is 192.0.2.9; the switch's is 192.0.2.1.
+pub const MONITOR: &str = "mon";
 
 impl Lab {
-    pub(crate) fn new() -> Self {
+    /// Makes one.
+    #[expect(clippy::new_without_default, reason = "it makes something")]
+    pub fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let lab = Self {
@@ -55,12 +61,13 @@ impl Lab {
         lab
     }
 
-    pub(crate) fn name(&self, namespace: &str) -> String {
+    /// Name of one of its namespaces.
+    pub fn name(&self, namespace: &str) -> String {
         format!("{}{namespace}", self.prefix)
     }
 
     /// Connects a machine to the switch.
-    pub(crate) fn plug(&self, machine: &str, number: u8) {
+    pub fn plug(&self, machine: &str, number: u8) {
         let namespace = self.name(machine);
         self.ip(
             SWITCH,
@@ -74,7 +81,8 @@ impl Lab {
         self.ip(SWITCH, &format!("link set {machine} master br0 up"));
     }
 
-    pub(crate) fn command(&self, namespace: &str, program: impl AsRef<OsStr>) -> Command {
+    /// A program in one of its namespaces.
+    pub fn command(&self, namespace: &str, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("ip");
         command
             .args(["netns", "exec", &self.name(namespace)])
@@ -82,16 +90,18 @@ impl Lab {
         command
     }
 
-    pub(crate) fn run(&self, namespace: &str, program: &str, arguments: &str) -> Done {
+    /// Runs a program in one of its namespaces, which has to succeed.
+    pub fn run(&self, namespace: &str, program: &str, arguments: &str) -> Done {
         run(self.command(namespace, program).args(arguments.split(' '))).expect(0)
     }
 
-    pub(crate) fn ip(&self, namespace: &str, arguments: &str) {
+    /// Runs ip(8) on one of its namespaces.
+    pub fn ip(&self, namespace: &str, arguments: &str) {
         ip(&format!("-n {} {arguments}", self.name(namespace)));
     }
 
     /// A tap on the switch that has begun.
-    pub(crate) fn tap(&self, arguments: &[&str]) -> Running {
+    pub fn tap(&self, arguments: &[&str]) -> Running {
         let mut command = self.command(SWITCH, plumb());
         command
             .args(["tap", "--counters", "--json"])
@@ -102,12 +112,12 @@ impl Lab {
     }
 
     /// What `plumb tap` does with a session.
-    pub(crate) fn control(&self, arguments: &[&str]) -> Done {
+    pub fn control(&self, arguments: &[&str]) -> Done {
         run(self.command(SWITCH, plumb()).arg("tap").args(arguments))
     }
 
     /// Ends a session once it has written all; returns its last status.
-    pub(crate) fn end(&self, tap: Running) -> serde_json::Value {
+    pub fn end(&self, tap: Running) -> serde_json::Value {
         tap.signal("INT");
         let done = tap.finish(LIMIT);
         assert_eq!(done.code(), Some(130), "{done}");
@@ -116,7 +126,7 @@ impl Lab {
     }
 
     /// Sends a capture out of a machine.
-    pub(crate) fn replay(&self, machine: &str, capture: &Path) {
+    pub fn replay(&self, machine: &str, capture: &Path) {
         let path = capture.display();
         self.run(
             machine,
@@ -126,7 +136,7 @@ impl Lab {
     }
 
     /// A capture of what comes to the monitor, once it has begun.
-    pub(crate) fn dump(&self, interface: &str, file: &Path) -> Running {
+    pub fn dump(&self, interface: &str, file: &Path) -> Running {
         let mut command = self.command(MONITOR, "tcpdump");
         command
             .args([
@@ -145,7 +155,7 @@ impl Lab {
     }
 
     /// Ends a capture when so many packets are in it.
-    pub(crate) fn collect(&self, dump: Running, file: &Path, packets: usize) -> Vec<Frame> {
+    pub fn collect(&self, dump: Running, file: &Path, packets: usize) -> Vec<Frame> {
         let started = std::time::Instant::now();
         while frames(file).len() < packets && started.elapsed() < Duration::from_secs(20) {
             std::thread::sleep(Duration::from_millis(20));
@@ -166,19 +176,23 @@ impl Drop for Lab {
     }
 }
 
-pub(crate) fn ip(arguments: &str) {
+fn ip(arguments: &str) {
     run(Command::new("ip").args(arguments.split(' '))).expect(0);
 }
 
+/// A packet of a capture.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Frame {
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) original_len: u32,
-    pub(crate) inbound: bool,
+pub struct Frame {
+    /// From the Ethernet header on.
+    pub bytes: Vec<u8>,
+    /// Length of the packet, if that is more.
+    pub original_len: u32,
+    /// The machine receives it.
+    pub inbound: bool,
 }
 
 /// The packets of a capture, as far as it is written.
-pub(crate) fn frames(path: &Path) -> Vec<Frame> {
+pub fn frames(path: &Path) -> Vec<Frame> {
     let bytes = std::fs::read(path).unwrap_or_default();
     let mut input = &bytes[..];
     let mut reader = Reader::new();
@@ -193,7 +207,8 @@ pub(crate) fn frames(path: &Path) -> Vec<Frame> {
     frames
 }
 
-pub(crate) fn write_capture(path: &Path, packets: &[Vec<u8>]) {
+/// Writes packets into a capture, a millisecond from one to the next.
+pub fn write_capture(path: &Path, packets: &[Vec<u8>]) {
     let interface = Interface {
         link_type: LinkType::ETHERNET,
         name: "source",
@@ -216,7 +231,7 @@ pub(crate) fn write_capture(path: &Path, packets: &[Vec<u8>]) {
 }
 
 /// Packets of many flows of both IP versions, with tags, of all sizes up to the MTU.
-pub(crate) fn traffic(count: u32) -> Vec<Vec<u8>> {
+pub fn traffic(count: u32) -> Vec<Vec<u8>> {
     let mut random = SplitMix64::new(11);
     (0..count)
         .map(|n| {
@@ -259,6 +274,7 @@ pub(crate) fn traffic(count: u32) -> Vec<Vec<u8>> {
         .collect()
 }
 
-pub(crate) fn bytes_of(frames: &[Frame]) -> Vec<Vec<u8>> {
+/// The bytes of each.
+pub fn bytes_of(frames: &[Frame]) -> Vec<Vec<u8>> {
     frames.iter().map(|frame| frame.bytes.clone()).collect()
 }
