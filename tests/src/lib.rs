@@ -13,6 +13,7 @@
 mod binary;
 mod chain;
 mod command;
+mod dissect;
 mod flows;
 mod lab;
 mod machines;
@@ -28,6 +29,7 @@ mod watch;
 pub use binary::plumb;
 pub use chain::Chain;
 pub use command::{Done, Running, at_once, run, run_with};
+pub use dissect::dissect;
 pub use flows::{ndjson, profiles};
 pub use lab::{in_lab, lab_command};
 pub use machines::runners;

@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
@@ -102,13 +103,7 @@ impl Lab {
 
     /// A tap on the switch that has begun.
     pub fn tap(&self, arguments: &[&str]) -> Running {
-        let mut command = self.command(SWITCH, plumb());
-        command
-            .args(["tap", "--counters", "--json"])
-            .args(arguments);
-        let mut tap = Running::start(&mut command);
-        tap.wait_until(|_, err| err.contains(" -> "));
-        tap
+        begin(self.command(SWITCH, plumb()), arguments)
     }
 
     /// What `plumb tap` does with a session.
@@ -133,6 +128,81 @@ impl Lab {
             "tcpreplay",
             &format!("-q -i eth0 --pps=4000 {path}"),
         );
+    }
+
+    /// Sees to it that a connection between the machines is sent once: no timer of the sender is
+    /// shorter than a busy machine may be late (RFC 6298 §2.4, RFC 8985 §7).
+    pub fn without_retransmissions(&self) {
+        for (machine, number) in [("vm1", 1), ("vm2", 2)] {
+            self.run(machine, "sysctl", "-qw net.ipv4.tcp_early_retrans=0");
+            let route = format!(
+                "route replace 10.7.0.0/24 dev eth0 proto kernel scope link src 10.7.0.{number} \
+                 rto_min 20s"
+            );
+            self.ip(machine, &route);
+        }
+    }
+
+    /// Sends so many bytes from `vm1` to port 5201 of `vm2` over TCP, on one processor, so that
+    /// nothing overtakes; none may be sent twice. Returns how many they were.
+    pub fn transfer(&self, bytes: u64) -> u64 {
+        let server = "import socket; s = socket.create_server(('10.7.0.2', 5201)); print('ready', flush=True)\n\
+            c = s.accept()[0]; n = 0\n\
+            while d := c.recv(1 << 20): n += len(d)\n\
+            print(n)";
+        // The 24th counter of `struct tcp_info` behind its first 8 bytes.
+        let client = "import socket, sys; c = socket.create_connection(('10.7.0.2', 5201))\n\
+            for _ in range(int(sys.argv[1]) >> 16): c.sendall(bytes(65536))\n\
+            c.shutdown(1); c.recv(1)\n\
+            print(int.from_bytes(c.getsockopt(6, 11, 104)[100:], 'little'))";
+        let python = ["-c", "0", "python3", "-c"];
+        let mut command = self.command("vm2", "taskset");
+        let mut server = Running::start(command.args(python).arg(server));
+        server.wait_until(|out, _| out.contains("ready"));
+        let mut command = self.command("vm1", "taskset");
+        let client = run(command.args(python).args([client, &bytes.to_string()])).expect(0);
+        let received = server.finish(LIMIT).expect(0).stdout;
+        let sent = bytes >> 16 << 16;
+        assert_eq!(received, format!("ready\n{sent}\n"));
+        assert_eq!(client.stdout, "0\n", "retransmissions");
+        sent
+    }
+
+    /// Sees to it that the monitor answers nothing: it has no address, and the switch knows where it
+    /// is until its interface goes down.
+    pub fn silence_monitor(&self) {
+        let _ = run(Command::new("ip").args([
+            "-n",
+            &self.name(MONITOR),
+            "address",
+            "delete",
+            "192.0.2.9/24",
+            "dev",
+            "mon",
+        ]));
+        let mac = self
+            .run(MONITOR, "cat", "/sys/class/net/mon/address")
+            .stdout;
+        let neighbour = format!(
+            "neighbour replace 192.0.2.9 lladdr {} dev mon nud permanent",
+            mac.trim()
+        );
+        self.ip(SWITCH, &neighbour);
+    }
+
+    /// Waits until the socket on this UDP port of the monitor is empty.
+    pub fn drained(&self, port: u16) {
+        let started = std::time::Instant::now();
+        loop {
+            let filter = format!("-u -a -n -H sport = :{port}");
+            let sockets = self.run(MONITOR, "ss", &filter).stdout;
+            let mut waiting = sockets.lines().filter_map(|l| l.split_whitespace().nth(1));
+            if waiting.all(|bytes| bytes == "0") {
+                return;
+            }
+            assert!(started.elapsed() < LIMIT, "{sockets}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// A capture of what comes to the monitor, once it has begun.
@@ -172,6 +242,43 @@ impl Drop for Lab {
             let _ = Command::new("ip")
                 .args(["netns", "delete", &self.name(name)])
                 .status();
+        }
+    }
+}
+
+/// A tap of this program that has begun.
+pub fn begin(mut program: Command, arguments: &[&str]) -> Running {
+    program
+        .args(["tap", "--counters", "--json"])
+        .args(arguments);
+    let mut tap = Running::start(&mut program);
+    tap.wait_until(|_, err| err.contains(" -> "));
+    tap
+}
+
+/// The eBPF programs that a process has loaded, by number.
+pub fn programs(process: u32) -> BTreeSet<String> {
+    let directory = std::fs::read_dir(format!("/proc/{process}/fdinfo")).expect("a process");
+    let id = |entry: std::fs::DirEntry| {
+        let info = std::fs::read_to_string(entry.path()).ok()?;
+        let id = info
+            .lines()
+            .find_map(|line| line.strip_prefix("prog_id:"))?;
+        Some(id.trim().to_owned())
+    };
+    directory.flatten().filter_map(id).collect()
+}
+
+/// Waits until none of these programs of a tap is there any more.
+pub fn assert_gone(programs: &BTreeSet<String>) {
+    assert!(programs.len() >= 5, "{programs:?}");
+    // The kernel frees them when the last packet has left them.
+    let started = std::time::Instant::now();
+    for id in programs {
+        let shown = || run(Command::new("bpftool").args(["prog", "show", "id", id]));
+        while shown().code() == Some(0) {
+            assert!(started.elapsed() < LIMIT, "program {id} is still there");
+            std::thread::sleep(Duration::from_millis(50));
         }
     }
 }

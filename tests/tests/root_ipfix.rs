@@ -10,7 +10,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use plumb_record::{FlowProfile, WallTime};
-use plumb_tests::{Chain, Directory, Done, Running, ndjson, plumb, profiles, require, run};
+use plumb_tests::{
+    Chain, Directory, Done, Running, dissect, ndjson, plumb, profiles, require, run,
+};
 use serde_json::Value;
 
 /// A vantage point and a collector's namespace, joined by Ethernet.
@@ -76,25 +78,6 @@ impl Lab {
     fn file(&self, name: &str) -> String {
         self.directory.file(name).to_str().unwrap().to_owned()
     }
-}
-
-/// What tshark reads in a capture or file: for each record the source port and these fields.
-fn dissect(path: &str, options: &[&str], fields: &[&str]) -> Vec<Vec<String>> {
-    let mut command = Command::new("tshark");
-    command.args(["-r", path, "-T", "fields", "-E", "separator=|"]);
-    command.args(["-E", "aggregator=;"]).args(options);
-    for field in fields {
-        command.args(["-e", field]);
-    }
-    let done = run(&mut command).expect(0);
-    let mut columns = vec![Vec::new(); fields.len()];
-    for line in done.stdout.lines() {
-        for (column, values) in columns.iter_mut().zip(line.split('|')) {
-            let values = values.split(';').filter(|value| !value.is_empty());
-            column.extend(values.map(str::to_owned));
-        }
-    }
-    columns
 }
 
 /// What tshark calls a warning; below are the remarks that every connection gets.
@@ -553,7 +536,7 @@ fn root_a_collector_that_comes_back_gets_what_waited() {
     };
     let first = listen("first");
     let received = |name: &str| -> usize {
-        let records = dissect(&lab.file(name), &[], &["cflow.srcport"]);
+        let records = dissect(lab.file(name), &[], &["cflow.srcport"]);
         records[0].len()
     };
     wait_for(|| lab.directory.file("first").exists() && received("first") == 100);

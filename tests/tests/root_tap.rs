@@ -3,12 +3,12 @@
 
 #![forbid(unsafe_code)]
 
-use core::time::Duration;
 use std::collections::BTreeSet;
 use std::process::Command;
 
 use plumb_tests::tap_lab::{
-    Frame, LIMIT, Lab, MONITOR, SWITCH, bytes_of, frames, traffic, write_capture,
+    Frame, LIMIT, Lab, MONITOR, SWITCH, assert_gone, bytes_of, frames, programs, traffic,
+    write_capture,
 };
 use plumb_tests::{Directory, Running, plumb, require, run};
 
@@ -217,6 +217,7 @@ fn root_the_kernels_vxlan_takes_out_what_was_put_in() {
 fn root_tshark_reads_every_tunnel_and_an_interface_gets_copies_as_they_are() {
     require!("tcpreplay", "tcpdump", "tshark");
     let (lab, directory) = (Lab::new(), Directory::new());
+    lab.silence_monitor();
     let source = directory.file("source.pcapng");
     let packets = traffic(40);
     write_capture(&source, &packets);
@@ -235,7 +236,6 @@ fn root_tshark_reads_every_tunnel_and_an_interface_gets_copies_as_they_are() {
         let dump = lab.dump("mon", &file);
         let tap = lab.tap(&["vm1", "--direction", "out", "--to", output]);
         lab.replay("vm1", &source);
-        // Beside them there may be answers of a host that expects no tunnel.
         lab.collect(dump, &file, packets.len());
         lab.end(tap);
         let filter = format!("{field} && ip.src == 192.0.2.1 && !icmp");
@@ -306,8 +306,9 @@ fn root_tshark_reads_every_tunnel_and_an_interface_gets_copies_as_they_are() {
 
 #[test]
 fn root_large_frames_are_whole_and_the_watched_connection_is_unharmed() {
-    require!("python3");
+    require!("python3", "taskset");
     let (lab, directory) = (Lab::new(), Directory::new());
+    lab.without_retransmissions();
     lab.ip(
         MONITOR,
         "link add vx type vxlan id 77 dstport 4789 local 192.0.2.9 dev mon",
@@ -332,22 +333,7 @@ fn root_large_frames_are_whole_and_the_watched_connection_is_unharmed() {
         "--to",
         "vxlan://192.0.2.9?vni=77",
     ]);
-    let server = "import socket; s = socket.create_server(('10.7.0.2', 5201)); print('ready', flush=True)\n\
-        c = s.accept()[0]; n = 0\n\
-        while d := c.recv(1 << 20): n += len(d)\n\
-        print(n)";
-    // The 24th counter of `struct tcp_info` behind its first 8 bytes.
-    let client = "import socket; c = socket.create_connection(('10.7.0.2', 5201))\n\
-        for _ in range(320): c.sendall(bytes(65536))\n\
-        c.shutdown(1); c.recv(1)\n\
-        print(int.from_bytes(c.getsockopt(6, 11, 104)[100:], 'little'))";
-    let mut server = Running::start(lab.command("vm2", "python3").args(["-c", server]));
-    server.wait_until(|out, _| out.contains("ready"));
-    let client = run(lab.command("vm1", "python3").args(["-c", client])).expect(0);
-    let received = server.finish(LIMIT).expect(0).stdout;
-    let sent = 320 * 65_536;
-    assert_eq!(received, format!("ready\n{sent}\n"));
-    assert_eq!(client.stdout, "0\n", "retransmissions");
+    let sent = lab.transfer(320 << 16);
     let (slices, clones) = (lab.end(slices), lab.end(clones));
     assert_eq!(slices["counters"]["ring_full"], 0, "{slices}");
     assert_eq!(clones["counters"]["output_failed"], 0, "{clones}");
@@ -447,29 +433,10 @@ fn root_nothing_is_left_behind_by_a_tap_that_is_killed() {
     require!("tc", "bpftool");
     let lab = Lab::new();
     let tap = lab.tap(&["vm1", "--to", "vxlan://192.0.2.9?vni=1"]);
-    let directory = std::fs::read_dir(format!("/proc/{}/fdinfo", tap.pid())).expect("a process");
-    let programs: BTreeSet<String> = directory
-        .flatten()
-        .filter_map(|entry| {
-            let info = std::fs::read_to_string(entry.path()).ok()?;
-            let id = info
-                .lines()
-                .find_map(|line| line.strip_prefix("prog_id:"))?;
-            Some(id.trim().to_owned())
-        })
-        .collect();
-    assert!(programs.len() >= 5, "{programs:?}");
+    let programs = programs(tap.pid());
     tap.signal_group("KILL");
     tap.finish(LIMIT);
-    // The kernel frees them when the last packet has left them.
-    let started = std::time::Instant::now();
-    for id in programs {
-        let shown = || run(Command::new("bpftool").args(["prog", "show", "id", &id]));
-        while shown().code() == Some(0) {
-            assert!(started.elapsed() < LIMIT, "program {id} is still there");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
+    assert_gone(&programs);
     // Without tcx, what is left is for the end to remove.
     let tap = lab.tap(&["vm1", "--attach", "clsact", "--to", "mon"]);
     let filters = |lab: &Lab| lab.run(SWITCH, "tc", "filter show dev vm1 ingress").stdout;

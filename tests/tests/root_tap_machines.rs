@@ -3,12 +3,10 @@
 
 #![forbid(unsafe_code)]
 
-use core::time::Duration;
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
 
-use plumb_tests::tap_lab::{Frame, LIMIT, Lab, SWITCH, frames};
+use plumb_tests::tap_lab::{Frame, LIMIT, Lab, SWITCH, assert_gone, begin, frames, programs};
 use plumb_tests::{Directory, Done, Running, plumb, require, run, runners, skip};
 
 /// Machines on the lab's switch, with a state directory of their own.
@@ -54,13 +52,7 @@ impl Drop for Machines<'_> {
 
 /// A tap that was started where no machine is, and has begun.
 fn tap(arguments: &[&str]) -> Running {
-    let mut command = Command::new(plumb());
-    command
-        .args(["tap", "--counters", "--json"])
-        .args(arguments);
-    let mut tap = Running::start(&mut command);
-    tap.wait_until(|_, err| err.contains(" -> "));
-    tap
+    begin(Command::new(plumb()), arguments)
 }
 
 /// A name that no machine of another test has.
@@ -73,19 +65,6 @@ fn count(seen: &[Frame], source: &str, inbound: bool) -> usize {
     let source: core::net::Ipv4Addr = source.parse().expect("an address");
     let is_one = |f: &&Frame| f.bytes[26..30] == source.octets() && f.inbound == inbound;
     seen.iter().filter(is_one).count()
-}
-
-/// The programs that a process has loaded.
-fn programs(process: u32) -> BTreeSet<String> {
-    let directory = std::fs::read_dir(format!("/proc/{process}/fdinfo")).expect("a process");
-    let id = |entry: std::fs::DirEntry| {
-        let info = std::fs::read_to_string(entry.path()).ok()?;
-        let id = info
-            .lines()
-            .find_map(|line| line.strip_prefix("prog_id:"))?;
-        Some(id.trim().to_owned())
-    };
-    directory.flatten().filter_map(id).collect()
 }
 
 #[test]
@@ -123,14 +102,7 @@ fn root_machines_are_tapped_by_name_while_one_is_removed_and_returns() {
     }
     assert_eq!(count(&seen, "10.7.0.2", true), 12, "answers");
     // Of the tap and of the machines nothing is left.
-    assert!(programs.len() >= 5, "{programs:?}");
-    let started = std::time::Instant::now();
-    for id in programs {
-        while run(Command::new("bpftool").args(["prog", "show", "id", &id])).code() == Some(0) {
-            assert!(started.elapsed() < LIMIT, "program {id} is still there");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
+    assert_gone(&programs);
     machines.vm(&["stop", "--all"]);
     let links = lab.run(SWITCH, "ip", "-br link").stdout;
     assert!(!links.contains("plumb-"), "{links}");

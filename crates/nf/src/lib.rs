@@ -29,6 +29,7 @@ pub mod conntrack;
 pub mod dissect;
 pub mod firewall;
 pub mod impair;
+pub mod meter;
 pub mod nat;
 pub mod reassembly;
 

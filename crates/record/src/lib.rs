@@ -18,6 +18,7 @@ mod nat;
 mod ping;
 mod run;
 mod tap;
+mod tap_flow;
 mod trace;
 mod wall_time;
 
@@ -31,6 +32,7 @@ pub use nat::{NatEntry, NatProtocol, NatSchema, NatType};
 pub use ping::{Ping, PingReply, PingSchema, PingType, ReplyType};
 pub use run::{End, EndReason, EndType, Progress, ProgressType, Start, StartType};
 pub use tap::{TapCounters, TapInterface, TapLimits, TapOutput, TapSchema, TapStatus};
+pub use tap_flow::{TapFlow, TapFlowDirection, TapFlowEnd, TapFlowType, TapFlows};
 pub use trace::{
     Hop, HopTunnel, LabelStackEntry, Lsr, LsrMethod, Method, Revelation, Role, StopReason, Trace,
     TraceSchema, TraceType, Trigger, Tunnel, TunnelType, Variant,

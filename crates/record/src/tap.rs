@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::WallTime;
+use crate::{TapFlows, WallTime};
 
 /// Name and version of the schema.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +39,9 @@ pub struct TapStatus {
     pub limits: TapLimits,
     /// What became of packets.
     pub counters: TapCounters,
+    /// What became of flows, where records of them are made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flows: Option<TapFlows>,
 }
 
 /// An interface that packets are copied from.
@@ -117,6 +120,14 @@ pub struct TapCounters {
     pub written: u64,
     /// Frames that it did not take.
     pub not_taken: u64,
+}
+
+impl TapStatus {
+    /// Names and values of all that was counted, in order.
+    pub fn rows(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let flows = self.flows.iter().flat_map(TapFlows::rows);
+        self.counters.rows().into_iter().chain(flows)
+    }
 }
 
 impl TapCounters {

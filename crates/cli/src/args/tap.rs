@@ -98,8 +98,9 @@ pub struct TapRun {
     #[command(flatten)]
     pub reduction: Reduction,
     /// Where copies go, instead of standard output: an interface, vxlan://HOST?vni=N,
-    /// geneve://HOST?vni=N, gre://HOST?key=N, erspan://HOST?session=N&type=2 (or 3); may be given
-    /// several times.
+    /// geneve://HOST?vni=N, gre://HOST?key=N, erspan://HOST?session=N&type=2 (or 3); or records of
+    /// their flows, to an IPFIX collector: ipfix://HOST:PORT, with ",tcp" or ",tls" behind it for
+    /// another transport than UDP; may be given several times.
     #[arg(long, value_name = "OUTPUT")]
     pub to: Vec<String>,
     /// Spread flows over the outputs, instead of a copy to each.
@@ -114,6 +115,9 @@ pub struct TapRun {
     /// Keep so many files, and remove older ones.
     #[arg(long, value_name = "FILES", requires = "rotate", value_parser = clap::value_parser!(u64).range(1..))]
     pub keep: Option<u64>,
+    /// Records of flows.
+    #[command(flatten)]
+    pub flow: TapFlowArgs,
     /// End after so many packets.
     #[arg(short = 'c', long, value_name = "PACKETS", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
@@ -126,6 +130,24 @@ pub struct TapRun {
     /// The neighbour that packets are written to.
     #[command(flatten)]
     pub links: LinkArgs,
+}
+
+/// Records of flows.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Flow records")]
+pub struct TapFlowArgs {
+    /// Write records of flows into this file as NDJSON (plumb.tap/1); - is standard output.
+    #[arg(long, value_name = "FILE")]
+    pub flows: Option<PathBuf>,
+    /// Tell of a flow that goes on each time that so long has passed.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub flow_active: u32,
+    /// A flow has ended when nothing has come for so long.
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub flow_idle: u32,
+    /// Most flows at a time; of more, the one that has been quiet for the longest is told early.
+    #[arg(long, value_name = "FLOWS", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
+    pub flow_most: u32,
 }
 
 /// What of the chosen packets is handed on.
@@ -242,6 +264,7 @@ Examples:
   plumb tap br0 --direction out --to monitor0      each packet of a bridge once
   plumb tap 'vnet*' --write all.pcapng --rotate 100 --keep 10
   plumb tap vm3-tap | plumb count | tcpdump -nr -
+  plumb tap --vm web-1 --to ipfix://192.0.2.9:4739 --flows -
   plumb tap set 4711 --rate-limit 50kpps";
 
 #[cfg(test)]

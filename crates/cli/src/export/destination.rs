@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use plumb_ipfix::{Exporter, ExporterConfig, ExporterStatistics};
 use plumb_link::Clock;
-use plumb_record::{DnsProfile, FlowProfile, WallTime};
+use plumb_record::{DnsProfile, FlowProfile, TapFlow, WallTime};
 use plumb_wire::Instant;
 
 use super::carrier::{Carrier, Opener};
@@ -113,6 +113,11 @@ impl Destination {
     pub(super) fn take_lookup(&self, lookup: &DnsProfile) {
         self.shared
             .take(|exporter, now| exporter.take_lookup(lookup, now));
+    }
+
+    pub(super) fn take_tapped(&self, flow: &TapFlow) {
+        self.shared
+            .take(|exporter, now| exporter.take_tapped(flow, now));
     }
 
     pub(super) fn not_recorded(&self, records: u64) {

@@ -11,7 +11,7 @@ mod tls;
 use core::time::Duration;
 
 use plumb_ipfix::{ExporterConfig, ExporterStatistics, Transport};
-use plumb_record::{DnsProfile, FlowProfile};
+use plumb_record::{DnsProfile, FlowProfile, TapFlow};
 
 use crate::args::{CollectorTransport, ExportArgs};
 use carrier::{Datagrams, FileCarrier, Opener, Stream};
@@ -102,6 +102,13 @@ impl Export {
     pub fn take_lookup(&self, lookup: &DnsProfile) {
         for destination in &self.destinations {
             destination.take_lookup(lookup);
+        }
+    }
+
+    /// Sends a flow that a tap has counted.
+    pub fn take_tapped(&self, flow: &TapFlow) {
+        for destination in &self.destinations {
+            destination.take_tapped(flow);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use plumb_record::{
     DnsProfile, End, FlowProfile, FlowSchema, NatEntry, Ping, PingReply, PingSchema, Progress,
-    Start, TapStatus, Trace, TraceSchema,
+    Start, TapFlow, TapStatus, Trace, TraceSchema,
 };
 use schemars::{JsonSchema, generate::SchemaSettings};
 
@@ -39,9 +39,9 @@ pub fn flow() -> String {
     text::<FlowLine>()
 }
 
-/// The JSON Schema of what `plumb tap status --json` prints.
+/// The JSON Schema of what `plumb tap status --json` prints, and of a line of `plumb tap --flows`.
 pub fn tap() -> String {
-    text::<TapStatus>()
+    text::<TapLine>()
 }
 
 /// A line of `plumb trace --json`: `start` comes first, `end` last.
@@ -86,6 +86,15 @@ enum FlowLine {
     Flow(Box<FlowProfile>),
     Dns(Box<DnsProfile>),
     End(FlowEnd),
+}
+
+/// A line of `plumb tap status --json`, or of `plumb tap --flows`, which has a `type`.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only the schema of the type is used")]
+enum TapLine {
+    Status(Box<TapStatus>),
+    Flow(Box<TapFlow>),
 }
 
 fn text<T: JsonSchema>() -> String {

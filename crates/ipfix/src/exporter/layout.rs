@@ -14,6 +14,7 @@ use crate::{DataType, FIRST_TEMPLATE, Template, Value};
 pub(super) enum Kind {
     Flow,
     Lookup,
+    Tapped,
 }
 
 /// Which columns a template has, and whether at full length.

@@ -11,10 +11,10 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use plumb_record::{DnsProfile, FlowProfile, WallTime};
+use plumb_record::{DnsProfile, FlowProfile, TapFlow, WallTime};
 use plumb_wire::Instant;
 
-use crate::table::{DNS, DOCUMENTATION_ENTERPRISE, ExporterFields, FLOW};
+use crate::table::{DNS, DOCUMENTATION_ENTERPRISE, ExporterFields, FLOW, TAP};
 use crate::{HEADER_LEN, SET_HEADER_LEN};
 use announce::Announcements;
 use builder::Builder;
@@ -187,6 +187,12 @@ impl Exporter {
     pub fn take_lookup(&mut self, lookup: &DnsProfile, now: Instant) {
         let encoded = self.layouts.encode(Kind::Lookup, DNS, lookup, self.room());
         self.enqueue(encoded, u64::from(lookup.queries), 0, now);
+    }
+
+    /// Takes a flow that a tap has counted.
+    pub fn take_tapped(&mut self, flow: &TapFlow, now: Instant) {
+        let encoded = self.layouts.encode(Kind::Tapped, TAP, flow, self.room());
+        self.enqueue(encoded, flow.packets, flow.bytes, now);
     }
 
     /// Counts records that were lost before they came here.

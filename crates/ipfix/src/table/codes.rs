@@ -1,7 +1,7 @@
 //! Numbers for the words of records.
 
 use plumb_record::{
-    DnsTransport, FlowEnd, FlowEvent, FlowOpen, FlowPhase, FlowProtocol, FlowState,
+    DnsTransport, FlowEnd, FlowEvent, FlowOpen, FlowPhase, FlowProtocol, FlowState, TapFlowEnd,
 };
 
 use crate::Value;
@@ -56,6 +56,9 @@ codes!(FlowEnd:
 codes!(FlowOpen: Active = 1, Passive = 2);
 // Numbers of protocols.
 codes!(DnsTransport: Tcp = 6, Udp = 17);
+
+// flowEndReason (IANA element 136).
+codes!(TapFlowEnd: Idle = 1, Active = 2, Ended = 3, Stopped = 4, Evicted = 5);
 
 /// IANA's flowEndReason of a window: why it ended as a flow record, not why the connection did.
 pub(super) const fn flow_end_reason(event: FlowEvent) -> u64 {

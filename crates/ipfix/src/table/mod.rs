@@ -11,8 +11,9 @@ mod identity;
 mod kpi;
 mod markdown;
 mod process;
+mod tap;
 
-use plumb_record::{DnsProfile, FlowProfile};
+use plumb_record::{DnsProfile, FlowProfile, TapFlow};
 
 pub use element::{Column, Element, Group, Scope};
 pub use markdown::kpis as kpis_markdown;
@@ -33,6 +34,9 @@ pub const FLOW: &[Group<FlowProfile>] = flow::GROUPS;
 /// What a record of name lookups is made of, by groups, in the order of the wire.
 pub const DNS: &[Group<DnsProfile>] = dns::GROUPS;
 
+/// What a record of a tap's flows is made of, by groups, in the order of the wire.
+pub const TAP: &[Group<TapFlow>] = tap::GROUPS;
+
 /// All columns of some groups, in the order of the wire.
 pub fn columns<R>(groups: &'static [Group<R>]) -> impl Iterator<Item = &'static Column<R>> {
     groups.iter().flat_map(|group| group.columns)
@@ -43,6 +47,7 @@ pub fn elements() -> impl Iterator<Item = &'static Element> {
     let all = columns(FLOW)
         .map(|column| &column.element)
         .chain(columns(DNS).map(|column| &column.element))
+        .chain(columns(TAP).map(|column| &column.element))
         .chain(process_elements());
     let mut sorted: alloc::collections::BTreeMap<(Scope, u16), &'static Element> =
         alloc::collections::BTreeMap::new();
@@ -64,6 +69,7 @@ mod tests {
         columns(FLOW)
             .map(|column| &column.element)
             .chain(columns(DNS).map(|column| &column.element))
+            .chain(columns(TAP).map(|column| &column.element))
             .chain(process_elements())
     }
 
@@ -73,8 +79,10 @@ mod tests {
         let mut numbers = BTreeMap::new();
         for element in all() {
             let number = (element.scope, element.id);
-            let known = *names.entry(number).or_insert(element);
-            assert_eq!(known, element, "{number:?}");
+            let known: &Element = names.entry(number).or_insert(element);
+            // What it says of a record depends on the record, and so does how long it needs to be.
+            let same = |e: &Element| (e.name, e.kind, e.semantics, e.unit);
+            assert_eq!(same(known), same(element), "{number:?}");
             assert_eq!(*numbers.entry(element.name).or_insert(number), number);
         }
     }
@@ -140,6 +148,7 @@ mod tests {
     fn a_template_has_no_more_columns_than_a_mask_has_bits() {
         assert!(columns(FLOW).count() <= 128);
         assert!(columns(DNS).count() <= 128);
+        assert!(columns(TAP).count() <= 128);
     }
 
     #[test]

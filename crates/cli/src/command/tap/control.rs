@@ -169,7 +169,7 @@ pub(super) fn status(id: u32, json: bool) -> anyhow::Result<ExitCode> {
         return Ok(Exit::Reached.into());
     }
     writeln!(out, "{}", line(&status))?;
-    for (name, value) in status.counters.rows() {
+    for (name, value) in status.rows() {
         writeln!(out, "{value:>16} {}", name.replace('_', " "))?;
     }
     Ok(Exit::Reached.into())

@@ -1,6 +1,7 @@
 //! `plumb tap`: copies of the packets of virtual machines.
 
 mod control;
+mod flows;
 mod machine;
 mod outputs;
 mod run;

@@ -22,7 +22,7 @@ pub(super) enum Destination {
 }
 
 const EXAMPLES: &str = "expected the name of an interface, vxlan://192.0.2.9?vni=77, \
-     geneve://[2001:db8::9]?vni=77, gre://192.0.2.9?key=5, or erspan://192.0.2.9?session=5&type=3";
+     geneve://[2001:db8::9]?vni=77, gre://192.0.2.9?key=5, erspan://192.0.2.9?session=5&type=3, or ipfix://192.0.2.9:4739";
 /// Where a datagram goes that only makes the kernel look for a neighbour (RFC 863).
 const DISCARD: u16 = 9;
 

@@ -1,5 +1,7 @@
 //! A session, from its first packet to its last.
 
+mod status;
+
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -9,16 +11,17 @@ use std::process::ExitCode;
 use plumb_ebpf::tap::{Hook, Limits, Options, Session, Way};
 use plumb_link::stage::{Needs, wait_alone, wait_for};
 use plumb_link::{Clock, Interface, LearnedAddress, Watch, namespace};
-use plumb_record::{TapCounters, TapInterface, TapOutput, TapStatus, WallTime};
+use plumb_record::WallTime;
 use plumb_wire::Instant;
 
 use super::control::{self, Answer, Listener, Request};
+use super::flows::Flows;
 use super::machine::{Machines, Trouble};
 use super::outputs::Target;
 use super::settings::{self, compile};
 use super::sink::{Files, Sink, Taker};
 use super::sources::{Chosen, Sources};
-use crate::args::{AttachName, TapRun};
+use crate::args::{AttachName, CollectorAddress, TapRun};
 use crate::command::interrupt::Interrupts;
 use crate::command::network::program;
 use crate::exit::{Exit, Failure};
@@ -33,6 +36,8 @@ const DELAY: Duration = Duration::from_millis(10);
 const QUIET: u32 = 10;
 /// How many times a neighbour is looked for before packets are taken.
 const NEIGHBOUR_TRIES: u32 = 50;
+/// Bytes of a packet that flow records need, long extension headers of IPv6 included.
+const FLOW_SNAPLEN: u32 = 192;
 /// How often ways that are missing are looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -52,13 +57,18 @@ pub(super) fn run(args: &TapRun) -> anyhow::Result<ExitCode> {
         ),
         (None, None) => None,
     };
-    let mut targets = Vec::new();
+    let (mut targets, mut collectors) = (Vec::new(), Vec::new());
     for text in &args.to {
+        if text.starts_with("ipfix://") {
+            let collector = text.parse::<CollectorAddress>();
+            collectors.push(collector.map_err(|e| Failure::usage(format!("--to {text:?}: {e}")))?);
+            continue;
+        }
         let target = Target::new(text);
         targets.push(target.map_err(|e| Failure::usage(format!("--to {text:?}: {e}")))?);
     }
     let mut streams = Streams::default();
-    let to_pipe = args.to.is_empty() && args.write.is_none();
+    let to_pipe = args.to.is_empty() && args.write.is_none() && args.flow.flows.is_none();
     if to_pipe {
         streams = Streams::take(&args.links, false, true)?;
     }
@@ -88,9 +98,14 @@ pub(super) fn run(args: &TapRun) -> anyhow::Result<ExitCode> {
     };
     let mut limits = Limits::default();
     settings::reduce(&mut limits, &args.reduction);
+    let flows = Flows::start(&args.flow, collectors, clock, limits.sample)?;
+    let nobody_else = taker.is_none() && targets.is_empty();
+    if flows.is_some() && nobody_else && limits.snaplen == 0 && !limits.headers_only {
+        limits.snaplen = FLOW_SNAPLEN;
+    }
     let session = Session::new(&Options {
         id,
-        ring_len: taker.is_some().then_some(args.ring),
+        ring_len: (taker.is_some() || flows.is_some()).then_some(args.ring),
         limits,
         filter,
         prefixes: settings::prefixes(&args.cidr)?,
@@ -114,6 +129,7 @@ pub(super) fn run(args: &TapRun) -> anyhow::Result<ExitCode> {
         troubles: BTreeSet::new(),
         session,
         sink,
+        flows,
         targets,
         on: BTreeMap::new(),
         filter: args
@@ -154,6 +170,7 @@ struct Tap<'a> {
     troubles: BTreeSet<Trouble>,
     session: Session,
     sink: Option<Sink>,
+    flows: Option<Flows>,
     targets: Vec<Target>,
     on: BTreeMap<u32, Chosen>,
     filter: String,
@@ -294,6 +311,9 @@ impl Tap<'_> {
             if let Some(sink) = &mut self.sink {
                 sink.port(chosen.index, &chosen.name, chosen.is_port);
             }
+            if let Some(flows) = &mut self.flows {
+                flows.port(chosen.index, &chosen.name, chosen.is_port);
+            }
             if known.is_none() {
                 match self.get_on(&chosen) {
                     Ok(way) if !first => {
@@ -333,7 +353,9 @@ impl Tap<'_> {
             if self.is_done() {
                 break 0;
             }
-            if self.sink.as_ref().is_some_and(Sink::is_closed) {
+            let is_closed = self.sink.as_ref().is_some_and(Sink::is_closed)
+                || self.flows.as_ref().is_some_and(Flows::is_closed);
+            if is_closed {
                 break CLOSED_STATUS;
             }
             if interrupts.count() > 0 {
@@ -361,15 +383,20 @@ impl Tap<'_> {
             self.session
                 .wake_at_next(is_idle)
                 .map_err(|e| failure(&e))?;
+            let flows_due = self.flows.as_ref().and_then(Flows::poll_timeout);
             let limit = if count == BATCH {
                 Some(Duration::ZERO)
-            } else if !is_idle && self.sink.is_some() {
+            } else if !is_idle && self.takes_packets() {
                 Some(DELAY)
             } else if searching {
                 Some(LOOK_EVERY)
             } else {
                 None
             };
+            let limit = limit
+                .into_iter()
+                .chain(flows_due.map(|at| at.since(now)))
+                .min();
             // What came before the kernel knew that it was to wake us.
             if is_idle && !self.session.is_drained() {
                 continue;
@@ -385,19 +412,25 @@ impl Tap<'_> {
 
     /// Takes packets out of the ring; says how many.
     fn pass(&mut self) -> anyhow::Result<usize> {
-        let Some(sink) = &mut self.sink else {
+        if !self.takes_packets() {
             return Ok(0);
-        };
-        sink.retry()?;
+        }
+        let (sink, flows) = (&mut self.sink, &mut self.flows);
+        if let Some(sink) = sink {
+            sink.retry()?;
+        }
         let mut failed = None;
         let (most, mut packets) = (self.args.count, self.packets);
-        let count = if sink.has_room() {
+        let count = if sink.as_ref().is_none_or(Sink::has_room) {
             self.session.consume(BATCH, |packet| {
                 if most.is_some_and(|most| packets >= most) {
                     return false;
                 }
                 packets += 1;
-                match sink.packet(&packet) {
+                if let Some(flows) = flows.as_mut() {
+                    flows.packet(&packet);
+                }
+                match sink.as_mut().map_or(Ok(true), |sink| sink.packet(&packet)) {
                     Ok(goes_on) => goes_on,
                     Err(error) => {
                         failed = Some(error);
@@ -412,8 +445,18 @@ impl Tap<'_> {
         if let Some(error) = failed {
             return Err(error.into());
         }
-        sink.flush()?;
+        if let Some(sink) = sink {
+            sink.flush()?;
+        }
+        if let Some(flows) = flows {
+            flows.turn(self.clock.now())?;
+        }
         Ok(count)
+    }
+
+    /// Whether packets come to this process.
+    const fn takes_packets(&self) -> bool {
+        self.sink.is_some() || self.flows.is_some()
     }
 
     fn is_done(&self) -> bool {
@@ -422,7 +465,7 @@ impl Tap<'_> {
 
     fn sleep(&mut self, limit: Option<Duration>, others: &[BorrowedFd<'_>]) -> anyhow::Result<()> {
         let mut others = others.to_vec();
-        let has_room = self.sink.as_ref().is_some_and(Sink::has_room);
+        let has_room = self.sink.as_ref().is_none_or(Sink::has_room);
         // As long as the next stage is full, packets in the ring are no news.
         others.extend(self.session.ring_fd().filter(|_| has_room));
         match self.sink.as_mut().map(|sink| &mut sink.taker) {
@@ -451,7 +494,10 @@ impl Tap<'_> {
             for _ in 0..200 {
                 let count = if self.is_done() { 0 } else { self.pass()? };
                 let Some(sink) = &mut self.sink else {
-                    break;
+                    if count == 0 {
+                        break;
+                    }
+                    continue;
                 };
                 sink.retry()?;
                 sink.flush()?;
@@ -463,22 +509,13 @@ impl Tap<'_> {
                 }
             }
         }
+        if let Some(flows) = &mut self.flows {
+            flows.finish()?;
+        }
         if self.args.links.counters {
             let mut status = self.status()?;
             status.interfaces = interfaces;
             self.report(&status)?;
-        }
-        Ok(())
-    }
-
-    fn report(&self, status: &TapStatus) -> anyhow::Result<()> {
-        let mut out = io::stderr().lock();
-        if self.args.links.json {
-            writeln!(out, "{}", serde_json::to_string(status)?)?;
-            return Ok(());
-        }
-        for (name, value) in status.counters.rows() {
-            writeln!(out, "tap: {value:>12} {}", name.replace('_', " "))?;
         }
         Ok(())
     }
@@ -515,75 +552,14 @@ impl Tap<'_> {
         }
         let mut limits = self.session.limits();
         settings::reduce(&mut limits, reduction);
+        if let Some(flows) = &mut self.flows {
+            flows.set_sample(limits.sample)?;
+        }
         self.session.set_limits(limits).map_err(|e| failure(&e))?;
         if let Some(sink) = &mut self.sink {
             sink.set_snaplen(limits.snaplen);
         }
         Ok(())
-    }
-
-    fn interfaces(&self) -> Vec<TapInterface> {
-        let mut found: Vec<TapInterface> = Vec::new();
-        for (index, hook, way) in self.session.interfaces() {
-            let Some(chosen) = self.on.get(&index) else {
-                continue;
-            };
-            if let Some(known) = found.iter_mut().find(|known| known.index == index) {
-                "both".clone_into(&mut known.direction);
-                continue;
-            }
-            let is_out = (hook == Hook::Ingress) == chosen.is_port;
-            found.push(TapInterface {
-                name: chosen.name.clone(),
-                index,
-                direction: if is_out { "out" } else { "in" }.to_owned(),
-                attached: way.name().to_owned(),
-            });
-        }
-        found
-    }
-
-    fn status(&self) -> anyhow::Result<TapStatus> {
-        let c = self.session.counters()?;
-        let mut outputs: Vec<TapOutput> = self.targets.iter().map(Target::shown).collect();
-        if let Some(sink) = &self.sink {
-            outputs.push(TapOutput {
-                name: match (&sink.taker, &self.args.write) {
-                    (Taker::Pipe(pipe), _) => plumb_link::stage::Link::describe(&**pipe),
-                    (Taker::Files(_), path) => path
-                        .as_ref()
-                        .map(|path| path.display().to_string())
-                        .unwrap_or_default(),
-                },
-                trouble: None,
-            });
-        }
-        Ok(TapStatus {
-            id: self.id,
-            time: WallTime(self.clock.wall_ns(self.clock.now())),
-            since: self.since,
-            interfaces: self.interfaces(),
-            filter: self.filter.clone(),
-            outputs,
-            limits: settings::shown(&self.session.limits()),
-            counters: TapCounters {
-                seen: c.seen,
-                seen_bytes: c.seen_bytes,
-                matched: c.matched,
-                delivered: c.delivered,
-                delivered_bytes: c.delivered_bytes,
-                sampled_out: c.sampled_out,
-                rate_limited: c.rate_limited,
-                duplicates: c.duplicates,
-                truncated: c.truncated,
-                ring_full: c.ring_full,
-                output_failed: c.output_failed,
-                own: c.own,
-                written: self.sink.as_ref().map_or(0, |sink| sink.written),
-                not_taken: self.sink.as_ref().map_or(0, |sink| sink.dropped),
-            },
-            ..TapStatus::default()
-        })
     }
 }
 
