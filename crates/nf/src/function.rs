@@ -141,13 +141,10 @@ impl Output {
     }
 
     /// Takes a frame back that is no longer needed.
-    pub fn recycle(&mut self, frame: Frame) {
+    pub fn recycle(&mut self, mut frame: Frame) {
         if self.spare.len() < Self::MOST_SPARE && frame.bytes.capacity() <= Self::MOST_SPARE_LEN {
+            frame.clear();
             self.spare.push(frame);
-            // Where it lies: what is written bit by bit cannot be moved as a whole at once.
-            if let Some(frame) = self.spare.last_mut() {
-                frame.clear();
-            }
         }
     }
 

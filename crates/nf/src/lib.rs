@@ -35,7 +35,7 @@ pub mod reassembly;
 
 pub use chain::{Chain, FunctionId};
 pub use count::Count;
-pub use frame::Frame;
+pub use frame::{Frame, Parts};
 pub use function::{Counter, Detail, Function, Output};
 pub use mirror::{Mirror, MirrorOptions};
 pub use offload::{complete_checksum, segment};

@@ -20,7 +20,7 @@ impl Checksum {
         self.address(src)
             .address(dst)
             .word(u16::from(protocol))
-            .bytes(&u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes())
+            .length(u32::try_from(len).unwrap_or(u32::MAX))
     }
 
     /// Adds a 16-bit word.
@@ -30,24 +30,25 @@ impl Checksum {
     }
 
     /// Adds bytes, the last one padded with zero if their number is odd.
+    ///
+    /// They are summed in the byte order of the machine, and the sum is turned round: that gives the
+    /// same (RFC 1071 §2 (B)), and costs a fraction.
     #[must_use]
     pub fn bytes(self, bytes: &[u8]) -> Self {
-        let mut sum = self.0;
-        let mut words = bytes.chunks_exact(4);
-        for w in &mut words {
-            sum += u64::from(u32::from_be_bytes([w[0], w[1], w[2], w[3]]));
-        }
-        let tail = words.remainder();
+        let (words, tail) = bytes.as_chunks::<4>();
         let mut last = [0; 4];
         last[..tail.len()].copy_from_slice(tail);
-        sum += u64::from(u32::from_be_bytes(last));
-        // Folding the carries here keeps the sum bounded however many pieces follow.
-        Self((sum & 0xffff_ffff) + (sum >> 32))
+        let mut sum = u64::from(u32::from_ne_bytes(last));
+        for word in words {
+            sum += u64::from(u32::from_ne_bytes(*word));
+        }
+        Self(self.0 + u64::from(u16::from_be(Self(sum).fold())))
     }
 
     /// The sum folded to 16 bits, not complemented.
     pub const fn fold(self) -> u16 {
-        let mut sum = self.0;
+        let sum = (self.0 & 0xffff_ffff) + (self.0 >> 32);
+        let mut sum = (sum & 0xffff) + (sum >> 16);
         while sum > 0xffff {
             sum = (sum & 0xffff) + (sum >> 16);
         }
@@ -78,9 +79,13 @@ impl Checksum {
         }
     }
 
+    const fn length(self, len: u32) -> Self {
+        Self(self.0 + len as u64)
+    }
+
     fn address(self, address: IpAddr) -> Self {
         match address {
-            IpAddr::V4(a) => self.bytes(&a.octets()),
+            IpAddr::V4(a) => Self(self.0 + u64::from(a.to_bits())),
             IpAddr::V6(a) => self.bytes(&a.octets()),
         }
     }

@@ -98,7 +98,8 @@ struct Run<'a, F> {
     function: F,
     out: Output,
     batch: Vec<Frame>,
-    scratch: LinkFrame,
+    /// What a link gives, until a whole batch is there.
+    received: Vec<LinkFrame>,
     clock: Clock,
     live: &'a Live,
     /// A signal has come, or a command has ended.
@@ -128,7 +129,7 @@ pub(crate) fn run<F: Function>(
         function,
         out: Output::default(),
         batch: Vec::new(),
-        scratch: LinkFrame::default(),
+        received: Vec::new(),
         clock: Clock::new(),
         live,
         attention: true,
@@ -296,36 +297,39 @@ impl<F: Function> Run<'_, F> {
         Ok(moved)
     }
 
-    /// Fills the batch.
+    /// Fills the batch. Frames are first taken from the link, then made those of the function: what
+    /// has just been written bit by bit is not read as a whole at once, for which a processor would
+    /// have to wait.
     fn receive(&mut self, from: Port, now: Instant) -> Result<(), LinkError> {
-        let mut bytes = 0;
-        while self.batch.len() < BATCH_FRAMES && bytes < BATCH_BYTES {
-            let side = &mut self.sides[index(from)];
-            let empty = self.out.empty();
-            // Filled where it lies: what is written bit by bit cannot be moved as a whole at once.
-            self.batch.push(empty);
-            let Some(frame) = self.batch.last_mut() else {
+        let (mut bytes, mut count) = (0, 0);
+        let side = &mut self.sides[index(from)];
+        while count < BATCH_FRAMES && bytes < BATCH_BYTES {
+            if count == self.received.len() {
+                self.received.push(LinkFrame::default());
+            }
+            let Some(frame) = self.received.get_mut(count) else {
                 break;
             };
-            // The buffers go round: link, function, link.
-            core::mem::swap(&mut self.scratch.bytes, &mut frame.bytes);
-            let received = side.link.receive(&mut self.scratch)?;
-            core::mem::swap(&mut self.scratch.bytes, &mut frame.bytes);
+            let received = side.link.receive(frame)?;
             if received != Received::Frame {
                 side.ended |= received == Received::End;
-                if let Some(frame) = self.batch.pop() {
-                    self.out.recycle(frame);
-                }
                 break;
             }
-            core::mem::swap(&mut self.scratch.comment, &mut frame.comment);
-            frame.at = match self.scratch.meta.at_ns {
+            bytes += frame.bytes.len();
+            count += 1;
+        }
+        for received in self.received.iter_mut().take(count) {
+            let mut frame = self.out.empty();
+            // The buffers go round: link, function, link.
+            core::mem::swap(&mut received.bytes, &mut frame.bytes);
+            core::mem::swap(&mut received.comment, &mut frame.comment);
+            frame.at = match received.meta.at_ns {
                 0 => now,
                 stamp => Instant::from_nanos(stamp),
             };
-            frame.offload = self.scratch.meta.offload;
-            frame.original_len = self.scratch.original_len;
-            bytes += frame.bytes.len();
+            frame.offload = received.meta.offload;
+            frame.original_len = received.original_len;
+            self.batch.push(frame);
         }
         Ok(())
     }

@@ -173,8 +173,8 @@ impl PipeLink {
             self.begin();
             if let (Some(mut joined), Some(output)) = (joined, &mut self.output) {
                 let mut frame = LinkFrame::default();
-                while let Ok(Some(meta)) = joined.producer.take_back(&mut frame.bytes) {
-                    frame.meta = meta;
+                let producer = &mut joined.producer;
+                while let Ok(true) = producer.take_back(&mut frame.meta, &mut frame.bytes) {
                     output.force(Outgoing::from(&frame));
                 }
             }
@@ -248,28 +248,28 @@ impl Link for PipeLink {
                 break;
             };
             let mut wake = false;
-            let mut popped = joined.consumer.pop(&mut frame.bytes, &mut wake);
+            let consumer = &mut joined.consumer;
+            let mut popped = consumer.pop(&mut frame.meta, &mut frame.bytes, &mut wake);
             let mut ended = false;
-            if popped == Ok(None) {
-                ended = self.parted || joined.consumer.is_closed();
+            if popped == Ok(false) {
+                ended = self.parted || consumer.is_closed();
                 // What was written before the end is seen.
                 if ended {
-                    popped = joined.consumer.pop(&mut frame.bytes, &mut wake);
+                    popped = consumer.pop(&mut frame.meta, &mut frame.bytes, &mut wake);
                 }
             }
             if wake {
                 joined.wake_peer();
             }
             match popped {
-                Ok(Some(meta)) => {
-                    frame.meta = meta;
+                Ok(true) => {
                     frame.original_len = 0;
                     frame.comment.clear();
                     self.counters.receive(frame);
                     return Ok(Received::Frame);
                 }
-                Ok(None) if !ended => return Ok(Received::Nothing),
-                Ok(None) | Err(Corrupt) => self.part(),
+                Ok(false) if !ended => return Ok(Received::Nothing),
+                Ok(false) | Err(Corrupt) => self.part(),
             }
         }
         let Some(input) = &mut self.input else {

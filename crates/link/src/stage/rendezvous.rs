@@ -441,14 +441,24 @@ mod tests {
             assert_eq!((joined.both_ways, guest.both_ways), (both_ways, both_ways));
             // What one writes, the other reads.
             let (mut bytes, mut wake) = (Vec::new(), false);
-            let meta = super::super::Meta::default();
+            let mut meta = super::super::Meta::default();
             guest.producer.push(&meta, b"back", &mut wake).unwrap();
             guest.producer.publish();
-            joined.consumer.pop(&mut bytes, &mut wake).unwrap().unwrap();
+            assert!(
+                joined
+                    .consumer
+                    .pop(&mut meta, &mut bytes, &mut wake)
+                    .unwrap()
+            );
             assert_eq!(bytes, b"back");
             joined.producer.push(&meta, b"forth", &mut wake).unwrap();
             joined.producer.publish();
-            guest.consumer.pop(&mut bytes, &mut wake).unwrap().unwrap();
+            assert!(
+                guest
+                    .consumer
+                    .pop(&mut meta, &mut bytes, &mut wake)
+                    .unwrap()
+            );
             assert_eq!(bytes, b"forth");
             assert!(!joined.is_alone());
             drop((guest, visit));

@@ -181,14 +181,16 @@ impl Place {
         self.memory.at(self.slots + offset, len)
     }
 
-    /// Reads the slot at `head`, of which `available` bytes may be read, into `bytes`. Returns what
-    /// it holds, nothing for a pad, and the length of the slot.
+    /// Reads the slot at `head`, of which `available` bytes may be read, into `meta` and `bytes`. Says
+    /// whether it holds a frame and is no pad, and how long the slot is.
+    #[inline]
     fn read(
         &self,
         head: u64,
         available: u64,
+        meta: &mut Meta,
         bytes: &mut Vec<u8>,
-    ) -> Result<(Option<Meta>, u64), Corrupt> {
+    ) -> Result<(bool, u64), Corrupt> {
         let room = usize::try_from(available)
             .map_err(|_| Corrupt)?
             .min(RING_LEN - offset_of(head));
@@ -207,7 +209,7 @@ impl Place {
             if room != to_end {
                 return Err(Corrupt);
             }
-            return Ok((None, to_u64(to_end)));
+            return Ok((false, to_u64(to_end)));
         }
         if len > MAX_FRAME_LEN || slot_len(len) > room {
             return Err(Corrupt);
@@ -222,8 +224,10 @@ impl Place {
             copy_nonoverlapping(frame, bytes.as_mut_ptr(), len);
             bytes.set_len(len);
         }
-        let meta = header.meta().ok_or(Corrupt)?;
-        Ok((Some(meta), to_u64(slot_len(len))))
+        if !header.read_meta(meta) {
+            return Err(Corrupt);
+        }
+        Ok((true, to_u64(slot_len(len))))
     }
 }
 
@@ -331,19 +335,24 @@ impl Producer {
         Ok(self.free() >= to_u64(RING_LEN / 4))
     }
 
-    /// Takes back the oldest frame that the other side has not read. Only for when it is gone.
-    pub(crate) fn take_back(&mut self, bytes: &mut Vec<u8>) -> Result<Option<Meta>, Corrupt> {
+    /// Takes back the oldest frame that the other side has not read, and says whether there was one.
+    /// Only for when it is gone.
+    pub(crate) fn take_back(
+        &mut self,
+        meta: &mut Meta,
+        bytes: &mut Vec<u8>,
+    ) -> Result<bool, Corrupt> {
         self.refresh()?;
         while self.head != self.tail {
             let available = self.tail - self.head;
-            let (meta, len) = self.place.read(self.head, available, bytes)?;
+            let (is_frame, len) = self.place.read(self.head, available, meta, bytes)?;
             self.head += len;
             self.place.head().store(self.head, Ordering::Release);
-            if meta.is_some() {
-                return Ok(meta);
+            if is_frame {
+                return Ok(true);
             }
         }
-        Ok(None)
+        Ok(false)
     }
 
     fn free(&self) -> u64 {
@@ -365,7 +374,10 @@ impl Producer {
         // SAFETY: `slot` checks the bounds of the target, and slots are aligned to their header's
         // length; the sources are ours alone.
         unsafe {
-            slot.cast::<[u64; 4]>().write(header.0);
+            // One by one: put together first, they would have to reach the cache to be read as one.
+            for (at, word) in header.0.into_iter().enumerate() {
+                slot.cast::<u64>().add(at).write(word);
+            }
             copy_nonoverlapping(frame.as_ptr(), slot.add(HEADER_LEN), frame.len());
         }
     }
@@ -394,27 +406,29 @@ impl Consumer {
         }
     }
 
-    /// Copies the next frame into `bytes`, if there is one.
+    /// Copies the next frame into `meta` and `bytes`, and says whether there was one.
     pub(crate) fn pop(
         &mut self,
+        meta: &mut Meta,
         bytes: &mut Vec<u8>,
         wake: &mut bool,
-    ) -> Result<Option<Meta>, Corrupt> {
+    ) -> Result<bool, Corrupt> {
         loop {
             if self.head == self.tail {
                 self.refresh()?;
                 if self.head == self.tail {
                     *wake |= self.release();
-                    return Ok(None);
+                    return Ok(false);
                 }
             }
-            let (meta, len) = self.place.read(self.head, self.tail - self.head, bytes)?;
+            let available = self.tail - self.head;
+            let (is_frame, len) = self.place.read(self.head, available, meta, bytes)?;
             self.head += len;
             if self.head - self.released >= RELEASE_BYTES {
                 *wake |= self.release();
             }
-            if meta.is_some() {
-                return Ok(meta);
+            if is_frame {
+                return Ok(true);
             }
         }
     }

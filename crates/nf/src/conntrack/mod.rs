@@ -468,6 +468,7 @@ fn packet(
     }
 }
 
+#[inline]
 fn describe(entry: &Entry, state: State, direction: Direction, ticket: u64) -> Tracked {
     Tracked {
         state,

@@ -105,6 +105,7 @@ pub struct Ports {
     pub dst: u16,
 }
 
+#[inline]
 pub(super) fn tcp(bytes: &[u8], ip: &Ip) -> Result<Tcp, Fault> {
     let segment = &bytes[ip.payload..ip.end];
     if segment.len() < tcp::HEADER_LEN {
@@ -132,6 +133,7 @@ pub(super) fn tcp(bytes: &[u8], ip: &Ip) -> Result<Tcp, Fault> {
     Ok(tcp)
 }
 
+#[inline]
 pub(super) fn udp(bytes: &[u8], ip: &Ip, gso: Option<Gso>) -> Result<Udp, Fault> {
     let datagram = &bytes[ip.payload..ip.end];
     let (header, _) = udp::Header::parse(datagram).map_err(|_| Fault::TransportCutOff)?;
@@ -182,6 +184,7 @@ pub(super) fn ports(bytes: &[u8], ip: &Ip) -> Result<Ports, Fault> {
     })
 }
 
+#[inline]
 pub(super) fn checksum_is_right(bytes: &[u8], ip: &Ip, transport: &Transport) -> bool {
     let payload = &bytes[ip.payload..ip.end];
     let (number, covered) = match transport {

@@ -436,6 +436,15 @@ fn payload(packet: &Packet<'_>, base: Base, needs: Needs, at: u16, bits: u8) -> 
     };
     let (at, bits) = (usize::from(at), u32::from(bits));
     let first = start + at / 8;
+    // What most rules look at.
+    if at % 8 == 0 && matches!(bits, 8 | 16 | 32) {
+        let bytes = packet.frame.bytes.get(..end)?.get(first..)?;
+        return Some(match bits {
+            8 => (*bytes.first()?).into(),
+            16 => u16::from_be_bytes(*bytes.first_chunk()?).into(),
+            _ => u32::from_be_bytes(*bytes.first_chunk()?).into(),
+        });
+    }
     let skipped = u32::try_from(at % 8).unwrap_or(0);
     let len = usize::try_from((skipped + bits).div_ceil(8)).unwrap_or(0);
     let bytes = packet.frame.bytes.get(..end)?.get(first..first + len)?;

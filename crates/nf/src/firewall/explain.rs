@@ -3,19 +3,12 @@
 use alloc::string::String;
 use core::fmt::Write;
 
-use crate::conntrack::Tracked;
-
+use super::Seen;
 use super::evaluate::{By, Fate};
 use super::rules::Rules;
 
 /// Writes what was decided about a packet, by what, and how the packet stands to connections.
-pub(super) fn verdict(
-    into: &mut String,
-    rules: &Rules,
-    fate: Fate,
-    by: By,
-    tracked: Option<&Tracked>,
-) {
+pub(super) fn verdict(into: &mut String, rules: &Rules, fate: Fate, by: By, seen: Option<Seen>) {
     let word = match fate {
         Fate::Accept => "accept",
         Fate::Drop => "drop",
@@ -25,7 +18,7 @@ pub(super) fn verdict(
         By::Nothing => {
             // Writing to a string does not fail.
             let _ = write!(into, "{word}: no chain sees it");
-            return state(into, tracked);
+            return state(into, seen);
         }
         By::Rule(chain, rule) => (chain, Some(rule)),
         By::Policy(chain) => (chain, None),
@@ -46,15 +39,15 @@ pub(super) fn verdict(
         into,
         "{word}: {place} table {family} {table} chain {name}: {text}"
     );
-    state(into, tracked);
+    state(into, seen);
 }
 
-fn state(into: &mut String, tracked: Option<&Tracked>) {
-    let Some(tracked) = tracked else {
+fn state(into: &mut String, seen: Option<Seen>) {
+    let Some(Seen { state, invalid }) = seen else {
         return;
     };
-    let _ = write!(into, "; ct state {}", tracked.state.name());
-    if let Some(invalid) = tracked.invalid {
+    let _ = write!(into, "; ct state {}", state.name());
+    if let Some(invalid) = invalid {
         let _ = write!(into, " ({})", invalid.words());
     }
 }

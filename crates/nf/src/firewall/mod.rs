@@ -138,8 +138,16 @@ pub struct Firewall {
 struct Decision {
     fate: Fate,
     by: By,
-    tracked: Option<Tracked>,
+    /// None of what is not IP, or was dropped before tracking.
+    seen: Option<Seen>,
     refused: Option<Refused>,
+}
+
+/// What a comment says of a packet's connection.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    state: conntrack::State,
+    invalid: Option<conntrack::Invalid>,
 }
 
 impl Firewall {
@@ -336,10 +344,9 @@ impl Firewall {
             });
             fate = evaluator.run(&mut seen, &rules.after, &mut by);
         }
-        let mut tracked = seen.tracked;
         let mut refused = None;
         if fate == Fate::Accept
-            && let Some(tracked) = &mut tracked
+            && let Some(tracked) = &mut seen.tracked
             && let Err(why) = self.conntrack.confirm(tracked, now)
         {
             fate = Fate::Drop;
@@ -348,7 +355,12 @@ impl Firewall {
         Decision {
             fate,
             by,
-            tracked: tracked.filter(|_| packet.ip.is_some()),
+            seen: seen.tracked.as_ref().filter(|_| packet.ip.is_some()).map(
+                |Tracked { state, invalid, .. }| Seen {
+                    state: *state,
+                    invalid: *invalid,
+                },
+            ),
             refused,
         }
     }
@@ -371,8 +383,7 @@ impl Firewall {
             into.push_str(refused.words());
             return;
         }
-        let tracked = decision.tracked.as_ref();
-        explain::verdict(into, &self.rules, decision.fate, decision.by, tracked);
+        explain::verdict(into, &self.rules, decision.fate, decision.by, decision.seen);
     }
 
     /// Tells the sender of a packet that it was refused, if a rule wants that.

@@ -8,8 +8,8 @@ use core::net::IpAddr;
 
 use plumb_wire::{Checksum, Instant, ethernet, icmp, ipv4, ipv6, protocol, tcp};
 
-use crate::Frame;
 use crate::dissect::{Dissected, Icmp, Ip, Tcp, Transport};
+use crate::{Frame, Parts};
 
 use super::syntax::ast::Reject;
 
@@ -48,11 +48,11 @@ pub(super) fn answer(frame: &Frame, packet: &Dissected, reject: Reject) -> Optio
     bytes.extend_from_slice(frame.bytes.get(12..packet.network)?);
     header(&mut bytes, ip, number, payload.len())?;
     bytes.extend_from_slice(&payload);
-    Some(Frame {
+    Some(Frame::from(Parts {
         at: frame.at,
         bytes,
-        ..Frame::default()
-    })
+        ..Parts::default()
+    }))
 }
 
 /// Says whether an address is that of one host.

@@ -26,6 +26,7 @@ impl Header {
     }
 
     /// That of a frame.
+    #[inline]
     pub(super) fn frame(meta: &Meta, len: u32) -> Self {
         let mut words = [
             u64::from(len) | (meta.direction as u64) << 48,
@@ -53,26 +54,29 @@ impl Header {
         usize::try_from(u64::from_le(self.0[0]) & 0xffff_ffff).unwrap_or(usize::MAX)
     }
 
-    /// What it says of the frame, if that can be.
-    pub(super) fn meta(self) -> Option<Meta> {
+    /// Puts what it says of the frame into `meta`, and says whether that can be. Written where it
+    /// stays: what is written bit by bit cannot be moved as a whole at once.
+    #[inline]
+    pub(super) fn read_meta(self, meta: &mut Meta) -> bool {
         let [first, second, third, at_ns] = self.0.map(u64::from_le);
         let (begin, rest) = (second & VNET_BEGIN, third & VNET_REST);
-        let offload = if begin | rest == 0 {
-            Offload::NONE
+        if begin | rest == 0 {
+            meta.offload = Offload::NONE;
         } else {
             let vnet = u128::from(begin >> 32) | u128::from(rest) << 32;
-            Offload::parse(&vnet.to_le_bytes()[..VNET_HEADER_LEN]).ok()?
+            match Offload::parse(&vnet.to_le_bytes()[..VNET_HEADER_LEN]) {
+                Ok(offload) => meta.offload = offload,
+                Err(_) => return false,
+            }
+        }
+        meta.at_ns = at_ns;
+        meta.direction = match (first >> 48) & 0xff {
+            1 => Direction::Inbound,
+            2 => Direction::Outbound,
+            _ => Direction::Unknown,
         };
-        Some(Meta {
-            at_ns,
-            direction: match (first >> 48) & 0xff {
-                1 => Direction::Inbound,
-                2 => Direction::Outbound,
-                _ => Direction::Unknown,
-            },
-            mark: u32::try_from(second & 0xffff_ffff).unwrap_or(0),
-            offload,
-        })
+        meta.mark = u32::try_from(second & 0xffff_ffff).unwrap_or(0);
+        true
     }
 }
 
@@ -113,9 +117,16 @@ mod tests {
         meta.offload.emit(&mut expected[12..22]);
         expected.extend([0, 0, 8, 7, 6, 5, 4, 3, 2, 1]);
         assert_eq!(bytes, expected);
-        assert_eq!((header.meta(), header.len()), (Some(meta), 0x0001_0203));
+        let read = |header: Header| {
+            let mut meta = Meta {
+                mark: 7,
+                ..Meta::default()
+            };
+            header.read_meta(&mut meta).then_some(meta)
+        };
+        assert_eq!((read(header), header.len()), (Some(meta), 0x0001_0203));
         assert!(!header.is_pad() && Header::pad().is_pad());
         let plain = Meta::default();
-        assert_eq!(Header::frame(&plain, 60).meta(), Some(plain));
+        assert_eq!(read(Header::frame(&plain, 60)), Some(plain));
     }
 }

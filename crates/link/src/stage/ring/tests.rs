@@ -20,6 +20,22 @@ fn meta(n: u32) -> Meta {
     }
 }
 
+fn pop(
+    consumer: &mut Consumer,
+    bytes: &mut Vec<u8>,
+    wake: &mut bool,
+) -> Result<Option<Meta>, Corrupt> {
+    let mut meta = meta(u32::MAX);
+    let is_frame = consumer.pop(&mut meta, bytes, wake)?;
+    Ok(is_frame.then_some(meta))
+}
+
+fn take_back(producer: &mut Producer, bytes: &mut Vec<u8>) -> Result<Option<Meta>, Corrupt> {
+    let mut meta = meta(u32::MAX);
+    let is_frame = producer.take_back(&mut meta, bytes)?;
+    Ok(is_frame.then_some(meta))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
@@ -48,7 +64,7 @@ proptest! {
             };
             if full || sent == lens.len() || drained_at[sent] {
                 producer.publish();
-                while let Some(found) = consumer.pop(&mut bytes, &mut wake).unwrap() {
+                while let Some(found) = pop(&mut consumer, &mut bytes, &mut wake).unwrap() {
                     check(seen, found, &bytes);
                     seen += 1;
                 }
@@ -79,7 +95,7 @@ proptest! {
         for tail in [tail, tail & !31] {
             memory.double_word(TAIL).store(tail, Ordering::Relaxed);
             for _ in 0..40_000 {
-                match consumer.pop(&mut bytes, &mut wake) {
+                match pop(&mut consumer, &mut bytes, &mut wake) {
                     Ok(Some(_)) => prop_assert!(bytes.len() <= MAX_FRAME_LEN),
                     Ok(None) | Err(Corrupt) => break,
                 }
@@ -89,7 +105,7 @@ proptest! {
             memory.double_word(HEAD).store(head, Ordering::Relaxed);
             let _ = producer.wait_for_room();
             let _ = producer.push(&Meta::default(), &[1; 100], &mut wake);
-            let _ = producer.take_back(&mut bytes);
+            let _ = take_back(&mut producer, &mut bytes);
         }
     }
 }
@@ -115,7 +131,7 @@ fn whoever_sleeps_is_woken_once_and_whoever_does_not_is_not() {
     assert!(!producer.publish() && !wake);
     // Something is there: no reason to sleep.
     assert_eq!(consumer.wait_for_frames(), Ok(true));
-    consumer.pop(&mut bytes, &mut wake).unwrap().unwrap();
+    pop(&mut consumer, &mut bytes, &mut wake).unwrap().unwrap();
     assert_eq!(consumer.wait_for_frames(), Ok(false));
     producer.push(&meta(2), &[2; 60], &mut wake).unwrap();
     assert!(producer.publish());
@@ -135,12 +151,12 @@ fn a_reader_that_sleeps_is_woken_for_much_and_one_that_is_awake_sees_little() {
         written += slot_len(frame.len());
     }
     assert!((RING_LEN / 8..RING_LEN / 4).contains(&written));
-    while consumer.pop(&mut bytes, &mut wake).unwrap().is_some() {}
+    while pop(&mut consumer, &mut bytes, &mut wake).unwrap().is_some() {}
     wake = false;
     for _ in 0..10 {
         producer.push(&meta(0), &frame, &mut wake).unwrap();
     }
-    assert!(!wake && consumer.pop(&mut bytes, &mut wake).unwrap().is_some());
+    assert!(!wake && pop(&mut consumer, &mut bytes, &mut wake).unwrap().is_some());
 }
 
 #[test]
@@ -153,7 +169,7 @@ fn a_writer_that_waits_is_woken_when_half_of_the_ring_is_free() {
     let mut before = 0;
     wake = false;
     while !wake {
-        consumer.pop(&mut bytes, &mut wake).unwrap().unwrap();
+        pop(&mut consumer, &mut bytes, &mut wake).unwrap().unwrap();
         before += 1;
     }
     assert!((RING_LEN / 2..RING_LEN * 3 / 4).contains(&(before * frame.len())));
@@ -171,12 +187,12 @@ fn what_was_not_read_is_taken_back_in_order() {
     }
     producer.publish();
     for _ in 0..4 {
-        consumer.pop(&mut bytes, &mut wake).unwrap().unwrap();
+        pop(&mut consumer, &mut bytes, &mut wake).unwrap().unwrap();
     }
     consumer.release();
     for n in 4..10 {
-        assert_eq!(producer.take_back(&mut bytes), Ok(Some(meta(n))));
+        assert_eq!(take_back(&mut producer, &mut bytes), Ok(Some(meta(n))));
         assert_eq!(bytes, [u8::try_from(n).unwrap(); 60]);
     }
-    assert_eq!(producer.take_back(&mut bytes), Ok(None));
+    assert_eq!(take_back(&mut producer, &mut bytes), Ok(None));
 }
