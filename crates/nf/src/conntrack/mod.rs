@@ -90,10 +90,25 @@ impl Conntrack {
     /// Says what a packet is, and takes note of it. A connection that it begins is forgotten when
     /// the next packet is tracked, unless it is confirmed before.
     pub fn track(&mut self, packet: &Dissected, frame: &Frame, now: Instant) -> Tracked {
-        self.pending = None;
-        let tracked = self.tracked(packet, frame, now);
-        self.counts.packets[tracked.state as usize] += 1;
+        let mut tracked = Tracked::untracked();
+        self.track_into(packet, frame, now, &mut tracked);
         tracked
+    }
+
+    /// As [`track`](Self::track), into a place where the answer can stay: it has many parts, and what
+    /// was written part by part is slow to move at once.
+    pub(crate) fn track_into(
+        &mut self,
+        packet: &Dissected,
+        frame: &Frame,
+        now: Instant,
+        into: &mut Tracked,
+    ) {
+        self.pending = None;
+        if let Err(tracked) = self.tracked(packet, frame, now, into) {
+            *into = tracked;
+        }
+        self.counts.packets[into.state as usize] += 1;
     }
 
     /// Takes the connection of a packet that was let through into the table, if it is not there.
@@ -214,31 +229,44 @@ impl Conntrack {
         .into()
     }
 
-    fn tracked(&mut self, packet: &Dissected, frame: &Frame, now: Instant) -> Tracked {
+    /// What a packet is: of a known connection in `into`, any other as the error.
+    #[expect(
+        clippy::result_large_err,
+        reason = "it is what is seldom, and moved once"
+    )]
+    fn tracked(
+        &mut self,
+        packet: &Dissected,
+        frame: &Frame,
+        now: Instant,
+        into: &mut Tracked,
+    ) -> Result<(), Tracked> {
         if let Some(fault) = packet.fault {
-            return Tracked::invalid(Invalid::Fault(fault));
+            return Err(Tracked::invalid(Invalid::Fault(fault)));
         }
         let Some(ip) = &packet.ip else {
-            return Tracked::untracked();
+            return Err(Tracked::untracked());
         };
         let Some(tuple) = Tuple::of(packet) else {
-            return Tracked::invalid(Invalid::LaterFragment);
+            return Err(Tracked::invalid(Invalid::LaterFragment));
         };
         if self.config.verify_checksums && !packet.checksum_is_right(frame) {
-            return Tracked::invalid(Invalid::Checksum);
+            return Err(Tracked::invalid(Invalid::Checksum));
         }
         let zone = match packet.vlan[0] {
             Some(tag) if self.config.zone_per_vlan => tag & 0x0fff,
             _ => 0,
         };
         match &packet.transport {
-            Transport::Icmp(icmp) if icmp.is_between_neighbours() => return Tracked::untracked(),
+            Transport::Icmp(icmp) if icmp.is_between_neighbours() => {
+                return Err(Tracked::untracked());
+            }
             Transport::Icmp(icmp) if related::is_error(icmp) => {
-                return self.related(ip, icmp, frame, zone, now);
+                return Err(self.related(ip, icmp, frame, zone, now));
             }
             Transport::Tcp(segment) => {
                 if let Some(fault) = tcp::flags_fault(segment) {
-                    return Tracked::invalid(fault);
+                    return Err(Tracked::invalid(fault));
                 }
             }
             Transport::None
@@ -249,15 +277,19 @@ impl Conntrack {
         }
         let key = Key::new(&tuple, zone);
         if let Some(slot) = self.live(&key, now) {
-            match self.known(slot, &tuple, ip, &packet.transport, now) {
-                Some(tracked) => return tracked,
-                None => self.end(slot, End::Reopened, now),
+            if self.known(slot, &tuple, ip, &packet.transport, now, into)? {
+                return Ok(());
             }
+            self.end(slot, End::Reopened, now);
         }
-        self.begin(key, zone, tuple, ip, &packet.transport, now)
+        Err(self.begin(key, zone, tuple, ip, &packet.transport, now))
     }
 
-    /// A packet of a connection that is in the table; none if it begins a new one in its place.
+    /// A packet of a connection that is in the table; false if it begins a new one in its place.
+    #[expect(
+        clippy::result_large_err,
+        reason = "it is what is seldom, and moved once"
+    )]
     fn known(
         &mut self,
         slot: u32,
@@ -265,8 +297,11 @@ impl Conntrack {
         ip: &Ip,
         transport: &Transport,
         now: Instant,
-    ) -> Option<Tracked> {
-        let entry = self.table.get_mut(slot)?;
+        into: &mut Tracked,
+    ) -> Result<bool, Tracked> {
+        let Some(entry) = self.table.get_mut(slot) else {
+            return Ok(false);
+        };
         // Between an end and itself there is one direction only.
         let direction = if entry.original == *tuple {
             Direction::Original
@@ -279,14 +314,14 @@ impl Conntrack {
         let mut ends = false;
         let mut expires = entry.expires;
         match outcome {
-            Outcome::Reopens => return None,
+            Outcome::Reopens => return Ok(false),
             Outcome::Invalid(why, keep) => {
                 if let Some(keep) = keep
                     && now + keep < expires
                 {
                     self.table.expire_at(slot, now + keep);
                 }
-                return Some(Tracked::invalid(why));
+                return Err(Tracked::invalid(why));
             }
             Outcome::Passes => {}
             Outcome::Ends => {
@@ -313,7 +348,7 @@ impl Conntrack {
         }
         let is_moved = entry.rank() != rank;
         let is_sooner = !entry.keep_until(expires);
-        let mut tracked = describe(entry, state, direction, self.ticket);
+        describe(entry, state, direction, self.ticket, into);
         if is_sooner {
             self.table.expire_at(slot, expires);
         }
@@ -322,10 +357,10 @@ impl Conntrack {
         }
         if ends {
             self.end(slot, End::Reset, now);
-            tracked.id = None;
-            tracked.status = tracked.status.with(Status::DYING);
+            into.id = None;
+            into.status = into.status.with(Status::DYING);
         }
-        Some(tracked)
+        Ok(true)
     }
 
     /// The first packet of a connection.
@@ -368,7 +403,14 @@ impl Conntrack {
         }
         count(&mut entry, Direction::Original, ip);
         self.ticket += 1;
-        let tracked = describe(&entry, State::New, Direction::Original, self.ticket);
+        let mut tracked = Tracked::untracked();
+        describe(
+            &entry,
+            State::New,
+            Direction::Original,
+            self.ticket,
+            &mut tracked,
+        );
         self.pending = Some(entry);
         tracked
     }
@@ -388,7 +430,9 @@ impl Conntrack {
         } else {
             Direction::Original
         };
-        describe(entry, State::Related, direction, self.ticket)
+        let mut tracked = Tracked::untracked();
+        describe(entry, State::Related, direction, self.ticket, &mut tracked);
+        tracked
     }
 
     /// Finds a connection that is not over at `now`.
@@ -468,23 +512,28 @@ fn packet(
     }
 }
 
-#[inline]
-fn describe(entry: &Entry, state: State, direction: Direction, ticket: u64) -> Tracked {
-    Tracked {
-        state,
-        direction,
-        status: entry.status,
-        mark: entry.mark,
-        zone: entry.zone,
-        id: entry.id,
-        original: Some(entry.original),
-        traffic: entry.traffic,
-        since: entry.since,
-        expires: entry.expires,
-        tcp: entry.tcp(),
-        invalid: None,
-        ticket,
-    }
+fn describe(entry: &Entry, state: State, direction: Direction, ticket: u64, into: &mut Tracked) {
+    let Tracked {
+        state: to_state,
+        direction: to_direction,
+        status,
+        mark,
+        zone,
+        id,
+        original,
+        traffic,
+        since,
+        expires,
+        tcp,
+        invalid,
+        ticket: to_ticket,
+    } = into;
+    (*to_state, *to_direction, *to_ticket) = (state, direction, ticket);
+    (*status, *mark, *zone) = (entry.status, entry.mark, entry.zone);
+    (*id, *traffic) = (entry.id, entry.traffic);
+    *original = Some(entry.original);
+    (*since, *expires) = (entry.since, entry.expires);
+    (*tcp, *invalid) = (entry.tcp(), None);
 }
 
 fn count(entry: &mut Entry, direction: Direction, ip: &Ip) {

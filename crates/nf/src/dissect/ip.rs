@@ -19,7 +19,7 @@ const MOST_EXTENSIONS: usize = 16;
 
 /// Reads an IPv4 header, and what is wrong with it where it can be read all the same. `cut_off`
 /// says that the frame was longer than it is.
-#[inline]
+#[inline(always)]
 pub(super) fn v4(bytes: &[u8], at: usize, cut_off: bool) -> Result<(Ip, Option<Fault>), Fault> {
     let packet = bytes.get(at..).ok_or(Fault::IpHeader)?;
     let (header, rest) = ipv4::Header::parse(packet).map_err(|_| Fault::IpHeader)?;

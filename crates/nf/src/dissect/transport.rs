@@ -105,7 +105,7 @@ pub struct Ports {
     pub dst: u16,
 }
 
-#[inline]
+#[inline(always)]
 pub(super) fn tcp(bytes: &[u8], ip: &Ip) -> Result<Tcp, Fault> {
     let segment = &bytes[ip.payload..ip.end];
     if segment.len() < tcp::HEADER_LEN {
@@ -133,7 +133,7 @@ pub(super) fn tcp(bytes: &[u8], ip: &Ip) -> Result<Tcp, Fault> {
     Ok(tcp)
 }
 
-#[inline]
+#[inline(always)]
 pub(super) fn udp(bytes: &[u8], ip: &Ip, gso: Option<Gso>) -> Result<Udp, Fault> {
     let datagram = &bytes[ip.payload..ip.end];
     let (header, _) = udp::Header::parse(datagram).map_err(|_| Fault::TransportCutOff)?;
