@@ -7,7 +7,7 @@
 use std::process::Command;
 
 use plumb_ebpf::tap::cbpf::Program;
-use plumb_ebpf::tap::{Hook, Limits, Options, Session, filter};
+use plumb_ebpf::tap::{Choice, Hook, Limits, Options, Rule, Session, filter};
 use plumb_tests::{require, run};
 use plumb_wire::SplitMix64;
 
@@ -277,22 +277,27 @@ fn of_libpcap(expression: &str) -> Option<Program> {
     done.stdout.parse().ok()
 }
 
-#[test]
-fn root_every_expression_chooses_what_libpcap_chooses_and_the_kernel_runs_it_alike() {
-    require!("tcpdump");
-    let packets = packets(3000);
-    let mut session = Session::new(&Options {
+fn session() -> Session {
+    Session::new(&Options {
         id: 16,
         ring_len: None,
         limits: Limits::default(),
-        filter: None,
+        choice: Choice::default(),
         prefixes: Vec::new(),
         outputs: Vec::new(),
         balance: false,
         way: None,
         wall_offset_ns: 0,
     })
-    .expect("a session");
+    .expect("a session")
+}
+
+#[test]
+fn root_every_expression_chooses_what_libpcap_chooses_and_the_kernel_runs_it_alike() {
+    require!("tcpdump");
+    let packets = packets(3000);
+    let mut session = session();
+    let builder = session.builder().expect("a builder");
     let mut wrong = Vec::new();
     let (mut most_chosen, mut ran_packets) = (0, 0);
     for expression in EXPRESSIONS {
@@ -305,9 +310,11 @@ fn root_every_expression_chooses_what_libpcap_chooses_and_the_kernel_runs_it_ali
             continue;
         };
         let (mut chosen, mut cut) = (0u64, 0);
-        session
-            .set_filter(Some(ours))
-            .unwrap_or_else(|e| panic!("{expression}: {e}"));
+        let chooser = builder.build(&Some(ours.clone()).into(), None);
+        chooser
+            .and_then(|chooser| session.choose(chooser))
+            .unwrap_or_else(|e| panic!("{expression}: {e}"))
+            .retire();
         let before = session.counters().expect("counters").matched;
         for (n, packet) in packets.iter().enumerate() {
             let len = u32::try_from(packet.len()).unwrap();
@@ -341,4 +348,61 @@ fn root_every_expression_chooses_what_libpcap_chooses_and_the_kernel_runs_it_ali
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(ran_packets > 200_000, "the kernel ran only {ran_packets}");
     assert!(most_chosen > 1000, "packets are too poor: {most_chosen}");
+}
+
+#[test]
+fn root_rules_decide_in_the_kernel_as_they_do_here() {
+    let packets = packets(400);
+    let mut session = session();
+    let builder = session.builder().expect("a builder");
+    let mut random = SplitMix64::new(5);
+    let mut any = |below: usize| {
+        usize::try_from(random.below(u64::try_from(below).unwrap())).expect("a small number")
+    };
+    let (mut most_chosen, mut most_left_out) = (0, 0);
+    for round in 0..60 {
+        let mut program = || {
+            // Some choose all or nothing, so what follows them is never reached.
+            let text = match any(8) {
+                0 => "",
+                1 => "1 > 2",
+                _ => EXPRESSIONS[any(EXPRESSIONS.len())],
+            };
+            filter::compile(text).ok().flatten()
+        };
+        let filter = if round % 3 == 0 { program() } else { None };
+        let rules = (0..round % 7)
+            .map(|n| Rule {
+                include: (n * 5 + round) % 3 != 0,
+                program: program(),
+            })
+            .collect();
+        let choice = Choice { filter, rules };
+        let chooser = builder.build(&choice, None);
+        chooser
+            .and_then(|chooser| session.choose(chooser))
+            .unwrap_or_else(|e| panic!("{choice:?}: {e}"))
+            .retire();
+        let (mut chosen, mut left_out) = (0u64, 0u64);
+        let before = session.counters().expect("counters");
+        for packet in &packets {
+            // The kernel does not run programs on packets that end within what it parses itself.
+            if session.try_packet(Hook::Ingress, packet, &[], 1).is_err() {
+                continue;
+            }
+            let len = u32::try_from(packet.len()).unwrap();
+            let is_chosen = choice.chooses(packet, len);
+            chosen += u64::from(is_chosen);
+            left_out += u64::from(!is_chosen);
+        }
+        let after = session.counters().expect("counters");
+        let found = (after.matched - before.matched, after.seen - before.seen);
+        assert_eq!(found, (chosen, chosen + left_out), "{choice:?}");
+        most_chosen = most_chosen.max(chosen);
+        most_left_out = most_left_out.max(left_out);
+    }
+    assert!(
+        most_chosen > 300 && most_left_out > 300,
+        "rules are too poor: {most_chosen} {most_left_out}"
+    );
 }

@@ -5,8 +5,8 @@
 use core::net::{IpAddr, Ipv4Addr};
 
 use plumb_ebpf::tap::{
-    Counters, Hook, Limits, MARK, OPTION_CLASS, Options, Output, Path, Prefix, Session, Tunnel,
-    filter,
+    Choice, Counters, Error, Hook, Limits, MARK, MAX_PREFIXES, OPTION_CLASS, Options, Output, Path,
+    Prefix, Session, Tunnel, filter,
 };
 
 /// What the programs return: the packet is left to whoever comes next.
@@ -18,7 +18,7 @@ fn options() -> Options {
         id: ID,
         ring_len: Some(1 << 20),
         limits: Limits::default(),
-        filter: None,
+        choice: Choice::default(),
         prefixes: Vec::new(),
         outputs: Vec::new(),
         balance: false,
@@ -222,7 +222,7 @@ fn root_thousands_of_prefixes_choose_by_the_longest_one() {
     let udp = filter::compile("udp").expect("a filter");
     let Some(session) = session(&Options {
         prefixes,
-        filter: udp,
+        choice: udp.into(),
         ..options()
     }) else {
         return;
@@ -255,6 +255,56 @@ fn root_thousands_of_prefixes_choose_by_the_longest_one() {
     show(&session, Hook::Ingress, &packet(true, 17, 5, 10));
     show(&session, Hook::Ingress, &packet(false, 17, 5, 10));
     assert_eq!(slices(&session).len(), 1, "what is not excluded is chosen");
+}
+
+#[test]
+fn root_a_set_has_room_for_as_many_prefixes_as_it_is_given_and_not_for_more() {
+    let many = |count: usize| -> Vec<Prefix> {
+        (0..count)
+            .map(|n| {
+                let [_, a, b, c] = u32::try_from(n).expect("a small number").to_be_bytes();
+                // Each other one over IPv6; all below 11.0.0.0/8 and 2001:db8:b00::/40.
+                let (address, len) = match n % 2 {
+                    0 => (IpAddr::from([11, a, b, c]), 32),
+                    _ => {
+                        let v6 = [0x20, 1, 0xd, 0xb8, 11, a, b, c, 0, 0, 0, 0, 0, 0, 0, 0];
+                        (IpAddr::from(v6), 64)
+                    }
+                };
+                Prefix {
+                    address,
+                    len,
+                    include: true,
+                }
+            })
+            .collect()
+    };
+    let Some(session) = session(&Options {
+        prefixes: many(100_000),
+        ..options()
+    }) else {
+        return;
+    };
+    let chosen = |address: &[u8]| {
+        let mut packet = packet(address.len() == 4, 17, 1, 10);
+        let at = if address.len() == 4 { 30 } else { 38 };
+        packet[at..at + address.len()].copy_from_slice(address);
+        show(&session, Hook::Ingress, &packet);
+        slices(&session).len() == 1
+    };
+    for n in [0, 2, 50_000, 99_998, 99_999, 100_000, 1 << 23] {
+        let [_, a, b, c] = u32::try_from(n).expect("a small number").to_be_bytes();
+        let v6 = [0x20, 1, 0xd, 0xb8, 11, a, b, c, 0, 0, 0, 0, 0, 0, 0, 9];
+        let within = n < 100_000;
+        assert_eq!(chosen(&[11, a, b, c]), within && n % 2 == 0, "{n}");
+        assert_eq!(chosen(&v6), within && n % 2 == 1, "{n}");
+    }
+    let builder = session.builder().expect("a builder");
+    let refused = builder.prefixes(&many(MAX_PREFIXES + 1));
+    assert!(
+        matches!(refused, Err(Error::TooManyPrefixes(1_048_577))),
+        "{refused:?}"
+    );
 }
 
 fn output(tunnel: Tunnel, v4: bool, mtu: u32) -> Output {

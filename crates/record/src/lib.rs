@@ -31,7 +31,9 @@ pub use flow::{
 pub use nat::{NatEntry, NatProtocol, NatSchema, NatType};
 pub use ping::{Ping, PingReply, PingSchema, PingType, ReplyType};
 pub use run::{End, EndReason, EndType, Progress, ProgressType, Start, StartType};
-pub use tap::{TapCounters, TapInterface, TapLimits, TapOutput, TapSchema, TapStatus};
+pub use tap::{
+    TapAction, TapCounters, TapInterface, TapLimits, TapOutput, TapRule, TapSchema, TapStatus,
+};
 pub use tap_flow::{TapFlow, TapFlowDirection, TapFlowEnd, TapFlowType, TapFlows};
 pub use trace::{
     Hop, HopTunnel, LabelStackEntry, Lsr, LsrMethod, Method, Revelation, Role, StopReason, Trace,

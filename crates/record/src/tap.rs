@@ -39,9 +39,44 @@ pub struct TapStatus {
     pub limits: TapLimits,
     /// What became of packets.
     pub counters: TapCounters,
+    /// Rules, the one of highest priority first.
+    pub rules: Vec<TapRule>,
+    /// How many prefixes addresses are looked up in.
+    pub prefixes: u64,
     /// What became of flows, where records of them are made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flows: Option<TapFlows>,
+}
+
+/// A rule: what becomes of the packets that an expression matches.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct TapRule {
+    /// Whether they are chosen.
+    pub action: TapAction,
+    /// The expression; empty for all.
+    pub filter: String,
+}
+
+/// What becomes of packets that a rule matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum TapAction {
+    /// They are chosen.
+    Include,
+    /// They are left out.
+    Exclude,
+}
+
+impl TapAction {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Include => "include",
+            Self::Exclude => "exclude",
+        }
+    }
 }
 
 /// An interface that packets are copied from.
@@ -96,7 +131,7 @@ pub struct TapCounters {
     pub seen: u64,
     /// Their bytes.
     pub seen_bytes: u64,
-    /// Packets that the filter chose.
+    /// Packets that filter, rules and prefixes chose.
     pub matched: u64,
     /// Copies that were handed on, one for each output.
     pub delivered: u64,
@@ -120,6 +155,8 @@ pub struct TapCounters {
     pub written: u64,
     /// Frames that it did not take.
     pub not_taken: u64,
+    /// Packets that came by and that filter, rules or prefixes left out.
+    pub not_chosen: u64,
 }
 
 impl TapStatus {
@@ -132,10 +169,11 @@ impl TapStatus {
 
 impl TapCounters {
     /// Names and values, in order.
-    pub fn rows(&self) -> [(&'static str, u64); 14] {
+    pub fn rows(&self) -> [(&'static str, u64); 15] {
         [
             ("seen", self.seen),
             ("seen_bytes", self.seen_bytes),
+            ("not_chosen", self.not_chosen),
             ("matched", self.matched),
             ("delivered", self.delivered),
             ("delivered_bytes", self.delivered_bytes),

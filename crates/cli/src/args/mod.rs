@@ -49,7 +49,8 @@ pub use nat::{FilteringName, Nat};
 pub use ping::{Ping, PingFormat};
 pub use schema::{Schema, SchemaName};
 pub use tap::{
-    AttachName, OneIn, RateLimit, Reduction, Tap, TapCommand, TapDirection, TapFlowArgs, TapRun,
+    AttachName, OneIn, RateLimit, Reduction, Selection, Tap, TapCommand, TapDirection, TapFlowArgs,
+    TapRun,
 };
 pub use trace::{Format, MethodName, ModeName, ProgressWhen, RevealWhen, Trace};
 pub use value::{BitRate, ByteCount, LossModel, Percent, Rate, Seconds};

@@ -45,9 +45,15 @@ pub enum TapCommand {
     Set {
         /// The session.
         id: u32,
-        /// Which packets are chosen; an empty expression is all.
-        #[arg(long, value_name = "EXPRESSION")]
-        filter: Option<String>,
+        /// Which packets are chosen, instead of those before.
+        #[command(flatten)]
+        selection: Selection,
+        /// Without the rules that there are.
+        #[arg(long, conflicts_with = "rule")]
+        no_rules: bool,
+        /// Without the prefixes that there are.
+        #[arg(long, conflicts_with = "cidr")]
+        no_cidr: bool,
         /// What is handed on.
         #[command(flatten)]
         reduction: Reduction,
@@ -83,17 +89,12 @@ pub struct TapRun {
     /// Wait for interfaces that are not there yet, instead of an error.
     #[arg(long)]
     pub wait: bool,
-    /// Copy packets that match this pcap-filter(7) expression only.
-    #[arg(long, value_name = "EXPRESSION")]
-    pub filter: Option<String>,
+    /// Which packets are chosen.
+    #[command(flatten)]
+    pub selection: Selection,
     /// A filter as `tcpdump -ddd` prints it.
     #[arg(long, value_name = "PROGRAM", conflicts_with = "filter")]
     pub bytecode: Option<String>,
-    /// Copy packets that have an address in this prefix, such as 10.2.0.0/16, or in one of those in
-    /// this file, one a line; with a minus before it, those that have none. The longest prefix of
-    /// an address counts; may be given several times.
-    #[arg(long, value_name = "PREFIX|FILE", allow_hyphen_values = true)]
-    pub cidr: Vec<String>,
     /// What is handed on.
     #[command(flatten)]
     pub reduction: Reduction,
@@ -148,6 +149,25 @@ pub struct TapFlowArgs {
     /// Most flows at a time; of more, the one that has been quiet for the longest is told early.
     #[arg(long, value_name = "FLOWS", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
     pub flow_most: u32,
+}
+
+/// Which packets are chosen: those that filter, rules and prefixes all choose.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Which packets")]
+pub struct Selection {
+    /// Copy packets that match this pcap-filter(7) expression only; an empty one is all.
+    #[arg(long, value_name = "EXPRESSION")]
+    pub filter: Option<String>,
+    /// Include or exclude packets that match an expression; may be given several times. The first
+    /// rule that matches a packet decides. What none matches is left out if a rule includes, and
+    /// chosen otherwise.
+    #[arg(long, num_args = 2, value_names = ["include|exclude", "EXPRESSION"])]
+    pub rule: Vec<String>,
+    /// Copy packets that have an address in this prefix, such as 10.2.0.0/16, or in one of those in
+    /// this file, one a line; with a minus before it, those that have none. The longest prefix of
+    /// an address counts; may be given several times.
+    #[arg(long, value_name = "PREFIX|FILE", allow_hyphen_values = true)]
+    pub cidr: Vec<String>,
 }
 
 /// What of the chosen packets is handed on.
@@ -265,7 +285,8 @@ Examples:
   plumb tap 'vnet*' --write all.pcapng --rotate 100 --keep 10
   plumb tap vm3-tap | plumb count | tcpdump -nr -
   plumb tap --vm web-1 --to ipfix://192.0.2.9:4739 --flows -
-  plumb tap set 4711 --rate-limit 50kpps";
+  plumb tap br0 --rule exclude 'port 22' --rule include 'net 10.2.0.0/16' --to monitor0
+  plumb tap set 4711 --rate-limit 50kpps --cidr tenants.txt";
 
 #[cfg(test)]
 mod tests {

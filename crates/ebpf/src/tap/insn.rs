@@ -60,6 +60,10 @@ const JMP: u8 = 0x05;
 const JMP32: u8 = 0x06;
 const ALU64: u8 = 0x07;
 const FROM_REGISTER: u8 = 0x08;
+const CALL: u8 = 0x85;
+const EXIT: u8 = 0x95;
+/// A load of 64 bits, which takes the room of two instructions.
+const LOAD_ADDRESS: u8 = 0x18;
 
 /// What a jump compares a register with.
 #[derive(Clone, Copy, Debug)]
@@ -190,27 +194,55 @@ impl Assembler {
     }
 
     pub(crate) fn call(&mut self, helper: i32) {
-        self.push(0x85, Reg::R0, 0, 0, helper);
+        self.push(CALL, Reg::R0, 0, 0, helper);
     }
 
     pub(crate) fn exit(&mut self) {
-        self.push(0x95, Reg::R0, 0, 0, 0);
+        self.push(EXIT, Reg::R0, 0, 0, 0);
     }
 
     /// Loads the address of a map.
     pub(crate) fn map(&mut self, dst: Reg, map: BorrowedFd<'_>) {
-        self.push(0x18, dst, 1, 0, map.as_raw_fd());
+        self.push(LOAD_ADDRESS, dst, 1, 0, map.as_raw_fd());
         self.push(0, Reg::R0, 0, 0, 0);
     }
 
-    pub(crate) fn finish(mut self) -> Result<Vec<Insn>, TooLong> {
+    /// The program, without what is never reached, which the verifier would refuse.
+    pub(crate) fn finish(self) -> Result<Vec<Insn>, TooLong> {
         let len = self.insns.len();
+        // Jumps go forward only.
+        let mut targets = vec![None; len];
         for (at, label) in self.jumps {
-            let to = self.labels[label.0].unwrap_or(len);
-            // Jumps go forward only.
-            self.insns[at].offset = i16::try_from(to - at - 1).map_err(|_| TooLong(len))?;
+            targets[at] = Some(self.labels[label.0].unwrap_or(len));
         }
-        Ok(self.insns)
+        let mut is_reached = vec![false; len + 1];
+        is_reached[0] = true;
+        for (at, insn) in self.insns.iter().enumerate() {
+            if is_reached[at] {
+                is_reached[at + 1] |= !matches!(insn.code, JMP | EXIT);
+                if let Some(to) = targets[at] {
+                    is_reached[to] = true;
+                }
+            }
+        }
+        let mut places = Vec::with_capacity(len + 1);
+        let mut count = 0;
+        for reached in &is_reached {
+            places.push(count);
+            count += usize::from(*reached);
+        }
+        let mut kept = Vec::with_capacity(count);
+        for (at, mut insn) in self.insns.into_iter().enumerate() {
+            if !is_reached[at] {
+                continue;
+            }
+            if let Some(to) = targets[at] {
+                let offset = places[to] - places[at] - 1;
+                insn.offset = i16::try_from(offset).map_err(|_| TooLong(places[len]))?;
+            }
+            kept.push(insn);
+        }
+        Ok(kept)
     }
 }
 

@@ -13,7 +13,6 @@ pub(crate) const HEADERS_ONLY: u32 = 4;
 pub(crate) const BALANCE: u32 = 8;
 pub(crate) const LIMIT_RATE: u32 = 16;
 pub(crate) const DEDUPLICATE: u32 = 32;
-pub(crate) const SET_INCLUDES: u32 = 64;
 pub(crate) const NEEDS_FLOW: u32 = 128;
 
 pub(crate) const INCLUDE: u32 = 1;

@@ -9,6 +9,8 @@
 
 mod attach;
 pub mod cbpf;
+mod choice;
+mod chooser;
 mod encapsulation;
 pub mod filter;
 mod insn;
@@ -25,12 +27,14 @@ use std::io;
 use crate::denied::{is_refused_unprivileged, is_unprivileged};
 
 pub use attach::Way;
+pub use choice::{Choice, Rule};
+pub use chooser::{Builder, Chooser, MAX_PREFIXES, Prefix, PrefixSet};
 pub use encapsulation::{GENEVE_PORT, OPTION_CLASS, Output, Path, Tunnel, VXLAN_PORT};
 pub use insn::TooLong;
 pub use layout::{Counters, MARK, MAX_OUTPUTS};
 pub use program::Hook;
 pub use record::Packet;
-pub use session::{Limits, Options, Prefix, Session};
+pub use session::{Limits, Options, Session};
 pub use sys::{Ran, has_tcx};
 
 /// Why the kernel does not do it.
@@ -74,6 +78,16 @@ pub enum Error {
     /// There are more than [`MAX_OUTPUTS`].
     #[error("a session has {MAX_OUTPUTS} outputs at most")]
     TooManyOutputs,
+    /// There are more than [`MAX_PREFIXES`].
+    #[error("a set has {MAX_PREFIXES} prefixes at most, not {0}")]
+    TooManyPrefixes(usize),
+}
+
+/// What libbpf says of a map.
+fn map_error(error: &libbpf_rs::Error) -> Error {
+    Error::Map {
+        source: io::Error::other(error.to_string()),
+    }
 }
 
 impl Error {
@@ -96,7 +110,7 @@ impl Error {
             | Self::Verifier { source, .. }
             | Self::Attach { source, .. }
             | Self::Map { source } => is_unprivileged(source),
-            Self::TooLong(_) | Self::TooManyOutputs => false,
+            Self::TooLong(_) | Self::TooManyOutputs | Self::TooManyPrefixes(_) => false,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::cbpf::Program;
+use super::choice::Choice;
 use super::insn::{Assembler, Insn, Label, Operand, Reg, TooLong, op};
 use super::layout::MARK;
 use super::translate::{self, Exits, field, translate};
@@ -35,10 +35,10 @@ pub(crate) struct Maps<'a> {
     pub(crate) delivery: BorrowedFd<'a>,
 }
 
-/// Generates the instructions. Without a filter every packet is chosen; `by_set` says that its
-/// addresses have to be in the set, too.
+/// Generates the instructions. `by_set` says that the addresses of a chosen packet have to be in the
+/// set, too.
 pub(crate) fn generate(
-    filter: Option<&Program>,
+    choice: &Choice,
     hook: Hook,
     maps: Maps<'_>,
     by_set: bool,
@@ -47,15 +47,15 @@ pub(crate) fn generate(
     let (matched, unmatched) = (to.label(), to.label());
     to.mov(translate::CONTEXT, Reg::R1);
     count(&mut to, maps, unmatched);
-    if let Some(filter) = filter {
+    if *choice != Choice::default() {
         let exits = Exits { matched, unmatched };
         let plain = to.label();
         to.load(4, translate::DATA, translate::CONTEXT, field::DATA);
         to.load(4, Reg::R1, translate::CONTEXT, field::VLAN_PRESENT);
         to.jump_if(op::JEQ, Reg::R1, Operand::Value(0), plain);
-        translate(filter, true, exits, &mut to);
+        choose(choice, true, exits, &mut to);
         to.bind(plain);
-        translate(filter, false, exits, &mut to);
+        choose(choice, false, exits, &mut to);
     }
     to.bind(matched);
     to.mov(Reg::R1, translate::CONTEXT);
@@ -66,6 +66,33 @@ pub(crate) fn generate(
     to.set_signed(Reg::R0, NEXT);
     to.exit();
     to.finish()
+}
+
+/// Writes filter and rules, one behind the other: each is a program of its own, so one that looks
+/// behind the packet's end does not match, and leaves it to the next.
+fn choose(choice: &Choice, tagged: bool, exits: Exits, to: &mut Assembler) {
+    if let Some(filter) = &choice.filter {
+        let matched = to.label();
+        let unmatched = exits.unmatched;
+        translate(filter, tagged, Exits { matched, unmatched }, to);
+        to.bind(matched);
+    }
+    let said = |include| match include {
+        true => exits.matched,
+        false => exits.unmatched,
+    };
+    for rule in &choice.rules {
+        let matched = said(rule.include);
+        match &rule.program {
+            None => to.jump(matched),
+            Some(program) => {
+                let unmatched = to.label();
+                translate(program, tagged, Exits { matched, unmatched }, to);
+                to.bind(unmatched);
+            }
+        }
+    }
+    to.jump(said(choice.chooses_others()));
 }
 
 /// Counts the packet, and lets those go that a tap has put out.
@@ -103,12 +130,12 @@ pub(crate) struct Filter {
 impl Filter {
     /// Generates and loads the program for one direction.
     pub(crate) fn load(
-        filter: Option<&Program>,
+        choice: &Choice,
         hook: Hook,
         maps: Maps<'_>,
         by_set: bool,
     ) -> Result<Self, Error> {
-        let instructions = generate(filter, hook, maps, by_set)?;
+        let instructions = generate(choice, hook, maps, by_set)?;
         let program = sys::load_program(c"plumb_filter", &instructions)?;
         Ok(Self { program })
     }

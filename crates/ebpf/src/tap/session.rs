@@ -1,7 +1,6 @@
 //! A session: programs and maps in the kernel, and the interfaces that they are on.
 
 use core::mem::MaybeUninit;
-use core::net::IpAddr;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -10,16 +9,17 @@ use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
 use super::attach::{Attachment, Way};
-use super::cbpf::Program;
+use super::choice::Choice;
+use super::chooser::{Builder, Chooser, Prefix};
 use super::encapsulation::Output;
 use super::layout::{
-    BALANCE, Config, Counters, DEDUPLICATE, EXCLUDE, HEADERS_ONLY, INCLUDE, LIMIT_RATE,
-    MAX_OUTPUTS, NEEDS_FLOW, SET_INCLUDES, TO_RING, WAKE,
+    BALANCE, Config, Counters, DEDUPLICATE, HEADERS_ONLY, LIMIT_RATE, MAX_OUTPUTS, NEEDS_FLOW,
+    TO_RING, WAKE,
 };
-use super::program::{Filter, Hook, Maps};
+use super::program::Hook;
 use super::record::Packet;
 use super::ring::Ring;
-use super::{Error, sys};
+use super::{Error, map_error, sys};
 
 #[expect(unreachable_pub, unused_qualifications, reason = "this is generated")]
 #[allow(
@@ -54,30 +54,6 @@ pub struct Limits {
     pub dedup_ns: u64,
 }
 
-/// A prefix and what it says of packets with an address in it. The longest prefix of an address
-/// counts; what one address excludes, the other does not include again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Prefix {
-    /// Its address.
-    pub address: IpAddr,
-    /// Its length in bits.
-    pub len: u8,
-    /// Packets are chosen; else they are not.
-    pub include: bool,
-}
-
-impl Prefix {
-    /// As the kernel has it.
-    fn key(&self) -> Vec<u8> {
-        let mut key = u32::from(self.len).to_ne_bytes().to_vec();
-        match self.address {
-            IpAddr::V4(address) => key.extend(address.octets()),
-            IpAddr::V6(address) => key.extend(address.octets()),
-        }
-        key
-    }
-}
-
 /// How a session begins.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -87,8 +63,8 @@ pub struct Options {
     pub ring_len: Option<u32>,
     /// What is handed on.
     pub limits: Limits,
-    /// Which packets are chosen; all without.
-    pub filter: Option<Program>,
+    /// Which packets are chosen.
+    pub choice: Choice,
     /// Prefixes of which one address of a packet must be in, or none.
     pub prefixes: Vec<Prefix>,
     /// Where clones go.
@@ -108,8 +84,7 @@ pub struct Session {
     // Before what they refer to.
     attached: BTreeMap<(u32, Hook), Attachment>,
     leaving: BTreeMap<u32, Attachment>,
-    filters: [Filter; 2],
-    by_set: bool,
+    chooser: Chooser,
     ring: Option<Ring>,
     kernel: Kernel,
     config: Config,
@@ -126,10 +101,7 @@ struct Kernel {
     config: MapHandle,
     outputs: MapHandle,
     counters: MapHandle,
-    delivery: MapHandle,
-    prefixes: [MapHandle; 2],
-    /// The prog array holds the programs, but not while nothing refers to it.
-    _deliver: [OwnedFd; 4],
+    builder: Builder,
 }
 
 impl Kernel {
@@ -146,64 +118,38 @@ impl Kernel {
         let loaded = open.load().map_err(|e| Error::load(&e))?;
         let map =
             |map: &libbpf_rs::MapMut<'_>| MapHandle::try_from(map).map_err(|e| Error::load(&e));
-        let program = |program: &libbpf_rs::ProgramMut<'_>| {
-            let fd = program.as_fd().try_clone_to_owned();
-            fd.map_err(|source| Error::Map { source })
+        let owned = |fd: BorrowedFd<'_>| {
+            fd.try_clone_to_owned()
+                .map_err(|source| Error::Map { source })
         };
-        let kernel = Self {
-            encapsulate: program(&loaded.progs.encapsulate)?,
+        let deliver = [
+            owned(loaded.progs.deliver_received.as_fd())?,
+            owned(loaded.progs.deliver_sent.as_fd())?,
+        ];
+        let delivery = map(&loaded.maps.delivery)?;
+        for (index, program) in (0u32..).zip(&deliver) {
+            put(&delivery, index, &program.as_raw_fd().to_ne_bytes())?;
+        }
+        let counters = map(&loaded.maps.counters)?;
+        Ok(Self {
+            encapsulate: owned(loaded.progs.encapsulate.as_fd())?,
             ring: map(&loaded.maps.ring)?,
             config: map(&loaded.maps.config)?,
             outputs: map(&loaded.maps.outputs)?,
-            counters: map(&loaded.maps.counters)?,
-            delivery: map(&loaded.maps.delivery)?,
-            prefixes: [map(&loaded.maps.prefixes4)?, map(&loaded.maps.prefixes6)?],
-            _deliver: [
-                program(&loaded.progs.deliver_received)?,
-                program(&loaded.progs.deliver_sent)?,
-                program(&loaded.progs.choose_received)?,
-                program(&loaded.progs.choose_sent)?,
-            ],
-        };
-        for (index, program) in (0u32..).zip(&kernel._deliver) {
-            put(&kernel.delivery, index, &program.as_raw_fd().to_ne_bytes())?;
-        }
-        Ok(kernel)
-    }
-
-    fn maps(&self) -> Maps<'_> {
-        Maps {
-            counters: self.counters.as_fd(),
-            delivery: self.delivery.as_fd(),
-        }
-    }
-
-    fn filters(&self, filter: Option<&Program>, by_set: bool) -> Result<[Filter; 2], Error> {
-        Ok([
-            Filter::load(filter, Hook::Ingress, self.maps(), by_set)?,
-            Filter::load(filter, Hook::Egress, self.maps(), by_set)?,
-        ])
-    }
-
-    /// Puts the set together.
-    fn add(&self, prefixes: &[Prefix]) -> Result<(), Error> {
-        for prefix in prefixes {
-            let map = &self.prefixes[usize::from(prefix.address.is_ipv6())];
-            let said = if prefix.include { INCLUDE } else { EXCLUDE };
-            map.update(&prefix.key(), &said.to_ne_bytes(), MapFlags::ANY)
-                .map_err(|e| Error::Map {
-                    source: io::Error::other(e.to_string()),
-                })?;
-        }
-        Ok(())
+            builder: Builder {
+                counters: owned(counters.as_fd())?,
+                // It holds its programs only as long as somebody has it open.
+                delivery: owned(delivery.as_fd())?,
+                deliver,
+            },
+            counters,
+        })
     }
 }
 
 fn put(map: &MapHandle, key: u32, value: &[u8]) -> Result<(), Error> {
     map.update(&key.to_ne_bytes(), value, MapFlags::ANY)
-        .map_err(|e| Error::Map {
-            source: io::Error::other(e.to_string()),
-        })
+        .map_err(|e| map_error(&e))
 }
 
 /// The size of a ring that is not read.
@@ -228,23 +174,20 @@ impl Session {
                 Some(ring.map_err(|source| Error::Map { source })?)
             }
         };
-        kernel.add(&options.prefixes)?;
-        let by_set = !options.prefixes.is_empty();
-        let includes = options.prefixes.iter().any(|prefix| prefix.include);
+        let set = kernel.builder.prefixes(&options.prefixes)?;
+        let chooser = kernel.builder.build(&options.choice, set)?;
         let config = Config {
             wall_offset: options.wall_offset_ns,
             id: options.id,
             flags: if ring.is_some() { TO_RING } else { 0 }
-                | if options.balance { BALANCE } else { 0 }
-                | if includes { SET_INCLUDES } else { 0 },
+                | if options.balance { BALANCE } else { 0 },
             watermark: ring_len / 4,
             ..Config::default()
         };
         let mut session = Self {
             attached: BTreeMap::new(),
             leaving: BTreeMap::new(),
-            filters: kernel.filters(options.filter.as_ref(), by_set)?,
-            by_set,
+            chooser,
             ring,
             kernel,
             config,
@@ -262,7 +205,7 @@ impl Session {
     /// # Errors
     /// If there is no such interface, or the kernel refuses.
     pub fn attach(&mut self, interface: u32, hook: Hook) -> Result<Way, Error> {
-        let program = self.filters[hook as usize].as_fd();
+        let program = self.chooser.program(hook);
         // Whatever was there belonged to an interface that is gone, or is the same.
         self.attached.remove(&(interface, hook));
         let attachment = Attachment::new(program, interface, hook, self.way, self.config.id | 1)
@@ -317,23 +260,37 @@ impl Session {
         self.see_to_outputs()
     }
 
-    /// Changes which packets are chosen; no packet goes by unseen meanwhile.
+    /// Makes choosers for this session, in any thread.
     ///
     /// # Errors
-    /// If the kernel refuses; the old filter stays.
-    pub fn set_filter(&mut self, filter: Option<&Program>) -> Result<(), Error> {
-        let filters = self.kernel.filters(filter, self.by_set)?;
+    /// If there are too many open files.
+    pub fn builder(&self) -> io::Result<Builder> {
+        self.kernel.builder.try_clone()
+    }
+
+    /// What chooses packets now.
+    pub const fn chooser(&self) -> &Chooser {
+        &self.chooser
+    }
+
+    /// Changes which packets are chosen; no packet goes by unseen meanwhile. Returns what has chosen
+    /// them before, which is to be retired.
+    ///
+    /// # Errors
+    /// If the kernel refuses; what has chosen before goes on.
+    pub fn choose(&mut self, chooser: Chooser) -> Result<Chooser, Error> {
         for ((interface, hook), attachment) in &self.attached {
-            let program = filters[*hook as usize].as_fd();
-            attachment
-                .replace(program)
-                .map_err(|source| Error::Attach {
-                    interface: *interface,
-                    source,
-                })?;
+            let Err(source) = attachment.replace(chooser.program(*hook)) else {
+                continue;
+            };
+            for ((_, hook), attachment) in &self.attached {
+                // Where this fails too, the interface is gone.
+                let _ = attachment.replace(self.chooser.program(*hook));
+            }
+            let interface = *interface;
+            return Err(Error::Attach { interface, source });
         }
-        self.filters = filters;
-        Ok(())
+        Ok(core::mem::replace(&mut self.chooser, chooser))
     }
 
     /// Changes where clones go.
@@ -434,9 +391,7 @@ impl Session {
             .kernel
             .counters
             .lookup_percpu(&0u32.to_ne_bytes(), MapFlags::ANY)
-            .map_err(|e| Error::Map {
-                source: io::Error::other(e.to_string()),
-            })?;
+            .map_err(|e| map_error(&e))?;
         let mut counters = Counters::default();
         for value in values.iter().flatten() {
             counters.add(value);
@@ -445,7 +400,7 @@ impl Session {
     }
 
     pub(crate) fn any_program(&self) -> BorrowedFd<'_> {
-        self.filters[0].as_fd()
+        self.chooser.program(Hook::Ingress)
     }
 
     /// Runs the filter for one direction, and what follows it, on a packet of no interface.
@@ -460,7 +415,7 @@ impl Session {
         context: &[u32],
         repeat: i32,
     ) -> io::Result<sys::Ran> {
-        sys::run(self.filters[hook as usize].as_fd(), packet, context, repeat)
+        sys::run(self.chooser.program(hook), packet, context, repeat)
     }
 
     /// Runs the program of outputs on a packet of no interface.

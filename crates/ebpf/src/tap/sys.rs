@@ -111,6 +111,20 @@ pub(crate) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
     check(unsafe { raw::bpf_link_update(link.as_raw_fd(), program.as_raw_fd(), ptr::null()) })
 }
 
+/// `MEMBARRIER_CMD_GLOBAL` of membarrier(2).
+const MEMBARRIER_GLOBAL: libc::c_int = 1;
+
+/// Waits until every run of a program has ended that has begun before: the kernel waits for the end
+/// of all that its processors are within (`synchronize_rcu`).
+pub(crate) fn wait_for_programs() {
+    // SAFETY: the call takes no pointers.
+    let done = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_GLOBAL, 0, 0) };
+    if done != 0 {
+        // Kernels for real-time work do not wait (nohz_full). A run takes microseconds.
+        std::thread::sleep(core::time::Duration::from_millis(100));
+    }
+}
+
 /// A filter of the traffic-control layer, as kernels before tcx have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TcFilter {

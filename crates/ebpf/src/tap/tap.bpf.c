@@ -15,9 +15,7 @@
 
 #include "tap.h"
 
-#define NEXT (-1)
 #define DROP 2
-#define INLINE static __always_inline
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -45,8 +43,7 @@ struct {
 	__type(value, struct counters);
 } counters SEC(".maps");
 
-/* What the filters call: 0 for packets that an interface received, 1 for those it sends; 2 and 3 if
- * their addresses are to be looked up in a set before. */
+/* What the filters call: 0 for packets that an interface received, 1 for those it sends. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
 	__uint(max_entries, 4);
@@ -94,33 +91,6 @@ struct {
 	__type(key, __u32);
 	__type(value, struct bucket);
 } buckets SEC(".maps");
-
-struct key4 {
-	__u32 bits;
-	__u8 address[4];
-};
-
-struct key6 {
-	__u32 bits;
-	__u8 address[16];
-};
-
-/* Prefixes of the set, each with INCLUDE or EXCLUDE; the longest one counts. */
-struct {
-	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 1 << 20);
-	__type(key, struct key4);
-	__type(value, __u32);
-} prefixes4 SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 1 << 20);
-	__type(key, struct key6);
-	__type(value, __u32);
-} prefixes6 SEC(".maps");
 
 struct sighting {
 	__u64 at;
@@ -399,73 +369,6 @@ SEC("tc")
 int deliver_sent(struct __sk_buff *skb)
 {
 	return deliver(skb, 1);
-}
-
-/* What the set says of both addresses together. */
-INLINE __u32 look_up(struct __sk_buff *skb)
-{
-	__u32 at = 14, said = 0, *found;
-	__u16 type;
-
-	if (bpf_skb_load_bytes(skb, 12, &type, 2))
-		return 0;
-#pragma unroll
-	for (int i = 0; i < 2; i++) {
-		if (type != bpf_htons(ETH_P_8021Q) && type != bpf_htons(ETH_P_8021AD))
-			break;
-		if (bpf_skb_load_bytes(skb, at + 2, &type, 2))
-			return 0;
-		at += 4;
-	}
-	if (type == bpf_htons(ETH_P_IP)) {
-		struct key4 key = { .bits = 32 };
-
-#pragma unroll
-		for (int i = 0; i < 2; i++) {
-			if (bpf_skb_load_bytes(skb, at + 12 + 4 * i, key.address, 4))
-				return said;
-			found = bpf_map_lookup_elem(&prefixes4, &key);
-			if (found)
-				said |= *found;
-		}
-	} else if (type == bpf_htons(ETH_P_IPV6)) {
-		struct key6 key = { .bits = 128 };
-
-#pragma unroll
-		for (int i = 0; i < 2; i++) {
-			if (bpf_skb_load_bytes(skb, at + 8 + 16 * i, key.address, 16))
-				return said;
-			found = bpf_map_lookup_elem(&prefixes6, &key);
-			if (found)
-				said |= *found;
-		}
-	}
-	return said;
-}
-
-INLINE int choose(struct __sk_buff *skb, __u32 direction)
-{
-	__u32 zero = 0, said = look_up(skb);
-	struct config *c = bpf_map_lookup_elem(&config, &zero);
-
-	if (!c || (said & EXCLUDE))
-		return NEXT;
-	if (!(said & INCLUDE) && (c->flags & SET_INCLUDES))
-		return NEXT;
-	bpf_tail_call(skb, &delivery, direction);
-	return NEXT;
-}
-
-SEC("tc")
-int choose_received(struct __sk_buff *skb)
-{
-	return choose(skb, 0);
-}
-
-SEC("tc")
-int choose_sent(struct __sk_buff *skb)
-{
-	return choose(skb, 1);
 }
 
 #include "encapsulate.h"

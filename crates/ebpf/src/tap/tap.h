@@ -6,6 +6,10 @@
 /* Mark of every packet that a tap has put out ("pltp"): no tap takes it in again. */
 #define TAP_MARK 0x706c7470
 
+/* What a program returns that leaves the packet to the next one. */
+#define NEXT (-1)
+#define INLINE static __always_inline
+
 #define MAX_OUTPUTS 8
 #define MAX_HEADER 112
 
@@ -16,7 +20,6 @@
 #define BALANCE 8
 #define LIMIT_RATE 16
 #define DEDUPLICATE 32
-#define SET_INCLUDES 64
 #define NEEDS_FLOW 128
 
 /* What a prefix of the set says. */

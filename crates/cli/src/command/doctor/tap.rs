@@ -1,6 +1,6 @@
 //! What `plumb tap` needs.
 
-use plumb_ebpf::tap::{self, Limits, Options, Session};
+use plumb_ebpf::tap::{self, Choice, Limits, Options, Session};
 
 use super::{Check, State};
 
@@ -19,7 +19,7 @@ impl Tap {
             id: std::process::id(),
             ring_len: None,
             limits: Limits::default(),
-            filter: None,
+            choice: Choice::default(),
             prefixes: Vec::new(),
             outputs: Vec::new(),
             balance: false,

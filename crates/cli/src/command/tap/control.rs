@@ -3,25 +3,23 @@
 use core::time::Duration;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::os::unix::net::{SocketAddr, UnixStream};
 use std::process::ExitCode;
 
 use plumb_record::TapStatus;
-use rustix::net::sockopt::socket_peercred;
-use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
-use crate::args::Reduction;
+use super::selection::Change;
+use crate::args::{Reduction, Selection};
 use crate::exit::{Exit, Failure};
 
 /// What the names of sockets begin with; the number of the session follows.
-const PREFIX: &str = "plumb-tap-";
+pub(super) const PREFIX: &str = "plumb-tap-";
 /// How long either side waits for the other.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// Longest request in bytes.
-const MAX_REQUEST: u64 = 1 << 20;
+pub(super) const PATIENCE: Duration = Duration::from_millis(500);
+/// How long a session may take to answer: a large set of prefixes takes seconds.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a session is asked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -30,7 +28,7 @@ pub(super) enum Request {
     Status,
     /// To be different.
     Set {
-        filter: Option<String>,
+        change: Change,
         reduction: Reduction,
     },
     /// To end.
@@ -46,58 +44,6 @@ pub(super) enum Answer {
     Refused(String),
 }
 
-/// The session's end.
-#[derive(Debug)]
-pub(super) struct Listener(UnixListener);
-
-impl Listener {
-    /// Listens under the number of a session, in the present network namespace.
-    pub(super) fn open(id: u32) -> io::Result<Self> {
-        let address = SocketAddr::from_abstract_name(format!("{PREFIX}{id}"))?;
-        let listener = UnixListener::bind_addr(&address)?;
-        listener.set_nonblocking(true)?;
-        Ok(Self(listener))
-    }
-
-    /// Answers whoever has called.
-    pub(super) fn attend(&self, mut answer: impl FnMut(Request) -> Answer) {
-        while let Ok((stream, _)) = self.0.accept() {
-            if may_ask(&stream) {
-                // Whoever does not say or hear anything has had its chance.
-                let _ = serve(&stream, &mut answer);
-            }
-        }
-    }
-}
-
-impl AsFd for Listener {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-/// Root, and whoever started the session.
-fn may_ask(stream: &UnixStream) -> bool {
-    socket_peercred(stream).is_ok_and(|peer| peer.uid.is_root() || peer.uid == geteuid())
-}
-
-fn serve(stream: &UnixStream, answer: &mut impl FnMut(Request) -> Answer) -> io::Result<()> {
-    use std::io::Read;
-    stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    let mut line = String::new();
-    BufReader::new(stream.take(MAX_REQUEST)).read_line(&mut line)?;
-    let answer = match serde_json::from_str(&line) {
-        Ok(request) => answer(request),
-        Err(error) => Answer::Refused(format!("not a request: {error}")),
-    };
-    let mut bytes = serde_json::to_vec(&answer)?;
-    bytes.push(b'\n');
-    let mut stream = stream;
-    stream.write_all(&bytes)
-}
-
 /// Asks a session.
 fn ask(id: u32, request: &Request) -> anyhow::Result<Answer> {
     let absent = || {
@@ -107,7 +53,7 @@ fn ask(id: u32, request: &Request) -> anyhow::Result<Answer> {
     };
     let address = SocketAddr::from_abstract_name(format!("{PREFIX}{id}"))?;
     let mut stream = UnixStream::connect_addr(&address).map_err(|_| absent())?;
-    stream.set_read_timeout(Some(10 * PATIENCE))?;
+    stream.set_read_timeout(Some(ANSWER_PATIENCE))?;
     let mut bytes = serde_json::to_vec(request)?;
     bytes.push(b'\n');
     stream.write_all(&bytes)?;
@@ -202,28 +148,36 @@ pub(super) fn line(status: &TapStatus) -> String {
             text
         }
     };
-    format!(
+    let mut line = format!(
         "{}  {} -> {}  filter: {}",
         status.id,
         none(interfaces.join(", "), "no interface yet"),
         none(outputs.join(", "), "nothing"),
         none(status.filter.clone(), "all"),
-    )
+    );
+    for rule in &status.rules {
+        let filter = none(rule.filter.clone(), "all");
+        line.push_str(&format!("; {}: {filter}", rule.action.name()));
+    }
+    if status.prefixes > 0 {
+        line.push_str(&format!("; prefixes: {}", status.prefixes));
+    }
+    line
 }
 
 /// `plumb tap set`.
 pub(super) fn set(
     id: u32,
-    filter: Option<String>,
+    selection: &Selection,
+    no_rules: bool,
+    no_prefixes: bool,
     reduction: &Reduction,
 ) -> anyhow::Result<ExitCode> {
-    done(ask(
-        id,
-        &Request::Set {
-            filter,
-            reduction: reduction.clone(),
-        },
-    )?)
+    let request = Request::Set {
+        change: Change::new(selection, no_rules, no_prefixes)?,
+        reduction: reduction.clone(),
+    };
+    done(ask(id, &request)?)
 }
 
 /// `plumb tap stop`.

@@ -7,23 +7,26 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use plumb_ebpf::tap::{Hook, Limits, Options, Session, Way};
+use plumb_ebpf::tap::{Chooser, Hook, Limits, Options, Session, Way};
 use plumb_link::stage::{Needs, wait_alone, wait_for};
 use plumb_link::{Clock, Interface, LearnedAddress, Watch, namespace};
 use plumb_record::WallTime;
 use plumb_wire::Instant;
 
-use super::control::{self, Answer, Listener, Request};
+use super::control::{self, Answer};
+use super::failure;
 use super::flows::Flows;
 use super::machine::{Machines, Trouble};
 use super::outputs::Target;
-use super::settings::{self, compile};
+use super::requests::{Asked, Listener, Outcome, Requests};
+use super::selection::{self, Chosen as Choosing, Selected, Shown};
+use super::settings;
 use super::sink::{Files, Sink, Taker};
 use super::sources::{Chosen, Sources};
-use crate::args::{AttachName, CollectorAddress, TapRun};
+use crate::args::{AttachName, CollectorAddress, Reduction, TapRun};
 use crate::command::interrupt::Interrupts;
-use crate::command::network::program;
 use crate::exit::{Exit, Failure};
 use crate::stage::Streams;
 
@@ -48,15 +51,9 @@ pub(super) fn run(args: &TapRun) -> anyhow::Result<ExitCode> {
         )
         .into());
     }
-    let filter = match (&args.filter, &args.bytecode) {
-        (Some(expression), _) => compile(expression)?,
-        (None, Some(program)) => Some(
-            program
-                .parse()
-                .map_err(|error| Failure::usage(format!("--bytecode: {error}")))?,
-        ),
-        (None, None) => None,
-    };
+    let (choice, mut shown) = selection::choice(&args.selection, args.bytecode.as_ref())?;
+    let prefixes = selection::prefixes(&args.selection.cidr)?;
+    shown.prefixes = prefixes.len() as u64;
     let (mut targets, mut collectors) = (Vec::new(), Vec::new());
     for text in &args.to {
         if text.starts_with("ipfix://") {
@@ -107,8 +104,8 @@ pub(super) fn run(args: &TapRun) -> anyhow::Result<ExitCode> {
         id,
         ring_len: (taker.is_some() || flows.is_some()).then_some(args.ring),
         limits,
-        filter,
-        prefixes: settings::prefixes(&args.cidr)?,
+        choice: choice.clone(),
+        prefixes,
         outputs: Vec::new(),
         balance: args.balance,
         way: args.attach.map(|name| match name {
@@ -118,6 +115,12 @@ pub(super) fn run(args: &TapRun) -> anyhow::Result<ExitCode> {
         wall_offset_ns: clock.wall_ns(Instant::ZERO),
     })
     .map_err(|e| failure(&e))?;
+    let requests = listener.serve(Selected {
+        choice,
+        shown: shown.clone(),
+        set: session.chooser().set().cloned(),
+        builder: Arc::new(session.builder()?),
+    })?;
     let mut sink = taker.map(|taker| Sink::new(taker, clock, args.links.gso, args.links.drop));
     if let Some(sink) = &mut sink {
         sink.set_snaplen(limits.snaplen);
@@ -132,11 +135,7 @@ pub(super) fn run(args: &TapRun) -> anyhow::Result<ExitCode> {
         flows,
         targets,
         on: BTreeMap::new(),
-        filter: args
-            .filter
-            .clone()
-            .or(args.bytecode.clone())
-            .unwrap_or_default(),
+        shown,
         clock,
         since: WallTime(clock.wall_ns(clock.now())),
         id,
@@ -146,20 +145,8 @@ pub(super) fn run(args: &TapRun) -> anyhow::Result<ExitCode> {
     // Before the first look, so that nothing that happens in between is missed.
     let watch = Watch::open()?;
     tap.begin(&watch)?;
-    let status = tap.until_ended(&watch, &listener)?;
+    let status = tap.until_ended(&watch, &requests)?;
     Ok(ExitCode::from(status))
-}
-
-/// What the kernel's refusal means for a user.
-fn failure(error: &plumb_ebpf::tap::Error) -> Failure {
-    if error.is_permission() {
-        return Failure::permission(format!(
-            "{error}; tapping needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON: use sudo, or once \
-             `sudo setcap cap_bpf,cap_net_admin,cap_perfmon+ep {}`",
-            program()
-        ));
-    }
-    Failure::usage(error.to_string())
 }
 
 struct Tap<'a> {
@@ -173,7 +160,7 @@ struct Tap<'a> {
     flows: Option<Flows>,
     targets: Vec<Target>,
     on: BTreeMap<u32, Chosen>,
-    filter: String,
+    shown: Shown,
     clock: Clock,
     since: WallTime,
     id: u32,
@@ -343,7 +330,7 @@ impl Tap<'_> {
         Ok(way)
     }
 
-    fn until_ended(&mut self, watch: &Watch, listener: &Listener) -> anyhow::Result<u8> {
+    fn until_ended(&mut self, watch: &Watch, requests: &Requests) -> anyhow::Result<u8> {
         let mut interrupts = Interrupts::watch()?;
         let interrupts_fd = interrupts.fd()?;
         let mut quiet = 0;
@@ -378,7 +365,7 @@ impl Tap<'_> {
                 }
                 look_at = now + LOOK_EVERY;
             }
-            listener.attend(|request| self.answer(request));
+            requests.attend(|asked| self.answer(asked));
             let is_idle = quiet > QUIET;
             self.session
                 .wake_at_next(is_idle)
@@ -401,10 +388,9 @@ impl Tap<'_> {
             if is_idle && !self.session.is_drained() {
                 continue;
             }
-            self.sleep(
-                limit,
-                &[watch.as_fd(), listener.as_fd(), interrupts_fd.as_fd()],
-            )?;
+            let [caller, call] = requests.fds();
+            let others = [watch.as_fd(), caller, call, interrupts_fd.as_fd()];
+            self.sleep(limit, &others)?;
         };
         self.end(status)?;
         Ok(status)
@@ -520,35 +506,36 @@ impl Tap<'_> {
         Ok(())
     }
 
-    fn answer(&mut self, request: Request) -> Answer {
-        let done = match request {
-            Request::Status => match self.status() {
-                Ok(status) => return Answer::Status(Box::new(status)),
+    fn answer(&mut self, asked: Asked) -> Outcome {
+        let mut before = None;
+        let done = match asked {
+            Asked::Status => match self.status() {
+                Ok(status) => return Answer::Status(Box::new(status)).into(),
                 Err(error) => Err(error),
             },
-            Request::Set { filter, reduction } => self.set(filter, &reduction),
-            Request::Stop => {
+            Asked::Set { chosen, reduction } => self.set(chosen, &reduction, &mut before),
+            Asked::Stop => {
                 self.stopped = true;
                 Ok(())
             }
         };
-        match done {
+        let answer = match done {
             Ok(()) => Answer::Done,
             Err(error) => Answer::Refused(format!("{error:#}")),
-        }
+        };
+        Outcome { answer, before }
     }
 
     fn set(
         &mut self,
-        filter: Option<String>,
-        reduction: &crate::args::Reduction,
+        chosen: Option<Box<Choosing>>,
+        reduction: &Reduction,
+        before: &mut Option<Chooser>,
     ) -> anyhow::Result<()> {
-        if let Some(expression) = filter {
-            let program = compile(&expression)?;
-            self.session
-                .set_filter(program.as_ref())
-                .map_err(|e| failure(&e))?;
-            self.filter = expression;
+        if let Some(chosen) = chosen {
+            let chooser = self.session.choose(chosen.chooser);
+            *before = Some(chooser.map_err(|e| failure(&e))?);
+            self.shown = chosen.shown;
         }
         let mut limits = self.session.limits();
         settings::reduce(&mut limits, reduction);

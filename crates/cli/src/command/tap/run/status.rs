@@ -66,7 +66,9 @@ impl Tap<'_> {
             time: WallTime(self.clock.wall_ns(self.clock.now())),
             since: self.since,
             interfaces: self.interfaces(),
-            filter: self.filter.clone(),
+            filter: self.shown.filter.clone(),
+            rules: self.shown.rules.clone(),
+            prefixes: self.shown.prefixes,
             outputs,
             limits: settings::shown(&self.session.limits()),
             counters: TapCounters {
@@ -82,6 +84,7 @@ impl Tap<'_> {
                 ring_full: c.ring_full,
                 output_failed: c.output_failed,
                 own: c.own,
+                not_chosen: c.seen.saturating_sub(c.matched),
                 written: self.sink.as_ref().map_or(0, |sink| sink.written),
                 not_taken: self.sink.as_ref().map_or(0, |sink| sink.dropped),
             },
