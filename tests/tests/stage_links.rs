@@ -262,6 +262,24 @@ fn a_stage_that_is_stopped_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_signal_to_end_lets_out_what_came_in_but_not_what_is_held_back() {
+    let place = Place::new();
+    let sent = place.record("in", 18, 3000);
+    // The one of the keyboard is ignored by what a script runs in the background.
+    for signal in ["TERM", "HUP"] {
+        for (function, left) in [("count", &sent[..]), ("impair --delay 60s", &[])] {
+            let done = place.sh(&format!(
+                "rm -f ab in1; mkfifo ab in1; $P {function} < in1 > ab & A=$!; \
+                 $P count < ab > out & B=$!; exec 3> in1; cat in >&3; sleep 1; \
+                 kill -{signal} $A; wait $A; echo $?; wait $B; echo $?"
+            ));
+            assert_eq!(done.stdout, "130\n0\n", "{signal} {function}: {done}");
+            assert_same(&place.frames("out"), left, &done);
+        }
+    }
+}
+
+#[test]
 fn writers_one_after_the_other_are_read_one_after_the_other() {
     let place = Place::new();
     let mut sent = place.record("in1", 9, 3000);
@@ -355,6 +373,7 @@ fn packets_of_another_link_type_and_other_bytes_are_refused_in_one_line() {
     place.0.write("text", "GET / HTTP/1.1\r\n\r\n".repeat(10));
     let whole = capture(LinkType::ETHERNET, &[(1, vec![1; 400])]);
     place.0.write("cut", &whole[..whole.len() - 100]);
+    place.0.write("empty", "");
     let mut long = whole;
     // A block that says it is longer than any may be.
     let at = SECTION_LEN + 4;
@@ -364,6 +383,7 @@ fn packets_of_another_link_type_and_other_bytes_are_refused_in_one_line() {
         ("raw", "link type 101"),
         ("text", "pcapng or pcap"),
         ("cut", "ends within a packet"),
+        ("empty", "is empty"),
         ("long", "block length"),
     ] {
         let done = place.sh(&format!(
