@@ -275,3 +275,26 @@ fn root_a_clock_that_is_measured_with_the_timer_chip_alone_is_right() {
     // Four links of a millisecond, there and back, and a machine in software behind them.
     assert!((7_900_000..12_000_000).contains(&rtt), "{rtt}: {done}");
 }
+
+#[test]
+fn root_where_kvm_is_none_the_choice_falls_on_software_and_says_why() {
+    require!("unshare", "mount");
+    if !runners().contains(&"qemu") {
+        skip!("it needs qemu-system-x86_64");
+    }
+    // It can be opened, and that is all.
+    let script = "[ ! -e /dev/kvm ] || mount --bind /dev/null /dev/kvm
+        \"$TESTED\" vm run --uplink lab:php,seed=7 -- $TRACE";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-ec", script]);
+    let command = command.env("TESTED", plumb()).env("TRACE", TRACE.1);
+    let done = run(command.env("PLUMB_FIRECRACKER", "/no")).expect(0);
+    let said = &done.stderr;
+    for words in [
+        "in software (TCG) (no embedded: ",
+        "; no firecracker: /no is",
+    ] {
+        assert!(said.contains(words), "{done}");
+    }
+    assert_eq!(traces(&done), expected(), "{done}");
+}

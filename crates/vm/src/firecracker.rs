@@ -23,8 +23,8 @@ use rustix::thread::CapabilitySet;
 use self::api::{Api, text};
 use self::directory::Directory;
 use crate::process::{Inheritance, Started, find, in_memory, is_program, start, version};
-use crate::qemu::{kvm, mac};
-use crate::{Error, Launch, Runner, RunnerName, Unavailable, Vm};
+use crate::qemu::mac;
+use crate::{Error, Launch, Runner, RunnerName, Unavailable, Vm, kvm};
 
 /// Runs machines on Firecracker.
 #[derive(Clone, Debug, Default)]
@@ -71,7 +71,7 @@ impl Runner for Firecracker {
 
     fn check(&self) -> Result<String, Unavailable> {
         let program = self.program()?;
-        kvm()?;
+        kvm::open()?;
         let said = version(&program).map_err(|e| Unavailable {
             reason: format!("cannot run {}: {e}", program.display()),
             remedy: Some(REMEDY.to_owned()),

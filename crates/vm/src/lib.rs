@@ -10,6 +10,7 @@ pub mod embedded;
 mod error;
 mod firecracker;
 pub mod image;
+mod kvm;
 mod placed;
 mod process;
 mod qemu;

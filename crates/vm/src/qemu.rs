@@ -1,8 +1,6 @@
 //! QEMU, with KVM or in software.
 
 use std::fmt;
-use std::fs::OpenOptions;
-use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -11,7 +9,7 @@ use std::process::{Command, Stdio};
 use rustix::thread::CapabilitySet;
 
 use crate::process::{Inheritance, find, in_memory, is_program, start, version};
-use crate::{Error, Launch, Runner, RunnerName, Unavailable, Vm};
+use crate::{Error, Launch, Runner, RunnerName, Unavailable, Vm, kvm};
 
 /// Firmware that loads what it is given and does nothing else, as `microvm` has it anyway. A BIOS
 /// takes a tenth of a second, and ten where KVM has to emulate it.
@@ -68,9 +66,9 @@ impl Qemu {
 
     fn accelerator(&self) -> Result<Accelerator, Unavailable> {
         match self.accelerator {
-            Some(Accelerator::Kvm) => kvm().map(|()| Accelerator::Kvm),
+            Some(Accelerator::Kvm) => kvm::open().map(|_| Accelerator::Kvm),
             Some(Accelerator::Tcg) => Ok(Accelerator::Tcg),
-            None if kvm().is_ok() => Ok(Accelerator::Kvm),
+            None if kvm::open().is_ok() => Ok(Accelerator::Kvm),
             None => Ok(Accelerator::Tcg),
         }
     }
@@ -169,19 +167,6 @@ impl fmt::Display for Accelerator {
             Self::Tcg => "in software (TCG)",
         })
     }
-}
-
-/// Whether /dev/kvm can be opened.
-pub(crate) fn kvm() -> Result<(), Unavailable> {
-    let opened = OpenOptions::new().read(true).write(true).open("/dev/kvm");
-    opened.map(drop).map_err(|e| Unavailable {
-        reason: format!("cannot open /dev/kvm: {e}"),
-        remedy: Some(if e.kind() == ErrorKind::PermissionDenied {
-            "sudo chmod 666 /dev/kvm".into()
-        } else {
-            "sudo modprobe -a kvm_intel kvm_amd".into()
-        }),
-    })
 }
 
 impl Runner for Qemu {

@@ -12,9 +12,8 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use rustix::pipe::PipeFlags;
 
 use super::arguments::{Arguments, NAME};
-use super::monitor;
 use crate::process::{in_memory, pidfd};
-use crate::{Error, IMAGE, Launch, Runner, RunnerName, Unavailable, Vm};
+use crate::{Error, IMAGE, Launch, Runner, RunnerName, Unavailable, Vm, kvm};
 
 /// The running program.
 const SELF: &str = "/proc/self/exe";
@@ -52,38 +51,17 @@ impl Runner for Embedded {
     }
 
     fn check(&self) -> Result<String, Unavailable> {
-        let missing = |reason: String, remedy: &str| Unavailable {
-            reason,
-            remedy: (!remedy.is_empty()).then(|| remedy.into()),
-        };
-        let kvm = monitor::kvm().map_err(|error| {
-            let kind = match &error {
-                Error::System { source, .. } => Some(source.kind()),
-                Error::Unavailable(_) | Error::Image(_) | Error::EndedEarly { .. } => None,
-            };
-            let remedy = if kind == Some(io::ErrorKind::NotFound) {
-                "modprobe -a kvm_intel kvm_amd"
-            } else if kind == Some(io::ErrorKind::PermissionDenied) {
-                "sudo chmod g+rw,o+rw /dev/kvm"
-            } else {
-                ""
-            };
-            missing(error.to_string(), remedy)
-        })?;
-        if kvm.get_api_version() != 12 {
-            let version = kvm.get_api_version();
-            return Err(missing(
-                format!("/dev/kvm speaks version {version}, not 12"),
-                "",
-            ));
-        }
+        let kvm = kvm::open()?;
         let needed = [
             (Cap::Irqchip, "interrupt controllers"),
             (Cap::UserMemory, "user memory"),
             (Cap::ExtCpuid, "CPUID"),
         ];
         if let Some((_, name)) = needed.iter().find(|(cap, _)| !kvm.check_extension(*cap)) {
-            return Err(missing(format!("/dev/kvm lacks {name}"), ""));
+            return Err(Unavailable {
+                reason: format!("/dev/kvm lacks {name}"),
+                remedy: None,
+            });
         }
         Ok("plumb's own monitor on /dev/kvm".into())
     }

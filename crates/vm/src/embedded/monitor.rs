@@ -95,7 +95,7 @@ fn run() -> Result<Infallible, Error> {
 /// Puts the machine together. Whatever else is opened for it is closed again.
 fn assemble(arguments: &Arguments) -> Result<(Machine, VcpuFd), Error> {
     let (tap, image, module) = receive_files(arguments)?;
-    let kvm = kvm()?;
+    let kvm = Kvm::new().map_err(|error| refused("open /dev/kvm", error))?;
     let vm = kvm
         .create_vm()
         .map_err(|e| refused("create a machine", e))?;
@@ -151,11 +151,6 @@ fn save_memory() {
         libc::mallopt(libc::M_TOP_PAD, 0);
         libc::malloc_trim(0);
     };
-}
-
-/// Opens KVM.
-pub(super) fn kvm() -> Result<Kvm, Error> {
-    Kvm::new().map_err(|error| refused("open /dev/kvm", error))
 }
 
 fn processor(kvm: &Kvm, vm: &VmFd, entry: u64) -> Result<VcpuFd, Error> {
