@@ -26,6 +26,8 @@ pub(crate) struct FlowEnd {
     pub(crate) events_dropped: u64,
     /// Events of connections that had been forgotten, or whose beginning was lost.
     pub(crate) events_unknown: u64,
+    /// Connections that were forgotten because nobody had told their end.
+    pub(crate) ends_lost: u64,
     /// Connections that the kernel had no memory to watch.
     pub(crate) connections_untracked: u64,
 }

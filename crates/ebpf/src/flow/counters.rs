@@ -30,6 +30,9 @@ pub(super) struct Counters {
 }
 
 impl Counters {
+    /// More than any of the counters grows between two looks that are taken at the same time.
+    const AT_ONCE: u32 = 1 << 16;
+
     pub(super) fn of(event: &Event) -> Self {
         // The kernel counts the sequence numbers that SYN and FIN take; a passive socket is made
         // when its own SYN has been acknowledged.
@@ -63,10 +66,18 @@ impl Counters {
         }
     }
 
-    /// What came since an earlier look. The kernel's counters of 32 bits wrap.
+    /// What came since an earlier look. The kernel's counters of 32 bits wrap. Two looks at the same
+    /// time may be told in the other order than they were taken; nothing came between these.
     pub(super) fn since(&self, earlier: &Self) -> Self {
         let wide = |now: u64, then: u64| now.saturating_sub(then);
-        let narrow = u32::wrapping_sub;
+        let narrow = |now: u32, then: u32| {
+            let since = now.wrapping_sub(then);
+            if since > u32::MAX - Self::AT_ONCE {
+                0
+            } else {
+                since
+            }
+        };
         Self {
             bytes_sent: wide(self.bytes_sent, earlier.bytes_sent),
             bytes_acked: wide(self.bytes_acked, earlier.bytes_acked),

@@ -351,6 +351,17 @@ impl Event {
     pub(super) const fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
     }
+
+    /// An event with nothing counted.
+    #[cfg(test)]
+    pub(super) fn blank(kind: EventKind) -> Self {
+        let mut bytes = vec![0; Self::LEN];
+        // Nothing but its kind is needed to read it.
+        bytes[270] = 4;
+        let mut event = Self::parse(&bytes).unwrap();
+        event.kind = kind;
+        event
+    }
 }
 
 /// IPv4 is told as IPv6 that maps it, as sockets of both do.

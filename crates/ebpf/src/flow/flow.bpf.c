@@ -159,6 +159,8 @@ int BPF_PROG(flow_state, const struct sock *sk, int old, int new)
 	st = tracked(sk);
 	if (!st)
 		return 0;
+	/* Before the reader may see the event: a pass that begins after it finds the connection ended. */
+	st->flags |= ST_ENDED;
 	tell(sk, tp, st, EVENT_CLOSED, old, new);
 	st->flags = ST_IGNORED;
 	__sync_fetch_and_add(&counts.ended, 1);
@@ -370,7 +372,7 @@ int flow_pass(struct bpf_iter__bpf_sk_storage_map *ctx)
 	__u32 segs, zero = 0;
 	__u8 kind, state;
 
-	if (!sk || !st || !(st->flags & ST_OPEN))
+	if (!sk || !st || (st->flags & (ST_OPEN | ST_ENDED)) != ST_OPEN)
 		return 0;
 	pass = bpf_map_lookup_elem(&passes, &zero);
 	if (!pass)

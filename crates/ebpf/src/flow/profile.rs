@@ -3,8 +3,7 @@
 //! The machine of Flowcorder: New, then Established, which loops where a lossy phase begins and
 //! ends, then an end. The kernel tells totals; a profile has the difference to the event before.
 
-use std::collections::BTreeMap;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use plumb_record::{
     FlowEnd, FlowEvent, FlowMptcp, FlowOpen, FlowPhase, FlowProfile, FlowProtocol, FlowState,
@@ -72,6 +71,9 @@ pub struct Profiler {
     profiles: VecDeque<FlowProfile>,
     hertz: HertzMeter,
     unknown: u64,
+    /// Connections that the last sweep did not find in the kernel.
+    suspects: BTreeSet<u64>,
+    ends_lost: u64,
 }
 
 impl Profiler {
@@ -83,6 +85,8 @@ impl Profiler {
             profiles: VecDeque::new(),
             hertz: HertzMeter::new(),
             unknown: 0,
+            suspects: BTreeSet::new(),
+            ends_lost: 0,
         }
     }
 
@@ -99,6 +103,31 @@ impl Profiler {
     /// Events of connections that had been forgotten, or whose beginning was lost.
     pub const fn unknown(&self) -> u64 {
         self.unknown
+    }
+
+    /// Connections that were forgotten because their end had been lost.
+    pub const fn ends_lost(&self) -> u64 {
+        self.ends_lost
+    }
+
+    /// Forgets connections whose end was lost: those that two sweeps in a row do not find among the
+    /// ones that are `there`, as cookies of a look that began at `began`.
+    ///
+    /// An end is lost where the ring was full, or where the kernel leaves a run of the program out, as
+    /// it does on a processor that is in the middle of one (`recursion_misses`). One look may miss a
+    /// connection, too: those that end meanwhile make the iterator skip others.
+    pub fn sweep(&mut self, there: &BTreeSet<u64>, began: u64) {
+        let missing: BTreeSet<u64> = self
+            .connections
+            .iter()
+            .filter(|(cookie, connection)| connection.since < began && !there.contains(cookie))
+            .map(|(&cookie, _)| cookie)
+            .collect();
+        for cookie in missing.intersection(&self.suspects) {
+            self.connections.remove(cookie);
+            self.ends_lost += 1;
+        }
+        self.suspects = missing.difference(&self.suspects).copied().collect();
     }
 
     /// Takes an event.

@@ -78,6 +78,7 @@ struct {
 #define ST_IGNORED 0x20
 #define ST_UNCHECKED 0x40 /* its addresses were not all known when it was admitted */
 #define ST_ORPHANED 0x80
+#define ST_ENDED 0x100 /* its end is being told: a pass has nothing more to tell of it */
 
 /* What is kept about a connection, and about a listener for the connections that it begets. */
 struct state {

@@ -12,13 +12,15 @@ mod resolve;
 mod session;
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::Context;
-use plumb_ebpf::flow::{Config, Event, Profiler, Recorder};
+use plumb_ebpf::flow::{Config, Event, Profiler, Recorder, in_order};
 use plumb_link::{Clock, capability};
 use plumb_record::{EndReason, EndType, FlowSchema, Start, StartType, WallTime};
+use plumb_wire::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use self::besides::{Besides, watch_lookups};
@@ -41,6 +43,8 @@ use crate::output::style::Look;
 /// Time between two looks into the ring, where it does not fill up before. A wake-up for each event
 /// would cost more than watching the connection does.
 const LOOK: Duration = Duration::from_millis(100);
+/// Time between two looks for connections whose end was lost.
+const SWEEP: Duration = Duration::from_secs(60);
 /// How long a collector may take nothing at the end.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -160,6 +164,7 @@ fn watch(
         / 4;
     let every = every.clamp(Duration::from_millis(250), Duration::from_secs(30));
     let mut next_pass = started + every;
+    let mut next_sweep = started + SWEEP;
     let signal = interrupts.fd()?;
     let mut losses = Losses::default();
     let reason = loop {
@@ -170,12 +175,15 @@ fn watch(
         if now >= next_pass {
             next_pass = now + every;
             let passed = recorder.pass().context("cannot go over the connections")?;
-            events.extend(passed);
             // What the ring had to say meanwhile belongs between.
             events.extend(take_all(&mut recorder));
-            events.sort_by_key(|event| event.at);
+            events = in_order(events, passed);
         }
         session.handle(&events)?;
+        if now >= next_sweep {
+            next_sweep = now + SWEEP;
+            sweep(session, &mut recorder, now)?;
+        }
         besides.pass(session, now)?;
         session.sink.flush()?;
         losses.tell(session, recorder.counts().dropped);
@@ -192,9 +200,9 @@ fn watch(
     };
     session.live = None;
     let mut events = take_all(&mut recorder);
-    events.extend(recorder.stop().context("cannot go over the connections")?);
+    let stopped = recorder.stop().context("cannot go over the connections")?;
     events.extend(take_all(&mut recorder));
-    events.sort_by_key(|event| event.at);
+    let events = in_order(events, stopped);
     session.handle(&events)?;
     besides.pass(session, session.clock.now())?;
     besides.finish(session)?;
@@ -209,6 +217,7 @@ fn watch(
         profiles_over_rate: session.over_rate,
         events_dropped: counts.dropped,
         events_unknown: session.profiler.unknown(),
+        ends_lost: session.profiler.ends_lost(),
         connections_untracked: counts.untracked,
     })?;
     losses.report(session, counts.dropped);
@@ -216,6 +225,17 @@ fn watch(
         EndReason::Interrupted => Exit::Interrupted,
         EndReason::Completed | EndReason::Failed => Exit::Reached,
     })
+}
+
+/// Forgets the connections whose end was lost.
+fn sweep(session: &mut Session, recorder: &mut Recorder, now: Instant) -> anyhow::Result<()> {
+    let mut there = BTreeSet::new();
+    let seen = recorder.look(|event| {
+        there.insert(event.cookie);
+    });
+    seen.context("cannot look at the connections")?;
+    session.profiler.sweep(&there, now.as_nanos());
+    Ok(())
 }
 
 /// All that is in the ring.

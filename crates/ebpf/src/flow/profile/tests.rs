@@ -7,11 +7,7 @@ const MS: u64 = 1_000_000;
 
 /// An event with nothing counted.
 fn event(kind: EventKind, at_ms: u64) -> Event {
-    let mut bytes = vec![0; Event::LEN];
-    // Nothing but its kind is needed to read it.
-    bytes[270] = 4;
-    let mut event = Event::parse(&bytes).unwrap();
-    event.kind = kind;
+    let mut event = Event::blank(kind);
     event.at = at_ms * MS;
     event.cookie = 7;
     event.old_state = 1;
@@ -324,4 +320,24 @@ fn a_look_at_what_is_opening_says_so() {
         (FlowState::New, FlowPhase::Establishing)
     );
     assert_eq!(total.syn_retransmitted, Some(2));
+}
+
+#[test]
+fn a_connection_that_two_sweeps_do_not_find_is_forgotten_and_a_younger_one_is_not() {
+    let mut profiler = profiler();
+    for (cookie, at) in [(1, 10), (2, 10), (3, 50)] {
+        let mut event = established(at, at);
+        event.cookie = cookie;
+        profiler.handle(&event);
+    }
+    let there = BTreeSet::from([1]);
+    // The third began after the look did.
+    profiler.sweep(&there, 40 * MS);
+    assert_eq!((profiler.len(), profiler.ends_lost()), (3, 0));
+    // Found again: it had only been skipped.
+    profiler.sweep(&BTreeSet::from([1, 2, 3]), 60 * MS);
+    profiler.sweep(&there, 70 * MS);
+    assert_eq!((profiler.len(), profiler.ends_lost()), (3, 0));
+    profiler.sweep(&there, 80 * MS);
+    assert_eq!((profiler.len(), profiler.ends_lost()), (1, 2));
 }

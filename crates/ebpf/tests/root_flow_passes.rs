@@ -1,0 +1,127 @@
+//! Passes over the connections of this host, while connections are made and closed as fast as they
+//! can be.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use core::net::Ipv4Addr;
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
+use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+use std::time::Instant;
+
+use plumb_ebpf::flow::{Config, Error, Filter, Options, Profiler, Recorder, in_order};
+use plumb_record::{FlowEvent, FlowProfile};
+
+fn skipped(reason: &str) {
+    assert!(
+        std::env::var_os("TESTS_NO_SKIP").is_none(),
+        "this test cannot run: {reason}"
+    );
+    #[expect(clippy::print_stderr, reason = "nobody else says it")]
+    {
+        eprintln!("skipped: {reason}");
+    }
+}
+
+/// Both ends of one connection, with a byte each way.
+fn talk(listener: &TcpListener) {
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    client.write_all(b"x").unwrap();
+    server.read_exact(&mut [0]).unwrap();
+    server.write_all(b"y").unwrap();
+    client.read_exact(&mut [0]).unwrap();
+}
+
+#[test]
+fn root_passes_without_a_pause_leave_nothing_behind_of_connections_that_end_meanwhile() {
+    let listeners: Vec<_> = (0..2)
+        .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap())
+        .collect();
+    let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
+    let options = Options {
+        filter: Filter {
+            ports: listeners.iter().map(port).collect(),
+            ..Filter::default()
+        },
+        // Each pass ends the window of every connection that has done something since the last.
+        active_timeout: Duration::from_nanos(1),
+        ring: 32 << 20,
+        ..Options::default()
+    };
+    let (mut recorder, there) = match Recorder::start(options) {
+        Ok(started) => started,
+        Err(error @ (Error::Permission | Error::NoTypes)) => return skipped(&error.to_string()),
+        Err(error) => panic!("{error}"),
+    };
+    assert!(there.is_empty(), "{there:?}");
+    let mut profiler = Profiler::new(Config {
+        live: recorder.live(),
+        max_connections: 1 << 20,
+    });
+    let mut profiles: Vec<FlowProfile> = Vec::new();
+    let over = AtomicBool::new(false);
+    let passes = thread::scope(|scope| {
+        for listener in &listeners {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    talk(listener);
+                }
+            });
+        }
+        let started = Instant::now();
+        let mut passes = 0;
+        loop {
+            // The last pass finds nothing that is open.
+            let last = over.load(Ordering::Relaxed);
+            if last {
+                thread::sleep(Duration::from_millis(300));
+            }
+            let mut told = recorder.take();
+            let passed = recorder.pass().unwrap();
+            told.extend(recorder.take());
+            for event in in_order(told, passed) {
+                profiler.handle(&event);
+                profiles.extend(core::iter::from_fn(|| profiler.poll_profile()));
+            }
+            passes += 1;
+            if last {
+                return passes;
+            }
+            over.store(
+                started.elapsed() > Duration::from_secs(2),
+                Ordering::Relaxed,
+            );
+        }
+    });
+    let counts = recorder.counts();
+    assert_eq!((counts.dropped, profiler.unknown()), (0, 0), "{counts:?}");
+    // The kernel leaves out a run on a processor that is in the middle of another.
+    let lost = counts.connections - counts.ended;
+    assert!(lost < 10, "{counts:?}");
+    assert!(counts.ended > 200 && passes > 20, "{counts:?} {passes}");
+    let count = |event| profiles.iter().filter(|p| p.event == event).count();
+    assert_eq!(Ok(count(FlowEvent::Ended)), usize::try_from(counts.ended));
+    let established = count(FlowEvent::Established);
+    assert!(established.abs_diff(count(FlowEvent::Ended)) < 10);
+    // No counter went backwards.
+    assert!(profiles.iter().all(|p| p.packets_sent < Some(100)));
+    let sent: u64 = profiles.iter().map(|p| p.bytes_sent).sum();
+    assert!(sent.abs_diff(counts.ended) < 10, "{sent} {counts:?}");
+    assert!(profiler.len() < 10, "{profiler:?}");
+
+    // Nothing is open: what is still remembered lost its end, and is forgotten.
+    for _ in 0..2 {
+        let mut there = BTreeSet::new();
+        recorder
+            .look(|event| {
+                there.insert(event.cookie);
+            })
+            .unwrap();
+        profiler.sweep(&there, u64::MAX);
+    }
+    assert_eq!(profiler.len(), 0, "{profiler:?}");
+}
