@@ -7,7 +7,7 @@ set -euo pipefail
 goal=${1:-}
 # Each word is what must be there (a command, a file, a Python module) and the Debian package that
 # brings it; + marks what can be done without.
-peers="+nft=nftables +python3=python3 +conntrack=conntrack +ip=iproute2 +sysctl=procps +ping=iputils-ping +scamper=scamper +mtr=mtr-tiny +traceroute=traceroute +tshark=tshark +tcpdump=tcpdump +ethtool=ethtool +tmux=tmux +stun=stun-client +stund=stun-server +tcpreplay=tcpreplay +iperf3=iperf3 +bpftool=bpftool +nfcapd=nfdump +nfacctd=pmacct +socat=socat +openssl=openssl +ss=iproute2 +dnsmasq=dnsmasq-base +dig=bind9-dnsutils +setpriv=util-linux"
+peers="+nft=nftables +python3=python3 +conntrack=conntrack +ip=iproute2 +sysctl=procps +ping=iputils-ping +scamper=scamper +mtr=mtr-tiny +traceroute=traceroute +tshark=tshark +tcpdump=tcpdump +ethtool=ethtool +tmux=tmux +stun=stun-client +stund=stun-server +tcpreplay=tcpreplay +iperf3=iperf3 +bpftool=bpftool +nfcapd=nfdump +nfacctd=pmacct +ipfixDump=libfixbuf-tools +promtool=prometheus +socat=socat +openssl=openssl +ss=iproute2 +dnsmasq=dnsmasq-base +dig=bind9-dnsutils +setpriv=util-linux"
 build="cc=gcc ld=binutils clang=clang /usr/include/libelf.h=libelf-dev /usr/include/zlib.h=zlib1g-dev curl=curl /usr/include/stdlib.h=libc6-dev /etc/ssl/certs/ca-certificates.crt=ca-certificates"
 machines="+qemu-system-x86_64=qemu-system-x86 +nsenter=util-linux"
 containers="+crun=crun +runc=runc"

@@ -9,7 +9,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
-use plumb_tests::{Chain, Directory, Running, plumb, require, run};
+use plumb_tests::{Chain, Directory, Done, Running, plumb, require, run, run_with};
 
 /// A hundred connections over loopback of 1000 bytes there and 10 back, one refused, and one that
 /// stays.
@@ -59,6 +59,20 @@ impl Agent {
         let media = "Content-Type: text/plain; version=0.0.4; charset=utf-8";
         assert!(head.contains(media), "{head}");
         Page::parse(body)
+    }
+
+    /// What Prometheus' own linter has to say of the page.
+    fn lint(&self) -> Done {
+        let page =
+            self.ask(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let (head, body) = page.split_once("\r\n\r\n").unwrap();
+        assert!(
+            head.starts_with("HTTP/1.1 200") && !head.contains("chunked"),
+            "{head}"
+        );
+        let limit = core::time::Duration::from_secs(30);
+        let mut command = Command::new("promtool");
+        run_with(command.args(["check", "metrics"]), body.as_bytes(), limit)
     }
 
     /// The page, as soon as it is as it should be.
@@ -189,7 +203,7 @@ impl Page {
 
 #[test]
 fn root_flow_metrics_say_what_happened_and_their_series_stay_the_same() {
-    require!("ip", "ethtool", "python3", "curl");
+    require!("ip", "ethtool", "python3", "curl", "promtool");
     let chain = Chain::new(2);
     let directory = Directory::new();
     let file = directory.file("flows.ipfix");
@@ -255,6 +269,8 @@ fn root_flow_metrics_say_what_happened_and_their_series_stay_the_same() {
     assert_eq!(page.of(&lost), 0.0);
     let records = format!("plumb_flow_export_records_total{{destination=\"{file}\"}}");
     agent.scrape_until(|page| page.of(&records) == 403.0);
+    let linted = agent.lint().expect(0);
+    assert_eq!((linted.stdout.as_str(), linted.stderr.as_str()), ("", ""));
     agent.running.signal("INT");
     agent
         .running

@@ -12,12 +12,10 @@ use crate::{DataType, OPTIONS_TEMPLATE_SET, TEMPLATE_SET, Template, Value};
 
 /// Template of the statistics of the exporting process.
 const STATISTICS: u16 = crate::FIRST_TEMPLATE;
-/// Template of the description of an element that has a range.
-const RANGED_TYPE: u16 = STATISTICS + 1;
-/// Template of the description of an element that has none.
-const TYPE: u16 = STATISTICS + 2;
+/// Template of the description of an element.
+const TYPE: u16 = STATISTICS + 1;
 /// The first template of data.
-pub(super) const FIRST_DATA: u16 = STATISTICS + 3;
+pub(super) const FIRST_DATA: u16 = STATISTICS + 2;
 
 /// What is still to be told.
 #[derive(Debug)]
@@ -35,11 +33,9 @@ pub(super) struct Announcements {
 
 impl Announcements {
     pub(super) fn new(enterprise: u32) -> Self {
-        let mut described: Vec<&Element> = elements()
+        let described: Vec<&Element> = elements()
             .filter(|element| element.scope == Scope::Plumb)
             .collect();
-        // Those of one template go into one set.
-        described.sort_by_key(|element| range(element).is_none());
         Self {
             enterprise,
             options: alloc::vec![
@@ -49,13 +45,7 @@ impl Announcements {
                     EXPORTER_SCOPE,
                     EXPORTER_FIELDS.iter().map(|(element, _)| element),
                 ),
-                options_template(enterprise, RANGED_TYPE, TYPE_SCOPE, TYPE_FIELDS.iter()),
-                options_template(
-                    enterprise,
-                    TYPE,
-                    TYPE_SCOPE,
-                    TYPE_FIELDS.iter().filter(|element| !is_range(element)),
-                ),
+                options_template(enterprise, TYPE, TYPE_SCOPE, TYPE_FIELDS.iter()),
             ],
             options_told: false,
             described,
@@ -100,11 +90,11 @@ impl Announcements {
         }
         while let Some(element) = self.described.get(self.types_told) {
             let mut record = Vec::new();
-            let set = describe(element, self.enterprise, &mut record);
-            if !into.has_room(set, record.len()) {
+            describe(element, self.enterprise, &mut record);
+            if !into.has_room(TYPE, record.len()) {
                 return;
             }
-            into.append(set, |bytes| bytes.extend_from_slice(&record));
+            into.append(TYPE, |bytes| bytes.extend_from_slice(&record));
             self.types_told += 1;
         }
         if self.statistics_due {
@@ -168,27 +158,25 @@ fn options_template(
     }
 }
 
-/// Writes the description of an element (RFC 5610), and returns the template that it goes with.
-fn describe(element: &Element, enterprise: u32, into: &mut Vec<u8>) -> u16 {
-    let range = range(element);
+/// Writes the description of an element (RFC 5610). One that has no range gets one from 0 to 0:
+/// libfixbuf learns nothing from records that leave out any of these fields, and takes that for none.
+fn describe(element: &Element, enterprise: u32, into: &mut Vec<u8>) {
+    let (low, high) = range(element).unwrap_or((0, 0));
     let number = |n: u64| Value::Unsigned(n);
     let values = [
-        Some(number(element.kind.number().into())),
-        Some(number(element.semantics.number().into())),
-        Some(number(element.unit.number().into())),
-        range.map(|(low, _)| number(low)),
-        range.map(|(_, high)| number(high)),
-        Some(Value::Text(element.name)),
-        Some(Value::Text(element.description)),
+        number(element.kind.number().into()),
+        number(element.semantics.number().into()),
+        number(element.unit.number().into()),
+        number(low),
+        number(high),
+        Value::Text(element.name),
+        Value::Text(element.description),
     ];
     emit(&TYPE_SCOPE[0], number(enterprise.into()), into);
     emit(&TYPE_SCOPE[1], number(element.id.into()), into);
     for (field, value) in TYPE_FIELDS.iter().zip(values) {
-        if let Some(value) = value {
-            emit(field, value, into);
-        }
+        emit(field, value, into);
     }
-    if range.is_some() { RANGED_TYPE } else { TYPE }
 }
 
 fn emit(element: &Element, value: Value<'_>, into: &mut Vec<u8>) {
@@ -198,11 +186,6 @@ fn emit(element: &Element, value: Value<'_>, into: &mut Vec<u8>) {
 /// The values that an element may have, if it is a number without sign.
 fn range(element: &Element) -> Option<(u64, u64)> {
     element.range.or_else(|| natural_range(element.kind))
-}
-
-/// Whether an element is one of the two that have a range of values.
-const fn is_range(element: &Element) -> bool {
-    matches!(element.id, 342 | 343)
 }
 
 /// All values of a type of numbers without sign.
