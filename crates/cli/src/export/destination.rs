@@ -44,6 +44,10 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     exporter: Exporter,
+    /// Whether the thread has something to do that it does not know of.
+    is_due: bool,
+    /// Those who wait for room.
+    waiting: usize,
     /// When to stop, whatever still waits.
     stop_at: Option<Instant>,
     ended: bool,
@@ -55,12 +59,26 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Records come in batches: the thread is woken once for each, and takes the lock from nobody
+    /// who is in the middle of one.
     fn take(&self, give: impl FnOnce(&mut Exporter, Instant)) {
         let mut state = self.lock();
         let before = state.exporter.poll_timeout();
         give(&mut state.exporter, self.clock.now());
-        if state.exporter.is_full() || state.exporter.poll_timeout() != before {
+        state.is_due |= state.exporter.is_full() || state.exporter.poll_timeout() != before;
+    }
+
+    /// Wakes the thread if it has something to do.
+    fn wake(&self, state: &mut State) {
+        if core::mem::take(&mut state.is_due) {
             self.work.notify_one();
+        }
+    }
+
+    /// Tells those who wait for room, if anybody does.
+    fn tell_room(&self, state: &State) {
+        if state.waiting > 0 {
+            self.room.notify_all();
         }
     }
 }
@@ -77,6 +95,8 @@ impl Destination {
             queue_bytes: config.queue_bytes,
             state: Mutex::new(State {
                 exporter: Exporter::new(config),
+                is_due: false,
+                waiting: 0,
                 stop_at: None,
                 ended: false,
             }),
@@ -120,6 +140,11 @@ impl Destination {
             .take(|exporter, now| exporter.take_tapped(flow, now));
     }
 
+    /// Begins to send what was taken.
+    pub(super) fn wake(&self) {
+        self.shared.wake(&mut self.shared.lock());
+    }
+
     pub(super) fn not_recorded(&self, records: u64) {
         self.shared.lock().exporter.not_recorded(records);
     }
@@ -131,11 +156,15 @@ impl Destination {
     pub(super) fn wait_for_room(&self, patience: Duration) -> bool {
         let half = self.shared.queue_bytes / 2;
         let is_full = |state: &mut State| state.exporter.queued_bytes() > half && !state.ended;
+        let mut state = self.shared.lock();
+        self.shared.wake(&mut state);
+        state.waiting += 1;
         let waited = self
             .shared
             .room
-            .wait_timeout_while(self.shared.lock(), patience, is_full);
-        let (state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+            .wait_timeout_while(state, patience, is_full);
+        let (mut state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.waiting -= 1;
         drop(state);
         !waited.timed_out()
     }
@@ -209,7 +238,7 @@ impl Driver {
                 match sent {
                     Ok(()) => {
                         state.exporter.transmitted();
-                        shared.room.notify_all();
+                        shared.tell_room(&state);
                     }
                     Err(error) => {
                         self.carrier = None;
@@ -227,7 +256,7 @@ impl Driver {
             }
         }
         state.ended = true;
-        shared.room.notify_all();
+        shared.tell_room(&state);
         drop(state);
         if let Some(mut carrier) = self.carrier.take() {
             carrier.close();

@@ -91,24 +91,32 @@ impl Export {
         self.destinations.is_empty()
     }
 
-    /// Sends the profile of a connection.
+    /// Takes the profile of a connection, to be sent from the next [`wake`](Self::wake) on.
     pub fn take(&self, profile: &FlowProfile) {
         for destination in &self.destinations {
             destination.take(profile);
         }
     }
 
-    /// Sends the record of a name lookup.
+    /// Takes the record of a name lookup, as [`take`](Self::take) does.
     pub fn take_lookup(&self, lookup: &DnsProfile) {
         for destination in &self.destinations {
             destination.take_lookup(lookup);
         }
     }
 
-    /// Sends a flow that a tap has counted.
+    /// Takes a flow that a tap has counted, as [`take`](Self::take) does.
     pub fn take_tapped(&self, flow: &TapFlow) {
         for destination in &self.destinations {
             destination.take_tapped(flow);
+        }
+    }
+
+    /// Begins to send what was taken: once for a batch, since to wake a thread costs more than to
+    /// encode a record. [`wait_for_room`](Self::wait_for_room) and [`finish`](Self::finish) do it, too.
+    pub fn wake(&self) {
+        for destination in &self.destinations {
+            destination.wake();
         }
     }
 

@@ -49,6 +49,9 @@ pub(super) struct Encoded {
     pub(super) octets: u64,
 }
 
+/// At least as many as any table has columns: a shape has a bit for each.
+const MOST_COLUMNS: usize = 128;
+
 /// Templates beyond which a record goes with one that has fewer of its columns.
 const MAX_TEMPLATES: usize = 256;
 
@@ -81,10 +84,13 @@ impl Layouts {
         record: &R,
         max: usize,
     ) -> Option<(usize, Box<[u8]>)> {
-        let mut values: Vec<(u32, &Column<R>, Value<'_>)> = (0..)
-            .zip(columns(groups))
-            .filter_map(|(n, column)| Some((n, column, (column.get)(record)?)))
-            .collect();
+        // Nearly all columns have a value; to grow step by step costs more than to read them.
+        let mut values: Vec<(u32, &Column<R>, Value<'_>)> = Vec::with_capacity(MOST_COLUMNS);
+        for (n, column) in (0..).zip(columns(groups)) {
+            if let Some(value) = (column.get)(record) {
+                values.push((n, column, value));
+            }
+        }
         let mut encoded = self.place(kind, &values);
         if encoded.1.len() > max {
             values.retain(|(_, column, _)| column.element.kind != DataType::String);

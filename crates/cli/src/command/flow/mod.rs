@@ -185,6 +185,7 @@ fn watch(
             sweep(session, &mut recorder, now)?;
         }
         besides.pass(session, now)?;
+        session.export.wake();
         session.sink.flush()?;
         losses.tell(session, recorder.counts().dropped);
         answer(session, &recorder, &besides);

@@ -196,6 +196,7 @@ impl Flows {
                 any = true;
             }
         }
+        self.export.wake();
         if let Some(out) = &mut self.out
             && any
         {
