@@ -70,7 +70,7 @@ pub(super) fn measure(bench: &mut Bench, lab: &Lab) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn once(bench: &Bench, lab: &Lab, sockets: usize) -> anyhow::Result<Taken> {
+fn once(bench: &mut Bench, lab: &Lab, sockets: usize) -> anyhow::Result<Taken> {
     let group = Cgroup::create("flow")?;
     let watch = Watch::Plumb(bench.plumb.clone(), super::NDJSON);
     let inside = group.enter()?;
@@ -97,8 +97,9 @@ fn once(bench: &Bench, lab: &Lab, sockets: usize) -> anyhow::Result<Taken> {
         resident: resident.context("no resident memory")? * 1024,
     };
     let said = watcher.stop()?;
+    // Whatever else this machine connects is watched, too.
     if !said.is_empty() {
-        bail!("plumb flow: {said}");
+        bench.report.say(&format!("plumb flow said: {said}"));
     }
     Ok(taken)
 }
