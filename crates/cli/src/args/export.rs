@@ -73,7 +73,8 @@ pub struct ExportArgs {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Export {
-    /// Flow records as NDJSON (plumb.flow/1); - is standard input.
+    /// Flow records as NDJSON (plumb.flow/1, or plumb.tap/1 of `plumb tap --flows`); - is standard
+    /// input.
     #[arg(default_value = "-", value_hint = ValueHint::FilePath)]
     pub file: PathBuf,
     /// Where they go.

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use anyhow::Context;
-use plumb_record::{DnsProfile, FlowProfile};
+use plumb_record::{DnsProfile, FlowProfile, TapFlow};
 use rustix::event::{PollFd, PollFlags, poll};
 use serde::Deserialize;
 
@@ -93,6 +93,9 @@ fn give(line: &[u8], export: &Export) -> anyhow::Result<()> {
         }
         (Some("plumb.flow/1"), Some("dns")) => {
             export.take_lookup(&serde_json::from_slice::<DnsProfile>(line)?);
+        }
+        (Some("plumb.tap/1"), Some("flow")) => {
+            export.take_tapped(&serde_json::from_slice::<TapFlow>(line)?);
         }
         _ => {}
     }
