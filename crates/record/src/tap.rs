@@ -121,6 +121,8 @@ pub struct TapLimits {
     pub bytes_per_s: u64,
     /// Time in which copies from several interfaces are one, in nanoseconds.
     pub dedup_ns: u64,
+    /// Transport payloads are overwritten with zeros.
+    pub mask: bool,
 }
 
 /// What became of packets, and why. A large frame that stands for several segments counts as one.

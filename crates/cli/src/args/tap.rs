@@ -186,6 +186,9 @@ pub struct Reduction {
     /// Keep headers only, up to the transport payload.
     #[arg(long, value_name = "WHETHER", num_args = 0..=1, default_missing_value = "true")]
     pub headers: Option<bool>,
+    /// Overwrite the transport payload of copies with zeros; headers and lengths stay.
+    #[arg(long, value_name = "WHETHER", num_args = 0..=1, default_missing_value = "true")]
+    pub mask: Option<bool>,
     /// Copy so many packets in a second at most, such as 50kpps; or bits, such as 100Mbit;
     /// "unlimited" for no cap; once for each.
     #[arg(long, value_name = "RATE")]

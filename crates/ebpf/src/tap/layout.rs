@@ -14,6 +14,7 @@ pub(crate) const BALANCE: u32 = 8;
 pub(crate) const LIMIT_RATE: u32 = 16;
 pub(crate) const DEDUPLICATE: u32 = 32;
 pub(crate) const NEEDS_FLOW: u32 = 128;
+pub(crate) const MASK: u32 = 256;
 
 pub(crate) const INCLUDE: u32 = 1;
 pub(crate) const EXCLUDE: u32 = 2;

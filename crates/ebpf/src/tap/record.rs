@@ -15,6 +15,9 @@ const GSO_ECN: u32 = 1 << 2;
 const GSO_TCP6: u32 = 1 << 4;
 const GSO_UDP: u32 = 1 << 17;
 
+/// What says that nothing is to be masked.
+const UNMASKED: u16 = 0xffff;
+
 /// Where a tag is in a frame.
 const TAG_AT: usize = 12;
 
@@ -35,6 +38,8 @@ pub struct Packet<'a> {
     pub segments: u16,
     /// What is left to do with it, in terms of `bytes`.
     pub offload: Offload,
+    /// Where its transport payload begins, if that is to be masked.
+    pub payload_at: Option<u16>,
     /// Its beginning, or all of it.
     pub bytes: &'a [u8],
 }
@@ -82,6 +87,7 @@ impl<'a> Packet<'a> {
                 gso,
                 checksum_verified: false,
             },
+            payload_at: Some(u16_at(38)).filter(|at| *at != UNMASKED),
             bytes,
         })
     }
@@ -92,6 +98,7 @@ impl<'a> Packet<'a> {
         into.clear();
         let mut offload = self.offload;
         let mut len = self.len;
+        let mut payload_at = self.payload_at.map(usize::from);
         match self.tag {
             Some((protocol, tag)) if self.bytes.len() >= TAG_AT => {
                 into.extend_from_slice(&self.bytes[..TAG_AT]);
@@ -99,11 +106,15 @@ impl<'a> Packet<'a> {
                 into.extend_from_slice(&tag.to_be_bytes());
                 into.extend_from_slice(&self.bytes[TAG_AT..]);
                 len += 4;
+                payload_at = payload_at.map(|at| at + 4);
                 if let Some(checksum) = &mut offload.checksum {
                     checksum.start = checksum.start.saturating_add(4);
                 }
             }
             _ => into.extend_from_slice(self.bytes),
+        }
+        if let Some(payload) = payload_at.and_then(|at| into.get_mut(at..)) {
+            payload.fill(0);
         }
         if snaplen > 0 {
             into.truncate(snaplen as usize);
@@ -125,6 +136,7 @@ mod tests {
         record[12..16].copy_from_slice(&len.to_ne_bytes());
         record[16..20].copy_from_slice(&3u32.to_ne_bytes());
         record[36] = 1;
+        record[38..40].copy_from_slice(&UNMASKED.to_ne_bytes());
         if let Some((protocol, tag)) = tag {
             record[28..30].copy_from_slice(&protocol.to_be_bytes());
             record[30..32].copy_from_slice(&tag.to_ne_bytes());
@@ -150,6 +162,23 @@ mod tests {
         assert_eq!(offload.checksum.unwrap().start, 38);
         packet.frame(20, &mut frame);
         assert_eq!(frame.len(), 20);
+    }
+
+    #[test]
+    fn what_is_behind_the_headers_is_masked_and_keeps_its_length() {
+        for (tag, begin) in [(None, 20), (Some((0x8100, 5)), 24)] {
+            let mut record = record(tag, &[7; 60]);
+            record[38..40].copy_from_slice(&20u16.to_ne_bytes());
+            let mut frame = Vec::new();
+            Packet::parse(&record).unwrap().frame(0, &mut frame);
+            assert_eq!(frame.len(), 40 + begin);
+            assert!(frame[begin..].iter().all(|byte| *byte == 0));
+            assert_eq!(frame[begin - 1], 7);
+            // Headers that are longer than the packet leave nothing to be masked.
+            record[38..40].copy_from_slice(&2000u16.to_ne_bytes());
+            Packet::parse(&record).unwrap().frame(0, &mut frame);
+            assert_eq!(frame.last(), Some(&7));
+        }
     }
 
     proptest! {

@@ -13,8 +13,8 @@ use super::choice::Choice;
 use super::chooser::{Builder, Chooser, Prefix};
 use super::encapsulation::Output;
 use super::layout::{
-    BALANCE, Config, Counters, DEDUPLICATE, HEADERS_ONLY, LIMIT_RATE, MAX_OUTPUTS, NEEDS_FLOW,
-    TO_RING, WAKE,
+    BALANCE, Config, Counters, DEDUPLICATE, HEADERS_ONLY, LIMIT_RATE, MASK, MAX_OUTPUTS,
+    NEEDS_FLOW, TO_RING, WAKE,
 };
 use super::program::Hook;
 use super::record::Packet;
@@ -45,6 +45,8 @@ pub struct Limits {
     pub sample_flows: u32,
     /// Keep headers up to the transport payload only.
     pub headers_only: bool,
+    /// Overwrite the transport payload with zeros, and keep its length.
+    pub mask: bool,
     /// Packets in a second at most, segments counted; 0 for no cap.
     pub packets_per_s: u64,
     /// Bytes in a second at most; 0 for no cap.
@@ -250,14 +252,16 @@ impl Session {
         let capped = limits.packets_per_s > 0 || limits.bytes_per_s > 0;
         for (flag, is_set) in [
             (HEADERS_ONLY, limits.headers_only),
+            (MASK, limits.mask),
             (LIMIT_RATE, capped),
             (DEDUPLICATE, limits.dedup_ns > 0),
         ] {
             self.config.flags = self.config.flags & !flag | if is_set { flag } else { 0 };
         }
         self.configure_flow();
-        self.configure()?;
-        self.see_to_outputs()
+        // No clone leaves before there is who masks it.
+        self.see_to_outputs()?;
+        self.configure()
     }
 
     /// Makes choosers for this session, in any thread.
@@ -301,12 +305,13 @@ impl Session {
         if outputs.len() > MAX_OUTPUTS {
             return Err(Error::TooManyOutputs);
         }
+        self.outputs = outputs.to_vec();
+        // No clone leaves before there is who cuts, masks and wraps it.
+        self.see_to_outputs()?;
         for (index, output) in (0u32..).zip(outputs) {
             put(&self.kernel.outputs, index, &output.raw().bytes())?;
         }
-        self.outputs = outputs.to_vec();
         self.config.outputs = u32::try_from(outputs.len()).unwrap_or(0);
-        self.see_to_outputs()?;
         self.configure_flow();
         self.configure()
     }
@@ -314,7 +319,7 @@ impl Session {
     /// The programs look for the flow of a packet only where that decides something.
     fn configure_flow(&mut self) {
         let is_needed = self.config.flow_threshold > 0
-            || self.config.flags & (HEADERS_ONLY | BALANCE) != 0
+            || self.config.flags & (HEADERS_ONLY | BALANCE | MASK) != 0
             || self.outputs.iter().any(|output| output.path.is_some());
         self.config.flags =
             self.config.flags & !NEEDS_FLOW | if is_needed { NEEDS_FLOW } else { 0 };
@@ -322,7 +327,7 @@ impl Session {
 
     /// Puts the program that cuts and encapsulates on the interfaces that need it.
     fn see_to_outputs(&mut self) -> Result<(), Error> {
-        let cuts = self.config.snaplen > 0 || self.config.flags & HEADERS_ONLY != 0;
+        let cuts = self.config.snaplen > 0 || self.config.flags & (HEADERS_ONLY | MASK) != 0;
         let needed: Vec<u32> = self
             .outputs
             .iter()

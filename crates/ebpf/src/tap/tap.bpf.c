@@ -92,6 +92,16 @@ struct {
 	__type(value, struct bucket);
 } buckets SEC(".maps");
 
+#define MASK_STEP 4096
+
+/* What a payload is overwritten with. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u8[MASK_STEP]);
+} zeros SEC(".maps");
+
 struct sighting {
 	__u64 at;
 	__u64 where;
@@ -223,7 +233,8 @@ INLINE void describe(struct __sk_buff *ctx, struct record *r)
 		}                                                                        \
 	} else
 
-INLINE int to_ring(struct __sk_buff *skb, const struct config *c, __u32 cap, __u32 direction)
+INLINE int to_ring(struct __sk_buff *skb, const struct config *c, __u32 cap, __u32 headers,
+		   __u32 direction)
 {
 	struct record *r;
 	__u32 reserved;
@@ -257,8 +268,9 @@ INLINE int to_ring(struct __sk_buff *skb, const struct config *c, __u32 cap, __u
 	r->vlan_tci = 0;
 	r->csum_start = 0;
 	r->csum_offset = 0;
-	r->reserved[0] = 0;
-	r->reserved[1] = 0;
+	r->headers = UNMASKED;
+	if (c->flags & MASK && headers < UNMASKED)
+		r->headers = headers;
 	if (skb->vlan_present) {
 		r->flags = VLAN_PRESENT;
 		r->vlan_proto = skb->vlan_proto;
@@ -336,7 +348,7 @@ INLINE int deliver(struct __sk_buff *skb, __u32 direction)
 	if (cap < len)
 		n->truncated++;
 	if (c->flags & TO_RING) {
-		if (to_ring(skb, c, cap, direction)) {
+		if (to_ring(skb, c, cap, flow.headers, direction)) {
 			n->delivered++;
 			n->delivered_bytes += cap;
 		} else {
@@ -371,12 +383,50 @@ int deliver_sent(struct __sk_buff *skb)
 	return deliver(skb, 1);
 }
 
+/* Overwrites what is behind the headers of a clone. Pulling all of it gives the clone memory of its
+ * own, which is what keeps the watched packet as it is: pages are still shared before. */
+INLINE long mask(struct __sk_buff *skb, __u32 from)
+{
+	struct sk_buff *kernel_skb = (struct sk_buff *)skb;
+	__u32 zero = 0, len = skb->len;
+	void *step = bpf_map_lookup_elem(&zeros, &zero);
+
+	if (from >= len)
+		return 0;
+	if (!step)
+		return -1;
+	if (skb->gso_size) {
+		struct skb_shared_info *info =
+			(void *)(BPF_CORE_READ(kernel_skb, head) + BPF_CORE_READ(kernel_skb, end));
+
+		/* A list of packets cannot be cut again once it is one. */
+		if (BPF_CORE_READ(info, gso_type) & GSO_FRAGLIST)
+			return -1;
+	}
+	if (bpf_skb_pull_data(skb, len))
+		return -1;
+	for (int i = 0; i < 256 && from < len; i++) {
+		__u64 part = len - from;
+
+		if (part > MASK_STEP)
+			part = MASK_STEP;
+		barrier_var(part);
+		if (part == 0 || part > MASK_STEP)
+			return -1;
+		if (bpf_skb_store_bytes(skb, from, step, part, BPF_F_RECOMPUTE_CSUM))
+			return -1;
+		from += part;
+	}
+	return from < len ? -1 : 0;
+}
+
 #include "encapsulate.h"
 
 SEC("tc")
 int encapsulate(struct __sk_buff *skb)
 {
 	__u32 zero = 0, index, tag, most = 0, overhead;
+	struct flow flow = {};
 	struct config *c;
 	struct counters *n;
 	struct output *out;
@@ -394,13 +444,11 @@ int encapsulate(struct __sk_buff *skb)
 	tag = skb->vlan_present ? 4 : 0;
 	if (c->snaplen)
 		most = c->snaplen;
-	if (c->flags & HEADERS_ONLY) {
-		struct flow flow;
-
+	if (c->flags & (HEADERS_ONLY | MASK))
 		find_flow(skb, &flow);
+	if (c->flags & HEADERS_ONLY)
 		if (!most || flow.headers < most)
 			most = flow.headers;
-	}
 	/* Lengths are those of the wire, where the tag is within. */
 	if (most > tag)
 		most -= tag;
@@ -412,6 +460,10 @@ int encapsulate(struct __sk_buff *skb)
 			n->truncated++;
 		}
 	if (most && skb->len > most && bpf_skb_change_tail(skb, most, 0)) {
+		n->output_failed++;
+		return DROP;
+	}
+	if (c->flags & MASK && mask(skb, flow.headers)) {
 		n->output_failed++;
 		return DROP;
 	}

@@ -21,6 +21,7 @@
 #define LIMIT_RATE 16
 #define DEDUPLICATE 32
 #define NEEDS_FLOW 128
+#define MASK 256
 
 /* What a prefix of the set says. */
 #define INCLUDE 1
@@ -30,11 +31,15 @@
 #define VLAN_PRESENT 1
 #define CHECKSUM_PARTIAL 2
 
+/* record.headers where nothing is masked */
+#define UNMASKED 0xffff
+
 /* Of the numbers that the kernel has for skb_shinfo(skb)->gso_type. */
 #define GSO_TCP4 (1 << 0)
 #define GSO_TCP_ECN (1 << 2)
 #define GSO_TCP6 (1 << 4)
 #define GSO_UDP_L4 (1 << 17)
+#define GSO_FRAGLIST (1 << 18)
 
 enum output_kind { PLAIN, VXLAN, GENEVE, GRE, ERSPAN2, ERSPAN3 };
 
@@ -96,7 +101,7 @@ struct record {
 	__u16 csum_offset;
 	__u8 direction; /* 0: the interface received it, 1: it sends it */
 	__u8 flags;
-	__u8 reserved[2];
+	__u16 headers; /* bytes before the transport payload, which is to be masked */
 };
 
 #endif

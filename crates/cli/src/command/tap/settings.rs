@@ -19,6 +19,9 @@ pub(super) fn reduce(limits: &mut Limits, reduction: &Reduction) {
     if let Some(headers) = reduction.headers {
         limits.headers_only = headers;
     }
+    if let Some(mask) = reduction.mask {
+        limits.mask = mask;
+    }
     if let Some(dedup) = reduction.dedup {
         limits.dedup_ns = u64::from(dedup) * 1_000_000;
     }
@@ -41,6 +44,7 @@ pub(super) const fn shown(limits: &Limits) -> TapLimits {
         sample: limits.sample,
         sample_flows: limits.sample_flows,
         headers_only: limits.headers_only,
+        mask: limits.mask,
         packets_per_s: limits.packets_per_s,
         bytes_per_s: limits.bytes_per_s,
         dedup_ns: limits.dedup_ns,
