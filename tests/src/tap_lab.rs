@@ -212,6 +212,9 @@ impl Lab {
             .args([
                 "-U",
                 "--immediate-mode",
+                // Room for all of a test, in KiB: what waits for a busy machine is not lost.
+                "-B",
+                "65536",
                 "-Z",
                 "root",
                 "-i",

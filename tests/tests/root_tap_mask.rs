@@ -113,10 +113,12 @@ fn root_small_packets_of_every_kind_are_masked_alike_on_both_paths() {
         .map(|(packet, head)| {
             let mut masked = packet.clone();
             masked[head.bytes.len()..].fill(0);
-            assert!(masked != *packet, "there is a payload");
             masked
         })
         .collect();
+    let unlike = packets.iter().zip(&expected).filter(|(a, b)| a != b);
+    // Some payloads are of zeros.
+    assert!(unlike.count() > 250, "there are payloads");
     let bytes = |frames: Vec<_>| plumb_tests::tap_lab::bytes_of(&frames);
     assert!(bytes(frames(&slices)) == expected, "slices");
     let from_machine = |bytes: &Vec<u8>| bytes[6..12] == [2, 0, 0, 0, 0, 1];

@@ -92,7 +92,8 @@ struct {
 	__type(value, struct bucket);
 } buckets SEC(".maps");
 
-#define MASK_STEP 4096
+#define MASK_STEP 32768
+#define MASK_STEPS 32
 
 /* What a payload is overwritten with. */
 struct {
@@ -383,9 +384,12 @@ int deliver_sent(struct __sk_buff *skb)
 	return deliver(skb, 1);
 }
 
-/* Overwrites what is behind the headers of a clone. Pulling all of it gives the clone memory of its
- * own, which is what keeps the watched packet as it is: pages are still shared before. */
-INLINE long mask(struct __sk_buff *skb, __u32 from)
+/*
+ * Overwrites what is behind the headers of a clone. Pulling all of it gives the clone memory of its
+ * own, which is what keeps the watched packet as it is: pages are still shared before. A function of
+ * its own, since the verifier would go through the loop anew for each way that leads to it.
+ */
+__attribute__((noinline)) int mask(struct __sk_buff *skb, __u32 from)
 {
 	struct sk_buff *kernel_skb = (struct sk_buff *)skb;
 	__u32 zero = 0, len = skb->len;
@@ -405,7 +409,7 @@ INLINE long mask(struct __sk_buff *skb, __u32 from)
 	}
 	if (bpf_skb_pull_data(skb, len))
 		return -1;
-	for (int i = 0; i < 256 && from < len; i++) {
+	for (int i = 0; i < MASK_STEPS && from < len; i++) {
 		__u64 part = len - from;
 
 		if (part > MASK_STEP)
