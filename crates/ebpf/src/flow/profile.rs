@@ -113,9 +113,10 @@ impl Profiler {
     /// Forgets connections whose end was lost: those that two sweeps in a row do not find among the
     /// ones that are `there`, as cookies of a look that began at `began`.
     ///
-    /// An end is lost where the ring was full, or where the kernel leaves a run of the program out, as
-    /// it does on a processor that is in the middle of one (`recursion_misses`). One look may miss a
-    /// connection, too: those that end meanwhile make the iterator skip others.
+    /// An end is lost where the ring was full. One was lost under full load without that, for a reason
+    /// that is not known; the kernel may leave a run of a program out on a processor that is in the
+    /// middle of one (`recursion_misses`). One look may miss a connection, too: those that end meanwhile
+    /// make the iterator skip others.
     pub fn sweep(&mut self, there: &BTreeSet<u64>, began: u64) {
         let missing: BTreeSet<u64> = self
             .connections
