@@ -215,3 +215,51 @@ fn root_what_cannot_be_chosen_is_refused_in_a_line_and_the_session_goes_on() {
     assert_eq!(status["rules"][0]["action"], "exclude", "{status}");
     assert_eq!(status["filter"], "", "{status}");
 }
+
+#[test]
+fn root_a_filter_that_the_kernel_refuses_chooses_the_same_packets_in_user_space() {
+    require!("tcpreplay", "tcpdump");
+    let (lab, directory) = (Lab::new(), Directory::new());
+    let source = directory.file("source.pcapng");
+    write_capture(&source, &traffic(1500));
+    let expected = directory.file("expected");
+    run(Command::new("tcpdump")
+        .args(["-Z", "root", "-r"])
+        .arg(&source)
+        .arg("-w")
+        .arg(&expected)
+        .arg("udp"))
+    .expect(0);
+    let terms: Vec<String> = (30_000..31_500).map(|n| format!("len = {n}")).collect();
+    let long = terms.join(" or ");
+    let mut rules = ["--rule", "exclude", &long].repeat(8);
+    rules.extend(["--rule", "include", "udp"]);
+    // Where copies do not come to plumb, there is nothing that it could choose.
+    let mut elsewhere = vec!["vm1", "--to", "mon"];
+    elsewhere.extend(&rules);
+    let refused = lab.control(&elsewhere);
+    assert_eq!(refused.code(), Some(2), "{refused}");
+    assert!(
+        refused.stderr.contains("too long for the kernel"),
+        "{refused}"
+    );
+    assert_eq!(refused.stderr.lines().count(), 1, "{refused}");
+
+    let file = directory.file("tap");
+    let mut arguments = vec!["vm1", "--direction", "out", "--write", text(&file)];
+    arguments.extend(&rules);
+    let tap = lab.tap(&arguments);
+    let id = only_id(&lab);
+    lab.replay("vm1", &source);
+    let capped = lab.control(&["set", &id, "--rate-limit", "5pps"]);
+    assert_eq!(capped.code(), Some(2), "{capped}");
+    assert!(capped.stderr.contains("no rate limit"), "{capped}");
+    let status = lab.end(tap);
+    let (found, expected) = (frames(&file), frames(&expected));
+    assert!(bytes_of(&found) == bytes_of(&expected), "{status}");
+    let counters = &status["counters"];
+    assert_eq!(counters["matched"], expected.len(), "{status}");
+    assert_eq!(counters["not_chosen"], 1500 - expected.len(), "{status}");
+    let reason = status["in_user_space"].as_str().expect("a reason");
+    assert!(reason.contains("too long"), "{status}");
+}

@@ -6,7 +6,7 @@ use core::net::{IpAddr, Ipv4Addr};
 
 use plumb_ebpf::tap::{
     Choice, Counters, Error, Hook, Limits, MARK, MAX_PREFIXES, OPTION_CLASS, Options, Output, Path,
-    Prefix, Session, Tunnel, filter,
+    Prefix, Rule, Session, Tunnel, filter,
 };
 
 /// What the programs return: the packet is left to whoever comes next.
@@ -442,4 +442,98 @@ fn root_what_does_not_fit_the_link_is_cut_and_not_lost() {
     assert_eq!(ran.packet.len(), 1514);
     assert!(ran.packet[50..] == packet[..1464]);
     assert_eq!(counters(&session).truncated, 1);
+}
+
+/// Rules that no jump of a program in the kernel reaches across, and `last` behind them.
+fn too_long_for_the_kernel(last: &str) -> Choice {
+    let terms: Vec<String> = (30_000..31_500).map(|n| format!("len = {n}")).collect();
+    let compiled = |text: &str| filter::compile(text).expect("a filter");
+    let long = Rule {
+        include: false,
+        program: compiled(&terms.join(" or ")),
+    };
+    let mut rules = vec![long; 8];
+    rules.push(Rule {
+        include: true,
+        program: compiled(last),
+    });
+    Choice {
+        filter: None,
+        rules,
+    }
+}
+
+#[test]
+fn root_what_the_kernel_does_not_load_is_chosen_where_packets_are_read() {
+    let choice = too_long_for_the_kernel("udp and ether[1499] = 0xff");
+    let all = Options {
+        choice: choice.clone(),
+        limits: Limits {
+            snaplen: 60,
+            ..Limits::default()
+        },
+        ..options()
+    };
+    let Some(mut here) = session(&all) else {
+        return;
+    };
+    assert!(
+        here.in_user_space()
+            .is_some_and(|why| why.contains("too long"))
+    );
+    let mut wanted = packet(true, 17, 1, 1500);
+    wanted[1499] = 0xff;
+    let packets = [
+        packet(true, 17, 1, 1500),
+        packet(true, 6, 1, 1500),
+        wanted.clone(),
+        packet(false, 17, 2, 10),
+    ];
+    for packet in &packets {
+        show(&here, Hook::Ingress, packet);
+    }
+    assert_eq!(slices(&here), [&wanted[..60]]);
+    let counted = counters(&here);
+    assert_eq!(
+        (counted.seen, counted.matched, counted.delivered),
+        (4, 1, 1)
+    );
+    assert_eq!((counted.delivered_bytes, counted.truncated), (60, 1));
+    // Another filter, and headers only.
+    let next = here.builder().expect("a builder");
+    let next = next.build(
+        &Choice::from(filter::compile("tcp").expect("a filter")),
+        None,
+    );
+    here.choose(next.expect("a chooser")).expect("another one");
+    let headers_only = Limits {
+        headers_only: true,
+        ..Limits::default()
+    };
+    here.set_limits(headers_only).expect("limits");
+    for packet in &packets {
+        show(&here, Hook::Egress, packet);
+    }
+    assert_eq!(slices(&here), [&packets[1][..54]]);
+    // What only the kernel could do.
+    let capped = Limits {
+        packets_per_s: 5,
+        ..Limits::default()
+    };
+    let refused = here.set_limits(capped);
+    assert!(
+        matches!(refused, Err(Error::InUserSpace { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(here.limits(), headers_only);
+    for ring_len in [None, options().ring_len] {
+        let cannot = Options {
+            ring_len,
+            limits: capped,
+            choice: choice.clone(),
+            ..options()
+        };
+        let refused = Session::new(&cannot).map(drop);
+        assert!(matches!(refused, Err(Error::TooLong(_))), "{refused:?}");
+    }
 }

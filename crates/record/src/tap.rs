@@ -43,6 +43,9 @@ pub struct TapStatus {
     pub rules: Vec<TapRule>,
     /// How many prefixes addresses are looked up in.
     pub prefixes: u64,
+    /// Why packets are chosen in user space, where they are: the kernel has refused the filter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_user_space: Option<String>,
     /// What became of flows, where records of them are made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flows: Option<TapFlows>,

@@ -147,6 +147,8 @@ pub struct Builder {
     pub(crate) counters: OwnedFd,
     pub(crate) delivery: OwnedFd,
     pub(crate) deliver: [OwnedFd; 2],
+    /// The kernel hands on all packets of the set, and the filter runs in user space.
+    pub(crate) in_user_space: bool,
 }
 
 impl Builder {
@@ -155,6 +157,7 @@ impl Builder {
             counters: self.counters.try_clone()?,
             delivery: self.delivery.try_clone()?,
             deliver: [self.deliver[0].try_clone()?, self.deliver[1].try_clone()?],
+            in_user_space: self.in_user_space,
         })
     }
 
@@ -180,10 +183,14 @@ impl Builder {
                 .as_ref()
                 .map_or(self.delivery.as_fd(), |set| set.delivery.as_fd()),
         };
-        let filter = |hook| Filter::load(choice, hook, maps, set.is_some());
+        let in_user_space = self.in_user_space.then(|| choice.clone());
+        let all = Choice::default();
+        let in_kernel = if self.in_user_space { &all } else { choice };
+        let filter = |hook| Filter::load(in_kernel, hook, maps, set.is_some());
         Ok(Chooser {
             filters: [filter(Hook::Ingress)?, filter(Hook::Egress)?],
             set,
+            in_user_space,
         })
     }
 }
@@ -193,12 +200,18 @@ impl Builder {
 pub struct Chooser {
     filters: [Filter; 2],
     set: Option<Arc<PrefixSet>>,
+    /// What is left to be chosen where the ring is read.
+    in_user_space: Option<Choice>,
 }
 
 impl Chooser {
     /// The set that it looks addresses up in.
     pub const fn set(&self) -> Option<&Arc<PrefixSet>> {
         self.set.as_ref()
+    }
+
+    pub(crate) const fn in_user_space(&self) -> Option<&Choice> {
+        self.in_user_space.as_ref()
     }
 
     pub(crate) fn program(&self, hook: Hook) -> BorrowedFd<'_> {

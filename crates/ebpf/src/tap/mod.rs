@@ -21,6 +21,7 @@ mod ring;
 mod session;
 mod sys;
 mod translate;
+mod user_space;
 
 use std::io;
 
@@ -78,6 +79,15 @@ pub enum Error {
     /// There are more than [`MAX_OUTPUTS`].
     #[error("a session has {MAX_OUTPUTS} outputs at most")]
     TooManyOutputs,
+    /// The filter runs in user space, so the kernel cannot do this to what it chooses.
+    #[error(
+        "the kernel does not load the filter ({reason}), so packets are chosen where they are read: no \
+         rate limit and no other interface or tunnel is possible; use a simpler filter"
+    )]
+    InUserSpace {
+        /// Why the kernel does not load it.
+        reason: String,
+    },
     /// There are more than [`MAX_PREFIXES`].
     #[error("a set has {MAX_PREFIXES} prefixes at most, not {0}")]
     TooManyPrefixes(usize),
@@ -110,7 +120,10 @@ impl Error {
             | Self::Verifier { source, .. }
             | Self::Attach { source, .. }
             | Self::Map { source } => is_unprivileged(source),
-            Self::TooLong(_) | Self::TooManyOutputs | Self::TooManyPrefixes(_) => false,
+            Self::TooLong(_)
+            | Self::TooManyOutputs
+            | Self::InUserSpace { .. }
+            | Self::TooManyPrefixes(_) => false,
         }
     }
 }

@@ -19,6 +19,7 @@ use super::layout::{
 use super::program::Hook;
 use super::record::Packet;
 use super::ring::Ring;
+use super::user_space::UserSpace;
 use super::{Error, map_error, sys};
 
 #[expect(unreachable_pub, unused_qualifications, reason = "this is generated")]
@@ -93,6 +94,7 @@ pub struct Session {
     limits: Limits,
     outputs: Vec<Output>,
     way: Option<Way>,
+    user_space: Option<UserSpace>,
 }
 
 /// What the kernel holds for a session.
@@ -143,6 +145,7 @@ impl Kernel {
                 // It holds its programs only as long as somebody has it open.
                 delivery: owned(delivery.as_fd())?,
                 deliver,
+                in_user_space: false,
             },
             counters,
         })
@@ -158,7 +161,8 @@ fn put(map: &MapHandle, key: u32, value: &[u8]) -> Result<(), Error> {
 const SMALLEST_RING: u32 = 4096;
 
 impl Session {
-    /// Loads programs and maps.
+    /// Loads programs and maps. If the kernel refuses the filter and packets are only read here, they
+    /// are chosen here, too ([`in_user_space`](Self::in_user_space)).
     ///
     /// # Errors
     /// If the kernel refuses, with its reason.
@@ -167,7 +171,7 @@ impl Session {
             return Err(Error::TooManyOutputs);
         }
         let ring_len = options.ring_len.unwrap_or(SMALLEST_RING);
-        let kernel = Kernel::load(ring_len)?;
+        let mut kernel = Kernel::load(ring_len)?;
         let ring = match options.ring_len {
             None => None,
             Some(len) => {
@@ -177,7 +181,19 @@ impl Session {
             }
         };
         let set = kernel.builder.prefixes(&options.prefixes)?;
-        let chooser = kernel.builder.build(&options.choice, set)?;
+        let can_fall_back =
+            ring.is_some() && options.outputs.is_empty() && !is_capped(&options.limits);
+        let (chooser, user_space) = match kernel.builder.build(&options.choice, set.clone()) {
+            Ok(chooser) => (chooser, None),
+            Err(error @ (Error::Verifier { .. } | Error::TooLong(_)))
+                if can_fall_back && !error.is_permission() =>
+            {
+                kernel.builder.in_user_space = true;
+                let chooser = kernel.builder.build(&options.choice, set)?;
+                (chooser, Some(UserSpace::new(error.to_string())))
+            }
+            Err(error) => return Err(error),
+        };
         let config = Config {
             wall_offset: options.wall_offset_ns,
             id: options.id,
@@ -196,6 +212,7 @@ impl Session {
             limits: options.limits,
             outputs: Vec::new(),
             way: options.way,
+            user_space,
         };
         session.set_limits(options.limits)?;
         session.set_outputs(&options.outputs)?;
@@ -234,13 +251,34 @@ impl Session {
         self.limits
     }
 
+    /// Why the kernel does not choose packets, where that is done here ([`Session::consume`]): it has
+    /// refused the filter that the session began with. It stays so for filters that come later.
+    pub fn in_user_space(&self) -> Option<&str> {
+        self.user_space.as_ref().map(|it| it.reason.as_str())
+    }
+
+    /// Says no to what the kernel can only do after it has chosen.
+    fn needs_kernel(&self, is_needed: bool) -> Result<(), Error> {
+        match &self.user_space {
+            Some(UserSpace { reason, .. }) if is_needed => {
+                let reason = reason.clone();
+                Err(Error::InUserSpace { reason })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Changes what is handed on, from the next packet on.
     ///
     /// # Errors
-    /// If the kernel refuses.
+    /// If the kernel refuses, or does not choose packets and is to cap them.
     pub fn set_limits(&mut self, limits: Limits) -> Result<(), Error> {
+        let capped = is_capped(&limits);
+        self.needs_kernel(capped)?;
         self.limits = limits;
-        self.config.snaplen = limits.snaplen;
+        // A filter that runs here has to see packets as a whole, and where their payload begins.
+        let here = self.user_space.is_some();
+        self.config.snaplen = if here { 0 } else { limits.snaplen };
         self.config.sample = limits.sample;
         self.config.flow_threshold = match limits.sample_flows {
             0 | 1 => 0,
@@ -249,10 +287,9 @@ impl Session {
         self.config.packets_per_s = limits.packets_per_s.min(MAX_RATE);
         self.config.bytes_per_s = limits.bytes_per_s.min(MAX_RATE);
         self.config.dedup_ns = limits.dedup_ns;
-        let capped = limits.packets_per_s > 0 || limits.bytes_per_s > 0;
         for (flag, is_set) in [
-            (HEADERS_ONLY, limits.headers_only),
-            (MASK, limits.mask),
+            (HEADERS_ONLY, limits.headers_only && !here),
+            (MASK, limits.mask || limits.headers_only && here),
             (LIMIT_RATE, capped),
             (DEDUPLICATE, limits.dedup_ns > 0),
         ] {
@@ -300,11 +337,12 @@ impl Session {
     /// Changes where clones go.
     ///
     /// # Errors
-    /// If there are too many, or the kernel refuses.
+    /// If there are too many, or the kernel refuses or does not choose packets.
     pub fn set_outputs(&mut self, outputs: &[Output]) -> Result<(), Error> {
         if outputs.len() > MAX_OUTPUTS {
             return Err(Error::TooManyOutputs);
         }
+        self.needs_kernel(!outputs.is_empty())?;
         self.outputs = outputs.to_vec();
         // No clone leaves before there is who cuts, masks and wraps it.
         self.see_to_outputs()?;
@@ -374,7 +412,17 @@ impl Session {
         let Some(ring) = &self.ring else {
             return 0;
         };
-        ring.consume(most, |record| Packet::parse(record).is_none_or(&mut sink))
+        let (limits, mut frame) = (&self.limits, Vec::new());
+        ring.consume(most, |record| {
+            let Some(packet) = Packet::parse(record) else {
+                return true;
+            };
+            let packet = match (&self.user_space, self.chooser.in_user_space()) {
+                (Some(here), Some(choice)) => here.choose(choice, limits, &packet, &mut frame),
+                _ => Some(packet),
+            };
+            packet.is_none_or(&mut sink)
+        })
     }
 
     /// Whether the ring holds nothing.
@@ -400,6 +448,9 @@ impl Session {
         let mut counters = Counters::default();
         for value in values.iter().flatten() {
             counters.add(value);
+        }
+        if let Some(here) = &self.user_space {
+            here.correct(&mut counters);
         }
         Ok(counters)
     }
@@ -430,6 +481,11 @@ impl Session {
     pub fn try_output(&self, packet: &[u8], context: &[u32]) -> io::Result<sys::Ran> {
         sys::run(self.kernel.encapsulate.as_fd(), packet, context, 1)
     }
+}
+
+/// Whether packets in a second are limited.
+const fn is_capped(limits: &Limits) -> bool {
+    limits.packets_per_s > 0 || limits.bytes_per_s > 0
 }
 
 /// Above this, a billion times the rate does not fit into the bucket's 64 bits.

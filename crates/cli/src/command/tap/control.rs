@@ -162,6 +162,9 @@ pub(super) fn line(status: &TapStatus) -> String {
     if status.prefixes > 0 {
         line.push_str(&format!("; prefixes: {}", status.prefixes));
     }
+    if status.in_user_space.is_some() {
+        line.push_str("; in user space");
+    }
     line
 }
 

@@ -197,6 +197,12 @@ impl Tap<'_> {
         }
         let status = self.status()?;
         writeln!(io::stderr().lock(), "tap {}", control::line(&status))?;
+        if let Some(reason) = self.session.in_user_space() {
+            self.say(&format!(
+                "the kernel does not load the filter ({reason}), so it copies every packet to plumb, \
+                 which runs the filter: all is as you asked, but costs more"
+            ))?;
+        }
         Ok(())
     }
 

@@ -89,6 +89,7 @@ impl Tap<'_> {
                 not_taken: self.sink.as_ref().map_or(0, |sink| sink.dropped),
             },
             flows: self.flows.as_ref().map(Flows::shown),
+            in_user_space: self.session.in_user_space().map(str::to_owned),
             ..TapStatus::default()
         })
     }
