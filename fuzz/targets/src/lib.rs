@@ -17,6 +17,7 @@ mod interface;
 mod ipfix;
 mod lab;
 mod nf;
+mod tap;
 mod virtio;
 
 pub use chain::chain;
@@ -30,6 +31,7 @@ pub use interface::interface;
 pub use ipfix::ipfix;
 pub use lab::lab;
 pub use nf::nat;
+pub use tap::{meter, slice};
 pub use virtio::virtio;
 
 use plumb_sim::Topology;
@@ -43,7 +45,7 @@ use plumb_wire::{arp, dns, ethernet, icmp_ext, ipv6, ndp, tcp, udp};
 pub type Target = fn(&[u8]);
 
 /// All targets by name; the name is that of the corpus folder and of the libFuzzer binary.
-pub const TARGETS: [(&str, Target); 17] = [
+pub const TARGETS: [(&str, Target); 19] = [
     ("chain", chain),
     ("conntrack", conntrack),
     ("devices", devices),
@@ -56,9 +58,11 @@ pub const TARGETS: [(&str, Target); 17] = [
     ("interface", interface),
     ("ipfix", ipfix),
     ("lab", lab),
+    ("meter", meter),
     ("nat", nat),
     ("packet", packet),
     ("pcapng", pcapng),
+    ("slice", slice),
     ("topology", topology),
     ("virtio", virtio),
 ];

@@ -45,8 +45,9 @@ pub struct Packet<'a> {
 }
 
 impl<'a> Packet<'a> {
-    /// Reads what a program has written.
-    pub(crate) fn parse(record: &'a [u8]) -> Option<Self> {
+    /// Reads what a program has written: a header of 40 bytes in the byte order of the machine, and
+    /// the bytes that were kept. `None` if there are fewer than it says.
+    pub fn parse(record: &'a [u8]) -> Option<Self> {
         let (h, rest) = record.split_first_chunk::<HEADER_LEN>()?;
         let u32_at = |at: usize| u32::from_ne_bytes([h[at], h[at + 1], h[at + 2], h[at + 3]]);
         let u16_at = |at: usize| u16::from_ne_bytes([h[at], h[at + 1]]);
@@ -105,7 +106,7 @@ impl<'a> Packet<'a> {
                 into.extend_from_slice(&protocol.to_be_bytes());
                 into.extend_from_slice(&tag.to_be_bytes());
                 into.extend_from_slice(&self.bytes[TAG_AT..]);
-                len += 4;
+                len = len.saturating_add(4);
                 payload_at = payload_at.map(|at| at + 4);
                 if let Some(checksum) = &mut offload.checksum {
                     checksum.start = checksum.start.saturating_add(4);
