@@ -16,6 +16,7 @@ use self::tap::Tap;
 use super::network::{ALLOW_PING, program};
 use crate::args::Doctor;
 use crate::exit::Exit;
+use crate::output::ndjson::write_record;
 use crate::output::style::{BAD, FAINT, GOOD, LABEL, Look, STRONG, locale_is_utf8};
 
 pub(super) fn run(args: Doctor) -> anyhow::Result<Exit> {
@@ -59,8 +60,7 @@ pub(super) fn run(args: Doctor) -> anyhow::Result<Exit> {
     let look = Look::of_stdout();
     for check in &checks {
         if args.json {
-            serde_json::to_writer(&mut out, check)?;
-            writeln!(out)?;
+            write_record(&mut out, check)?;
         } else {
             writeln!(out, "{}", line(look, check))?;
         }

@@ -16,6 +16,7 @@ use plumb_wire::Instant;
 
 use crate::args;
 use crate::exit::{Exit, Failure};
+use crate::output::ndjson::write_record;
 use crate::stage::{Attended, Played, filter_reloading, is_live};
 
 /// Bytes of a file of rules at most; more is refused while it is read.
@@ -213,8 +214,7 @@ impl LoggedFirewall {
             let entry = entry(&event, &self.args);
             match &mut self.log {
                 Some(log) => {
-                    serde_json::to_writer(&mut *log, &entry)?;
-                    writeln!(log)?;
+                    write_record(log, &entry)?;
                     written = true;
                 }
                 None => writeln!(io::stderr().lock(), "{}", line(&entry))?,

@@ -17,6 +17,7 @@ use serde::Serialize;
 use super::lab_bridge::LabBridge;
 use crate::args::{Lab, LabCommand};
 use crate::exit::Failure;
+use crate::output::ndjson::write_record;
 use crate::settings::nearest;
 
 pub(super) fn run(args: Lab) -> anyhow::Result<ExitCode> {
@@ -52,8 +53,7 @@ fn list(json: bool) -> anyhow::Result<()> {
                 summary: lab.summary,
                 targets: lab.targets,
             };
-            serde_json::to_writer(&mut out, &line)?;
-            writeln!(out)?;
+            write_record(&mut out, &line)?;
         } else {
             writeln!(out, "{:15} {}", lab.name, lab.summary)?;
             writeln!(out, "{:15} targets: {}", "", lab.targets.join(" "))?;

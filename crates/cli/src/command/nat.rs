@@ -12,6 +12,7 @@ use plumb_wire::Instant;
 
 use crate::args::{self, FilteringName};
 use crate::exit::Failure;
+use crate::output::ndjson::write_record;
 use crate::stage::{Attended, Played, filter, is_live};
 
 pub(super) fn run(args: &args::Nat) -> anyhow::Result<ExitCode> {
@@ -63,8 +64,7 @@ impl LoggedNat {
         let mut written = false;
         while let Some(event) = self.nat.poll_event() {
             if let Some(log) = &mut self.log {
-                serde_json::to_writer(&mut *log, &entry(&event))?;
-                writeln!(log)?;
+                write_record(log, &entry(&event))?;
                 written = true;
             }
         }

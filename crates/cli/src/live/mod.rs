@@ -45,9 +45,9 @@ use crate::live::output::{Ending, Output};
 use crate::live::session::{Pace, Round, Session};
 use crate::live::terminal::{Input, Screen};
 use crate::names::{Lookup, Names};
+use crate::output::ndjson::write_record;
 use crate::output::pcapng::Capture;
 use crate::output::style::Look;
-use crate::output::trace_sink::json;
 use crate::settings::{LiveSettings, TraceSettings};
 
 /// Most targets that one view follows.
@@ -353,7 +353,7 @@ impl Live {
             }
             Output::Rounds => {
                 let start = self.start_record(TraceSchema::V1, self.session.started());
-                json(&mut self.out, &start)?;
+                write_record(&mut self.out, &start)?;
                 self.out.flush()?;
             }
             Output::Report { .. } => {}
@@ -461,7 +461,7 @@ impl Live {
                         .map(|target| target.name().to_owned())
                         .filter(|name| *name != trace.dst.to_string());
                     self.tunnels += trace.tunnels.len() as u64;
-                    json(&mut self.out, &trace)?;
+                    write_record(&mut self.out, &trace)?;
                     self.out.flush()?;
                 }
             }

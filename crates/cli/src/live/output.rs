@@ -12,7 +12,7 @@ use super::record::{self, LiveSchema};
 use super::report;
 use crate::args::Format;
 use crate::exit::Failure;
-use crate::output::trace_sink::json;
+use crate::output::ndjson::write_record;
 use crate::settings::{LiveSettings, TraceSettings};
 
 /// What is shown while it runs, and what is printed in the end.
@@ -62,18 +62,18 @@ impl Live {
         match self.output {
             Output::Rounds => {
                 let end = self.end_record(TraceSchema::V1, ending, end);
-                json(&mut self.out, &end)?;
+                write_record(&mut self.out, &end)?;
             }
             Output::View { json: true } | Output::Report { json: true } => {
                 let start = self.start_record(LiveSchema::V1, started);
-                json(&mut self.out, &start)?;
+                write_record(&mut self.out, &start)?;
                 for target in self.session.targets() {
                     let wall = |at| WallTime(self.clock.wall_ns(at));
                     let report = record::report(&self.session, target, wall, wall(end));
-                    json(&mut self.out, &report)?;
+                    write_record(&mut self.out, &report)?;
                 }
                 let end = self.end_record(LiveSchema::V1, ending, end);
-                json(&mut self.out, &end)?;
+                write_record(&mut self.out, &end)?;
             }
             Output::View { json: false } | Output::Report { json: false } => {
                 let start = self.wall(started);

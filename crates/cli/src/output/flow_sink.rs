@@ -9,9 +9,9 @@ use plumb_record::{
 };
 
 use super::flow_record;
+use super::ndjson::write_record;
 use super::style::{BAD, FAINT, GOOD, LABEL, Look};
 use super::text;
-use super::trace_sink::json;
 
 /// How profiles are written.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +39,7 @@ impl<W: Write> FlowSink<W> {
     /// Writes what comes before all profiles.
     pub(crate) fn start(&mut self, start: &Start<FlowSchema>) -> io::Result<()> {
         match self.format {
-            FlowFormat::Json => json(&mut self.out, start)?,
+            FlowFormat::Json => write_record(&mut self.out, start)?,
             FlowFormat::Table(look) => {
                 let head = format!(
                     "{:<12} {:<20} {:<44} {:<26} {:>9} {:>8} {:>8} {:>9}  remarks",
@@ -55,7 +55,7 @@ impl<W: Write> FlowSink<W> {
     /// Writes a profile.
     pub(crate) fn profile(&mut self, profile: &FlowProfile) -> io::Result<()> {
         match self.format {
-            FlowFormat::Json => json(&mut self.out, profile),
+            FlowFormat::Json => write_record(&mut self.out, profile),
             FlowFormat::Table(look) => writeln!(self.out, "{}", line(look, profile)),
             FlowFormat::Nothing => Ok(()),
         }
@@ -64,7 +64,7 @@ impl<W: Write> FlowSink<W> {
     /// Writes a name lookup.
     pub(crate) fn lookup(&mut self, lookup: &DnsProfile) -> io::Result<()> {
         match self.format {
-            FlowFormat::Json => json(&mut self.out, lookup),
+            FlowFormat::Json => write_record(&mut self.out, lookup),
             FlowFormat::Table(look) => writeln!(self.out, "{}", lookup_line(look, lookup)),
             FlowFormat::Nothing => Ok(()),
         }
@@ -73,7 +73,7 @@ impl<W: Write> FlowSink<W> {
     /// Writes what comes after all profiles.
     pub(crate) fn end(&mut self, end: &flow_record::FlowEnd) -> io::Result<()> {
         if let FlowFormat::Json = self.format {
-            json(&mut self.out, end)?;
+            write_record(&mut self.out, end)?;
         }
         self.out.flush()
     }

@@ -4,9 +4,9 @@ use std::io::{self, Write};
 
 use plumb_record::{End, Ping, PingReply, PingSchema, Progress, Start};
 
+use super::ndjson::write_record;
 use super::style::{BAD, FAINT, Look, STRONG};
 use super::text;
-use super::trace_sink::json;
 
 /// How pings are written.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +45,7 @@ impl<W: Write> PingSink<W> {
     /// Writes what comes before all replies.
     pub(crate) fn start(&mut self, start: &Start<PingSchema>) -> io::Result<()> {
         match self.format {
-            PingFormat::Json => json(&mut self.out, start),
+            PingFormat::Json => write_record(&mut self.out, start),
             PingFormat::Text { .. } => Ok(()),
         }
     }
@@ -53,7 +53,7 @@ impl<W: Write> PingSink<W> {
     /// Writes what came of one request.
     pub(crate) fn reply(&mut self, reply: &PingReply) -> io::Result<()> {
         let PingFormat::Text { look, several } = self.format else {
-            return json(&mut self.out, reply);
+            return write_record(&mut self.out, reply);
         };
         if several {
             write!(self.out, "{:<15} ", reply.dst.to_string())?;
@@ -86,7 +86,7 @@ impl<W: Write> PingSink<W> {
     /// Writes the summary of a target.
     pub(crate) fn summary(&mut self, ping: Ping) -> io::Result<()> {
         match self.format {
-            PingFormat::Json => json(&mut self.out, &ping),
+            PingFormat::Json => write_record(&mut self.out, &ping),
             PingFormat::Text { .. } if self.collect => {
                 self.summaries.push(ping);
                 Ok(())
@@ -98,7 +98,7 @@ impl<W: Write> PingSink<W> {
     /// Writes how far a long run has come.
     pub(crate) fn progress(&mut self, progress: &Progress<PingSchema>) -> io::Result<()> {
         match self.format {
-            PingFormat::Json => json(&mut self.out, progress),
+            PingFormat::Json => write_record(&mut self.out, progress),
             PingFormat::Text { .. } => Ok(()),
         }
     }
@@ -106,7 +106,7 @@ impl<W: Write> PingSink<W> {
     /// Writes what comes after all replies.
     pub(crate) fn end(&mut self, end: &End<PingSchema>) -> io::Result<()> {
         match self.format {
-            PingFormat::Json => json(&mut self.out, end)?,
+            PingFormat::Json => write_record(&mut self.out, end)?,
             PingFormat::Text { look, .. } => {
                 for ping in core::mem::take(&mut self.summaries) {
                     self.row(look, &ping)?;

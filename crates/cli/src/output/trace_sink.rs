@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use plumb_record::{End, Progress, Start, Trace, TraceSchema};
 
+use super::ndjson::write_record;
 use super::scamper_json::{self, Context};
 use super::table::Table;
 use super::tnt;
@@ -41,7 +42,7 @@ impl<W: Write> TraceSink<W> {
     /// Writes what comes before all traces.
     pub(crate) fn start(&mut self, start: &Start<TraceSchema>) -> io::Result<()> {
         match self.format {
-            TraceFormat::Json => json(&mut self.out, start),
+            TraceFormat::Json => write_record(&mut self.out, start),
             TraceFormat::ScamperJson(_) => scamper_json::cycle_start(&mut self.out, start.time),
             TraceFormat::Table(_) | TraceFormat::Tnt(_) => Ok(()),
         }
@@ -57,7 +58,7 @@ impl<W: Write> TraceSink<W> {
                 }
                 table.write(&mut self.out, trace)
             }
-            TraceFormat::Json => json(&mut self.out, trace),
+            TraceFormat::Json => write_record(&mut self.out, trace),
             TraceFormat::Tnt(verbose) => tnt::write(&mut self.out, trace, verbose),
             TraceFormat::ScamperJson(context) => scamper_json::trace(&mut self.out, trace, context),
         }
@@ -66,7 +67,7 @@ impl<W: Write> TraceSink<W> {
     /// Writes how far a long run has come.
     pub(crate) fn progress(&mut self, progress: &Progress<TraceSchema>) -> io::Result<()> {
         match self.format {
-            TraceFormat::Json => json(&mut self.out, progress),
+            TraceFormat::Json => write_record(&mut self.out, progress),
             TraceFormat::Table(_) | TraceFormat::Tnt(_) | TraceFormat::ScamperJson(_) => Ok(()),
         }
     }
@@ -74,7 +75,7 @@ impl<W: Write> TraceSink<W> {
     /// Writes what comes after all traces.
     pub(crate) fn end(&mut self, end: &End<TraceSchema>) -> io::Result<()> {
         match self.format {
-            TraceFormat::Json => json(&mut self.out, end)?,
+            TraceFormat::Json => write_record(&mut self.out, end)?,
             TraceFormat::ScamperJson(_) => scamper_json::cycle_stop(&mut self.out, end.time)?,
             TraceFormat::Table(_) | TraceFormat::Tnt(_) => {}
         }
@@ -84,12 +85,6 @@ impl<W: Write> TraceSink<W> {
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
-}
-
-/// Writes a record as a line of NDJSON.
-pub(crate) fn json(out: &mut impl Write, record: &impl serde::Serialize) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, record)?;
-    out.write_all(b"\n")
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::args::VmImage;
 use crate::exit::{Exit, Failure};
+use crate::output::ndjson::write_record;
 
 /// What there is to know of an image.
 #[derive(Debug, Serialize)]
@@ -42,8 +43,7 @@ pub(super) fn run(args: &VmImage) -> anyhow::Result<Exit> {
         .ok_or_else(|| Failure::usage("the image that is built in is no ELF file"))?;
     let mut out = io::stdout().lock();
     if args.json {
-        serde_json::to_writer(&mut out, &description)?;
-        writeln!(out)?;
+        write_record(&mut out, &description)?;
     } else if args.output.is_none() {
         print(&mut out, &description)?;
     }

@@ -15,6 +15,7 @@ use super::state::{Life, Place, Socket, State};
 use super::status::{Memory, Status};
 use crate::args::MachineOptions;
 use crate::exit::{Exit, Failure};
+use crate::output::ndjson::write_record;
 
 /// Starts a holder and returns when its machine answers.
 pub(super) fn start(name: Option<String>, options: MachineOptions) -> anyhow::Result<Exit> {
@@ -80,8 +81,7 @@ pub(super) fn list(json: bool) -> anyhow::Result<Exit> {
     for (place, life) in State::open()?.machines()? {
         let listed = look_at(&place, life);
         if json {
-            serde_json::to_writer(&mut out, &listed)?;
-            writeln!(out)?;
+            write_record(&mut out, &listed)?;
         } else {
             rows.push(row(&listed));
         }
