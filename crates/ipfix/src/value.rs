@@ -112,6 +112,27 @@ impl Value<'_> {
             Self::Octets(octets) => emit_octets(octets, len, into),
         }
     }
+
+    /// Appends the value in `len` bytes, which its type allows, if it [fits](Self::fits); else what
+    /// is appended is of no use.
+    pub(crate) fn emit_fitting(&self, kind: DataType, len: u16, into: &mut Vec<u8>) -> bool {
+        // Most of what is sent are numbers; with their lengths known they are written in no time.
+        let Self::Unsigned(n) = *self else {
+            self.emit(kind, len, into);
+            return self.fits(kind, len);
+        };
+        let [.., a, b, c, d] = n.to_be_bytes();
+        match len {
+            1 => into.push(d),
+            2 => into.extend_from_slice(&[c, d]),
+            4 => into.extend_from_slice(&[a, b, c, d]),
+            8 => into.extend_from_slice(&n.to_be_bytes()),
+            _ => self.emit(kind, len, into),
+        }
+        let fits = n >> (8 * u32::from(len.min(7))) == 0 || len >= 8;
+        debug_assert_eq!(fits, self.fits(kind, len), "{kind:?} in {len} bytes");
+        fits
+    }
 }
 
 impl<'a> Value<'a> {
@@ -309,6 +330,11 @@ mod tests {
             prop_assert!(value.fits(DataType::Unsigned64, len));
             let bytes = emitted(value, DataType::Unsigned64, len);
             prop_assert_eq!(Value::parse(DataType::Unsigned64, &bytes), value);
+            let mut again = Vec::new();
+            prop_assert!(value.emit_fitting(DataType::Unsigned64, len, &mut again));
+            prop_assert_eq!(again, bytes);
+            let too_long = Value::Unsigned(u64::MAX).emit_fitting(DataType::Unsigned64, len, &mut Vec::new());
+            prop_assert_eq!(too_long, len == 8);
             let value = Value::Signed(signed >> (64 - 8 * u32::from(len)));
             prop_assert!(value.fits(DataType::Signed64, len));
             let bytes = emitted(value, DataType::Signed64, len);

@@ -34,6 +34,8 @@ pub(super) struct Layouts {
     first: u16,
     templates: Vec<Template>,
     shapes: BTreeMap<Shape, usize>,
+    /// Room to put records together in.
+    room: Vec<u8>,
 }
 
 /// A record as it will be sent.
@@ -64,6 +66,7 @@ impl Layouts {
             first,
             templates: Vec::new(),
             shapes: BTreeMap::new(),
+            room: Vec::new(),
         }
     }
 
@@ -84,7 +87,9 @@ impl Layouts {
         record: &R,
         max: usize,
     ) -> Option<(usize, Box<[u8]>)> {
-        // Nearly all columns have a value; to grow step by step costs more than to read them.
+        if let Some(encoded) = self.encode_again(kind, groups, record, max) {
+            return Some(encoded);
+        }
         let mut values: Vec<(u32, &Column<R>, Value<'_>)> = Vec::with_capacity(MOST_COLUMNS);
         for (n, column) in (0..).zip(columns(groups)) {
             if let Some(value) = (column.get)(record) {
@@ -97,6 +102,31 @@ impl Layouts {
             encoded = self.place(kind, &values);
         }
         (encoded.1.len() <= max).then_some(encoded)
+    }
+
+    /// The same in one go, for a record like nearly all: its values fit, and it has its template.
+    fn encode_again<R>(
+        &mut self,
+        kind: Kind,
+        groups: &'static [Group<R>],
+        record: &R,
+        max: usize,
+    ) -> Option<(usize, Box<[u8]>)> {
+        self.room.clear();
+        let mut mask = 0_u128;
+        for (n, column) in columns(groups).enumerate() {
+            let Some(value) = (column.get)(record) else {
+                continue;
+            };
+            mask |= 1 << n;
+            let element = &column.element;
+            if !value.emit_fitting(element.kind, element.len, &mut self.room) {
+                return None;
+            }
+        }
+        let wide = false;
+        let &layout = self.shapes.get(&Shape { kind, mask, wide })?;
+        (self.room.len() <= max).then(|| (layout, self.room.as_slice().into()))
     }
 
     fn place<R>(

@@ -68,6 +68,8 @@ impl Console {
         let done = self
             .transmit(memory, peer, &mut wants)
             .and_then(|()| self.receive(memory, peer, &mut wants));
+        // Who has closed makes no room any more.
+        wants.room &= !wants.closed;
         self.transport.settle(done, wants)
     }
 
