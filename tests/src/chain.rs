@@ -79,6 +79,11 @@ impl Chain {
         command
     }
 
+    /// The name of the namespace of this number.
+    pub fn name(&self, n: usize) -> &str {
+        &self.names[n]
+    }
+
     /// A `plumb` command at the vantage point.
     pub fn plumb(&self, arguments: &[&str]) -> Command {
         let mut command = self.command(0, plumb());

@@ -172,7 +172,8 @@ pub struct FlowMptcp {
     /// Bytes sent again on another subflow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reinjected_bytes: Option<u64>,
-    /// Times that data waited in the receive queue for a gap that another subflow had to fill.
+    /// Times that data waited in the receive queue for a gap that another subflow had to fill, where
+    /// each segment is watched: from the first that waits until none does is once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head_of_line_stalls: Option<u32>,
 }
@@ -290,7 +291,9 @@ pub struct FlowProfile {
     /// Round-trip time in nanoseconds as the receiver of data estimates it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receiver_rtt_ns: Option<u64>,
-    /// Round-trip times measured in the window, where every sample is watched.
+    /// Round-trip times measured in the window, as the kernel's estimator takes them (RFC 6298), where
+    /// each segment is watched. That of the handshake is none, and after either end has closed its
+    /// direction none is seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtt_samples: Option<u64>,
     /// Least of these samples in nanoseconds.
@@ -328,7 +331,8 @@ pub struct FlowProfile {
     /// Segments received ahead of a gap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub out_of_order_packets: Option<u32>,
-    /// Mean distance in bytes between the gap and a segment received ahead of it.
+    /// Mean distance in bytes between the gap and a segment received ahead of it: its sequence number
+    /// less the next that was expected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub out_of_order_distance_mean_bytes: Option<u64>,
     /// Standard deviation of that distance in bytes.
@@ -347,7 +351,7 @@ pub struct FlowProfile {
     /// Nanoseconds of these that the send buffer was too small.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub send_buffer_limited_ns: Option<u64>,
-    /// Times that the receiver's window closed while data waited.
+    /// Times that the receiver's window closed while data waited, where each segment is watched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zero_windows: Option<u32>,
     /// Probes of a closed window that went unanswered, as of the end of the window.

@@ -61,6 +61,12 @@ pub struct Flow {
     #[arg(long, value_name = "NUMBER", help_heading = WHICH, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub sample: u32,
 
+    /// Look at each segment that comes in, too: round-trip times one by one, distance out of order,
+    /// windows that closed, head-of-line stalls of multipath connections. Costs the kernel some
+    /// time for each (docs/flow.md).
+    #[arg(long, help_heading = DEPTH)]
+    pub per_segment: bool,
+
     /// Watch name lookups, too: every query over UDP to port 53, of the whole host or of --cgroup,
     /// with the time to its answer and what that said.
     #[arg(long, help_heading = BESIDES)]
@@ -182,6 +188,7 @@ fn power_of_two(text: &str) -> Result<u32, String> {
 }
 
 const WHICH: &str = "Which connections";
+const DEPTH: &str = "What is watched";
 const BESIDES: &str = "Besides TCP";
 const LIMITS: &str = "Time and limits";
 const METRICS: &str = "Metrics";

@@ -2,7 +2,7 @@
 
 use libbpf_rs::btf::Btf;
 
-use super::loading::{reason, short};
+use super::loading::{OFF, reason, short};
 use super::programs::{Hook, PROGRAMS, has_member};
 
 /// A group of figures, and whether this kernel has them.
@@ -18,6 +18,8 @@ pub struct Capability {
     pub since: &'static str,
     /// Why it is not there; `None` if it is.
     pub missing: Option<String>,
+    /// Whether that is only because nobody asked for it: this kernel has it.
+    pub is_off: bool,
 }
 
 /// Members of structures that not every supported kernel has.
@@ -65,6 +67,7 @@ pub(super) fn list(types: &Btf<'_>, verdicts: &[Option<String>]) -> Vec<Capabili
         },
         since: program.since,
         missing: reason(verdicts, program.name).map(str::to_owned),
+        is_off: reason(verdicts, program.name) == Some(OFF),
     });
     let members = MEMBERS
         .iter()
@@ -75,6 +78,7 @@ pub(super) fn list(types: &Btf<'_>, verdicts: &[Option<String>]) -> Vec<Capabili
             since,
             missing: (!has_member(types, structure, member))
                 .then(|| format!("this kernel's {structure} has no {member}")),
+            is_off: false,
         });
     programs.chain(members).collect()
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR MIT */
 /*
- * What the flow probes tell user space: one record per event, all of the same shape. event.rs reads
- * it; a test there compares the size. Wide members first, so that there is no hidden padding.
+ * What the flow probes tell user space: one record per event, all of the same shape in one run.
+ * event.rs and segments.rs read it; tests there compare the sizes. Wide members first, so that there is no hidden padding.
  */
 #ifndef PLUMB_FLOW_EVENT_H
 #define PLUMB_FLOW_EVENT_H
@@ -117,6 +117,32 @@ struct flow_event {
 	char congestion[16];
 	__u32 pacing_status;
 	__u32 jiffies; /* the kernel's clock of busy[] at the time of this event */
+};
+
+/*
+ * What is watched for each segment, where that was asked for: totals, but for extremes, which are
+ * those of the window that the event ends.
+ */
+struct flow_segments {
+	__u64 rtt_sum_us;
+	__u64 distance_sum;
+	/* The sum of squares is low + (high << 32): neither overflows. */
+	__u64 distance_squares_low;
+	__u64 distance_squares_high;
+	__u32 rtt_count;
+	__u32 rtt_min_us;
+	__u32 rtt_max_us;
+	__u32 distance_count;
+	__u32 distance_max;
+	__u32 zero_windows;
+	__u32 stalls;
+	__u32 known; /* 0: this connection is not watched so */
+};
+
+/* What is told instead, then. */
+struct flow_wide_event {
+	struct flow_event event;
+	struct flow_segments segments;
 };
 
 #endif

@@ -2,6 +2,8 @@
 
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use super::segments::Segments;
+
 /// Why a program told something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EventKind {
@@ -139,6 +141,8 @@ pub struct Event {
     pub(super) jiffies: u32,
     /// How a clean handshake ended that had no event of its own.
     pub(super) opening: Option<Opening>,
+    /// What is watched for each segment; in a box, since mostly it is not.
+    pub(super) segments: Option<Box<Segments>>,
 }
 
 /// A connection when its handshake was over, without repetition and without payload.
@@ -160,7 +164,10 @@ impl Event {
     /// Bytes of an event.
     pub const LEN: usize = 352;
 
-    /// Reads an event; `None` if these bytes are none.
+    /// Bytes of one where each segment is watched.
+    pub(super) const WIDE_LEN: usize = Self::LEN + Segments::LEN;
+
+    /// Reads an event, of either length; `None` if these bytes are none.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         if bytes.len() < Self::LEN {
             return None;
@@ -289,6 +296,10 @@ impl Event {
             paced: pacing_status != 0,
             jiffies,
             opening,
+            segments: bytes
+                .get(Self::LEN..)
+                .and_then(Segments::parse)
+                .map(Box::new),
         })
     }
 
@@ -344,6 +355,7 @@ impl Event {
             probes_out: 0,
             jiffies: 0,
             opening: None,
+            segments: None,
             ..*self
         })
     }
@@ -370,16 +382,16 @@ fn socket(address: [u8; 16], port: u16) -> SocketAddr {
 }
 
 /// Reads numbers in the host's byte order from the front.
-struct Cursor<'a>(&'a [u8]);
+pub(super) struct Cursor<'a>(pub(super) &'a [u8]);
 
 impl Cursor<'_> {
-    fn bytes<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(super) fn bytes<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (first, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         Some(*first)
     }
 
-    fn u64(&mut self) -> Option<u64> {
+    pub(super) fn u64(&mut self) -> Option<u64> {
         self.bytes().map(u64::from_ne_bytes)
     }
 
@@ -387,7 +399,7 @@ impl Cursor<'_> {
         self.bytes().map(u16::from_ne_bytes)
     }
 
-    fn words<const N: usize>(&mut self) -> Option<[u32; N]> {
+    pub(super) fn words<const N: usize>(&mut self) -> Option<[u32; N]> {
         let mut words = [0; N];
         for word in &mut words {
             *word = u32::from_ne_bytes(self.bytes()?);
@@ -404,6 +416,7 @@ mod tests {
     fn layout() -> Vec<(String, usize)> {
         let header = include_str!("event.h");
         let body = header.split_once("struct flow_event {").unwrap().1;
+        let body = body.split_once("};").unwrap().0;
         body.lines()
             .filter_map(|line| {
                 let line = line.trim().split(';').next()?;

@@ -2,7 +2,7 @@
 /*
  * Flow probes: they keep what the kernel does not about every TCP connection of the host in socket
  * storage, and tell user space at the events of a connection's life how it fared. Nothing here runs
- * for each segment.
+ * for each segment but what segments.h has, which is off unless asked for.
  */
 #include "kernel/tcp.h"
 
@@ -13,6 +13,7 @@
 
 #include "flow/event.h"
 #include "flow/state.h"
+#include "flow/segments.h"
 #include "flow/fill.h"
 
 char LICENSE[] SEC("license") = "GPL";
@@ -41,7 +42,7 @@ static __always_inline void tell(const struct sock *sk, const struct tcp_sock *t
 			st->seen_at = now;
 		}
 	}
-	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	e = bpf_ringbuf_reserve(&events, wide() ? sizeof(struct flow_wide_event) : sizeof(*e), 0);
 	if (!e) {
 		st->sequence++;
 		__sync_fetch_and_add(&counts.dropped, st->opened_at ? 2 : 1);
@@ -58,6 +59,8 @@ static __always_inline void tell(const struct sock *sk, const struct tcp_sock *t
 		fill_tcp(e, tp, st);
 	else
 		fill_meta(e, sk);
+	if (wide())
+		fill_segments(&((struct flow_wide_event *)e)->segments, sk, tp, true);
 	st->opened_at = 0;
 	st->sequence++;
 	/* A wake-up for each event would cost more than all else here. */
@@ -85,6 +88,8 @@ int BPF_PROG(flow_state, const struct sock *sk, int old, int new)
 
 	if (protocol != PROTOCOL_TCP && protocol != PROTOCOL_MPTCP)
 		return 0;
+	if (protocol == PROTOCOL_TCP && old == TCP_ESTABLISHED)
+		end_segments(sk);
 	switch (new) {
 	case TCP_LISTEN:
 		st = create(sk);
@@ -149,11 +154,14 @@ int BPF_PROG(flow_state, const struct sock *sk, int old, int new)
 			__sync_fetch_and_add(&counts.connections, 1);
 		}
 		if (tp) {
+			begin_segments(sk, tp);
 			if (!keep_opening(tp, st))
 				tell(sk, tp, st, EVENT_ESTABLISHED, old, new);
-		} else
+		} else {
 			/* It has no handshake but those of its paths, and no addresses yet. */
 			st->syn_at = bpf_ktime_get_ns();
+			begin_stalls(sk);
+		}
 		return 0;
 	}
 	st = tracked(sk);
@@ -162,6 +170,8 @@ int BPF_PROG(flow_state, const struct sock *sk, int old, int new)
 	/* Before the reader may see the event: a pass that begins after it finds the connection ended. */
 	st->flags |= ST_ENDED;
 	tell(sk, tp, st, EVENT_CLOSED, old, new);
+	if (!tp)
+		end_stalls(sk);
 	st->flags = ST_IGNORED;
 	__sync_fetch_and_add(&counts.ended, 1);
 	return 0;
@@ -282,10 +292,12 @@ static __always_inline void write_event(struct seq_file *seq, const struct sock 
 					const struct tcp_sock *tp, struct state *st, __u8 kind)
 {
 	__u32 zero = 0;
-	struct flow_event *e = bpf_map_lookup_elem(&scratch, &zero);
+	struct flow_wide_event *told = bpf_map_lookup_elem(&scratch, &zero);
+	struct flow_event *e;
 
-	if (!e)
+	if (!told)
 		return;
+	e = &told->event;
 	__builtin_memset(e, 0, sizeof(*e));
 	e->kind = kind;
 	e->at = bpf_ktime_get_ns();
@@ -295,7 +307,9 @@ static __always_inline void write_event(struct seq_file *seq, const struct sock 
 		fill_tcp(e, tp, st);
 	else
 		fill_meta(e, sk);
-	bpf_seq_write(seq, e, sizeof(*e));
+	if (wide())
+		fill_segments(&told->segments, sk, tp, kind != EVENT_LOOK && kind != EVENT_OPENED);
+	bpf_seq_write(seq, e, wide() ? sizeof(*told) : sizeof(*e));
 }
 
 /* Gives storage to the connections and listeners that were there before, with their processes. */
@@ -341,6 +355,7 @@ int flow_baseline(struct bpf_iter__task_file *ctx)
 	st->window_segs = st->seen_segs = tp->segs_in + tp->segs_out;
 	st->flags = flags;
 	__sync_fetch_and_add(&counts.connections, 1);
+	begin_segments(sk, tp);
 	write_event(ctx->meta->seq, sk, tp, st, EVENT_BASELINE);
 	return 0;
 }

@@ -8,15 +8,24 @@ use libbpf_rs::{PrintLevel, set_print};
 use super::Live;
 use super::programs::{self, PROGRAMS, has_member};
 
+/// What is said of a program that this kernel has and nobody asked for.
+pub(super) const OFF: &str = "--per-segment turns it on";
+
 /// Why each program is left out, in the order of [`PROGRAMS`]; `None` for those that run.
-pub(super) fn verdicts(types: &Btf<'_>, without: &[String]) -> Vec<Option<String>> {
+pub(super) fn verdicts(
+    types: &Btf<'_>,
+    without: &[String],
+    per_segment: bool,
+) -> Vec<Option<String>> {
     PROGRAMS
         .iter()
         .map(|program| {
             if without.iter().any(|name| name == short(program.name)) {
                 Some("left out by --without".to_owned())
             } else {
-                program.hook.missing(types)
+                let off = program.is_per_segment && !per_segment;
+                let missing = program.hook.missing(types);
+                missing.or_else(|| off.then(|| OFF.to_owned()))
             }
         })
         .collect()
@@ -48,6 +57,8 @@ pub(super) fn live(types: &Btf<'_>, verdicts: &[Option<String>]) -> Live {
         resets_sent: runs(programs::RESET_SENT),
         duplicates: runs(programs::DROP),
         out_of_order: has_member(types, "tcp_sock", "rcv_ooopack"),
+        segments: runs(programs::SEGMENT),
+        stalls: runs(programs::STALL),
     }
 }
 

@@ -13,6 +13,7 @@ mod order;
 mod profile;
 mod programs;
 mod recorder;
+mod segments;
 mod skeleton;
 
 pub use capability::Capability;

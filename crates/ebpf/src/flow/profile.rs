@@ -13,6 +13,7 @@ use plumb_record::{
 use super::close;
 use super::counters::{Counters, HertzMeter};
 use super::event::{Event, EventKind, flag, state};
+use super::segments::{self, Segments};
 
 /// Which programs run, and so which figures are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,10 @@ pub struct Live {
     pub duplicates: bool,
     /// Segments out of order are counted (`tcp_sock.rcv_ooopack`).
     pub out_of_order: bool,
+    /// Each segment is watched (`tcp_probe`).
+    pub segments: bool,
+    /// Each segment of multipath connections is watched (`subflow_check_data_avail`).
+    pub stalls: bool,
 }
 
 impl Live {
@@ -40,6 +45,8 @@ impl Live {
         resets_sent: true,
         duplicates: true,
         out_of_order: true,
+        segments: true,
+        stalls: true,
     };
 }
 
@@ -58,6 +65,7 @@ struct Connection {
     /// Where the open window began.
     since: u64,
     counters: Counters,
+    segments: Option<Box<Segments>>,
 }
 
 /// The machine: events in, profiles out.
@@ -151,6 +159,7 @@ impl Profiler {
                 opened = Some(Connection {
                     since: opening.at,
                     counters,
+                    segments: None,
                 });
             }
         }
@@ -207,6 +216,7 @@ impl Profiler {
         let connection = Connection {
             since: event.at,
             counters,
+            segments: event.segments.clone(),
         };
         let full = self.connections.len() >= self.config.max_connections;
         if full && !self.connections.contains_key(&event.cookie) {
@@ -243,6 +253,15 @@ impl Profiler {
             gauges(&mut profile, event);
         }
         profile.mptcp = multipath(event, &delta);
+        if profile.phase != FlowPhase::Establishing {
+            segments::fill(
+                self.config.live,
+                event.segments.as_deref(),
+                before.and_then(|connection| connection.segments.as_deref()),
+                &mut profile,
+                event.kind != EventKind::Look,
+            );
+        }
         profile
     }
 

@@ -21,6 +21,8 @@ pub(super) struct Program {
     pub(super) gives: &'static str,
     /// The release of Linux that first had what it needs.
     pub(super) since: &'static str,
+    /// Whether it runs for each segment, and so only where that was asked for.
+    pub(super) is_per_segment: bool,
 }
 
 pub(super) const STATE: &str = "flow_state";
@@ -29,57 +31,81 @@ pub(super) const RETRANSMIT: &str = "flow_retransmit";
 pub(super) const RESET_RECEIVED: &str = "flow_reset_received";
 pub(super) const RESET_SENT: &str = "flow_reset_sent";
 pub(super) const DROP: &str = "flow_drop";
+pub(super) const SEGMENT: &str = "flow_segment";
+pub(super) const STALL: &str = "flow_stall";
 pub(super) const BASELINE: &str = "flow_baseline";
 pub(super) const PASS: &str = "flow_pass";
 
-pub(super) const PROGRAMS: [Program; 8] = [
+pub(super) const PROGRAMS: [Program; 10] = [
     Program {
         name: STATE,
         hook: Hook::Tracepoint("inet_sock_set_state", 3),
         gives: "connections, from establishment to end",
         since: "5.11",
+        is_per_segment: false,
     },
     Program {
         name: CONGESTION,
         hook: Hook::Tracepoint("tcp_cong_state_set", 2),
         gives: "lossy phases, retransmission timeouts, fast recoveries",
         since: "5.19",
+        is_per_segment: false,
     },
     Program {
         name: RETRANSMIT,
         hook: Hook::Tracepoint("tcp_retransmit_skb", 2),
         gives: "tail loss probes",
         since: "5.11",
+        is_per_segment: false,
     },
     Program {
         name: RESET_RECEIVED,
         hook: Hook::Tracepoint("tcp_receive_reset", 1),
         gives: "resets received",
         since: "5.11",
+        is_per_segment: false,
     },
     Program {
         name: RESET_SENT,
         hook: Hook::Tracepoint("tcp_send_reset", 2),
         gives: "resets sent",
         since: "5.11",
+        is_per_segment: false,
     },
     Program {
         name: DROP,
         hook: Hook::Tracepoint("kfree_skb", 4),
         gives: "duplicates received",
         since: "6.11",
+        is_per_segment: false,
     },
     Program {
         name: BASELINE,
         hook: Hook::Iterator("task_file"),
         gives: "connections that were there before",
         since: "5.11",
+        is_per_segment: false,
     },
     Program {
         name: PASS,
         hook: Hook::Iterator("bpf_sk_storage_map"),
         gives: "active and idle timeouts, orphans",
         since: "5.11",
+        is_per_segment: false,
+    },
+    Program {
+        name: SEGMENT,
+        hook: Hook::Tracepoint("tcp_probe", 2),
+        gives: "round-trip times one by one, distance out of order, zero windows",
+        since: "5.11",
+        is_per_segment: true,
+    },
+    Program {
+        name: STALL,
+        hook: Hook::Tracepoint("subflow_check_data_avail", 2),
+        gives: "head-of-line stalls of multipath connections",
+        since: "5.13",
+        is_per_segment: true,
     },
 ];
 

@@ -53,6 +53,8 @@ pub struct Options {
     pub ring: u32,
     /// Names of programs that are left out.
     pub without: Vec<String>,
+    /// Whether the programs that run for each segment are loaded.
+    pub per_segment: bool,
 }
 
 impl Default for Options {
@@ -64,6 +66,7 @@ impl Default for Options {
             orphan_timeout: Duration::from_secs(5),
             ring: 4 << 20,
             without: Vec::new(),
+            per_segment: false,
         }
     }
 }
@@ -90,6 +93,8 @@ pub struct Recorder {
     pass: Option<Link>,
     options: Options,
     live: Live,
+    /// Bytes of an event.
+    event_len: usize,
     capabilities: Vec<Capability>,
     _links: Vec<Link>,
 }
@@ -121,7 +126,7 @@ impl Recorder {
     ) -> Result<(Self, Vec<Event>), Error> {
         let types = Btf::from_vmlinux().map_err(|_| Error::NoTypes)?;
         loading::raise_limit();
-        let mut verdicts = loading::verdicts(&types, &options.without);
+        let mut verdicts = loading::verdicts(&types, &options.without, options.per_segment);
         let (mut storage, mut again) = (MaybeUninit::uninit(), MaybeUninit::uninit());
         let (loaded, _) = loading::listening(|| load(&mut storage, &options, &verdicts, &alter));
         let skel = match loaded {
@@ -139,6 +144,12 @@ impl Recorder {
                 }
                 load(&mut again, &options, &verdicts, &alter)?
             }
+        };
+        let loaded = loading::live(&types, &verdicts);
+        let event_len = if loaded.segments || loaded.stalls {
+            Event::WIDE_LEN
+        } else {
+            Event::LEN
         };
         let maps = |map: &libbpf_rs::MapMut<'_>| {
             MapHandle::try_from(map).map_err(|e| Error::of("keep a map", &e))
@@ -194,11 +205,12 @@ impl Recorder {
             pass,
             options,
             live,
+            event_len,
             capabilities,
             _links: links,
         };
         let there = match &baseline {
-            Some(link) => events_of(link).map_err(|source| Error::System {
+            Some(link) => events_of(link, event_len).map_err(|source| Error::System {
                 operation: "list the open sockets",
                 source,
             })?,
@@ -274,7 +286,7 @@ impl Recorder {
         self.passes
             .update(&0u32.to_ne_bytes(), &value, MapFlags::ANY)
             .map_err(io::Error::other)?;
-        each_event(pass, see)
+        each_event(pass, self.event_len, see)
     }
 
     /// What the programs counted.
@@ -314,14 +326,14 @@ impl AsFd for Recorder {
 }
 
 /// Runs an iterator to its end.
-fn events_of(link: &Link) -> io::Result<Vec<Event>> {
+fn events_of(link: &Link, len: usize) -> io::Result<Vec<Event>> {
     let mut events = Vec::new();
-    each_event(link, |event| events.push(event))?;
+    each_event(link, len, |event| events.push(event))?;
     Ok(events)
 }
 
-/// The same, one event after the other.
-fn each_event(link: &Link, mut take: impl FnMut(Event)) -> io::Result<()> {
+/// The same, one event of so many bytes after the other.
+fn each_event(link: &Link, len: usize, mut take: impl FnMut(Event)) -> io::Result<()> {
     let mut iterator = Iter::new(link).map_err(io::Error::other)?;
     let mut rest = Vec::new();
     let mut buffer = vec![0; 64 << 10];
@@ -334,10 +346,10 @@ fn each_event(link: &Link, mut take: impl FnMut(Event)) -> io::Result<()> {
             Err(e) => return Err(e),
         };
         rest.extend_from_slice(buffer.get(..read).unwrap_or_default());
-        let whole = rest.len() - rest.len() % Event::LEN;
+        let whole = rest.len() - rest.len() % len;
         rest.drain(..whole)
             .as_slice()
-            .chunks(Event::LEN)
+            .chunks(len)
             .filter_map(Event::parse)
             .for_each(&mut take);
     }
@@ -350,7 +362,9 @@ fn load<'a>(
     verdicts: &[Option<String>],
     alter: &dyn Fn(&mut OpenProgramMut<'_>),
 ) -> Result<FlowSkel<'a>, Error> {
-    let mut open = open(storage, options)?;
+    let runs = |name| loading::reason(verdicts, name).is_none();
+    let (segments, stalls) = (runs(programs::SEGMENT), runs(programs::STALL));
+    let mut open = open(storage, options, segments, stalls)?;
     for mut program in open.open_object_mut().progs_mut() {
         let place = PROGRAMS.iter().position(|p| program.name() == p.name);
         let wanted = place
@@ -380,6 +394,8 @@ fn alone(options: &Options, name: &str, alter: &dyn Fn(&mut OpenProgramMut<'_>))
 fn open<'a>(
     storage: &'a mut MaybeUninit<OpenObject>,
     options: &Options,
+    segments: bool,
+    stalls: bool,
 ) -> Result<OpenFlowSkel<'a>, Error> {
     let failed = |e| Error::of("open the programs", &e);
     let mut open = FlowSkelBuilder::default().open(storage).map_err(failed)?;
@@ -393,7 +409,13 @@ fn open<'a>(
         config.ports = count(filter.ports.len());
         config.prefixes = count(filter.prefixes.len());
         config.watermark = options.ring / 4;
+        config.segments = segments.into();
+        config.stalls = stalls.into();
         debug_assert_eq!(usize::try_from(rodata.event_size), Ok(Event::LEN));
+        debug_assert_eq!(usize::try_from(rodata.wide_event_size), Ok(Event::WIDE_LEN));
+    }
+    if !stalls {
+        open.maps.stalls.set_max_entries(1).map_err(failed)?;
     }
     open.maps
         .events

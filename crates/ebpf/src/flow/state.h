@@ -13,10 +13,19 @@ const volatile struct settings {
 	__u32 ports;
 	__u32 prefixes;
 	__u32 watermark; /* bytes in the ring that wake the reader */
+	__u32 segments; /* whether each segment is watched */
+	__u32 stalls; /* whether each segment of multipath connections is */
 } config = {};
+
+/* Whether events are wide. */
+static __always_inline bool wide(void)
+{
+	return config.segments || config.stalls;
+}
 
 /* For the loader's check that both sides mean the same. */
 const volatile __u32 event_size = sizeof(struct flow_event);
+const volatile __u32 wide_event_size = sizeof(struct flow_wide_event);
 
 /* What user space reads. */
 struct {
@@ -125,7 +134,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct flow_event);
+	__type(value, struct flow_wide_event);
 } scratch SEC(".maps");
 
 /* Names are copied as words: for a string the kernel would look for its end. */

@@ -105,9 +105,11 @@ struct minmax {
 
 struct tcp_sock {
 	struct inet_connection_sock inet_conn;
+	__u32 rcv_nxt;
 	__u32 snd_wnd;
 	__u32 snd_una;
 	__u32 write_seq;
+	__u32 delivered;
 	__u32 mss_cache;
 	__u32 snd_cwnd;
 	__u32 lost;
@@ -142,7 +144,21 @@ struct tcp_sock {
 };
 
 struct sk_buff {
+	struct sock *sk;
 	char cb[48];
+	unsigned int end;
+	unsigned char *head;
+};
+
+struct skb_shared_info {
+	unsigned short gso_size;
+	unsigned short gso_segs;
+};
+
+struct rb_node;
+
+struct rb_root {
+	struct rb_node *rb_node;
 };
 
 struct tcp_skb_cb {
@@ -161,6 +177,7 @@ struct mptcp_subflow_context {
 	__u32 backup : 1;
 	__s16 local_id;
 	__u8 remote_id;
+	struct sock *conn;
 };
 
 struct mptcp_pm_data {
@@ -179,6 +196,7 @@ struct mptcp_sock {
 	__u64 bytes_acked;
 	__u32 token;
 	struct mptcp_pm_data pm;
+	struct rb_root out_of_order_queue;
 };
 
 struct task_struct {

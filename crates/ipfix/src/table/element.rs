@@ -104,8 +104,8 @@ pub struct Column<R: 'static> {
     pub source: &'static str,
     /// The kernel that first had it.
     pub since: &'static str,
-    /// Whether `plumb flow` records it; other recorders may.
-    pub is_recorded: bool,
+    /// Whether `plumb flow` records it only where each segment is watched.
+    pub is_per_segment: bool,
     /// The field's value; `None` where it is not known.
     pub get: for<'a> fn(&'a R) -> Option<Value<'a>>,
     /// Sets the field, or nothing where the value cannot be one or follows from others.
@@ -134,7 +134,7 @@ impl<R> Column<R> {
             field,
             source: "",
             since: "",
-            is_recorded: true,
+            is_per_segment: false,
             get,
             set,
         }
@@ -146,9 +146,9 @@ impl<R> Column<R> {
         self
     }
 
-    /// Nothing that `plumb flow` records: it would take a program that runs for every segment.
-    pub(super) const fn not_recorded(mut self) -> Self {
-        self.is_recorded = false;
+    /// Recorded only with `plumb flow --per-segment`: it takes a program that runs for each.
+    pub(super) const fn per_segment(mut self) -> Self {
+        self.is_per_segment = true;
         self
     }
 

@@ -16,10 +16,10 @@ pub(super) const DELAY: &[Column<FlowProfile>] = &[
     column::<Record>(ours(21, "roundTripTimeVariationNanoseconds", T::Unsigned64, S::Quantity, U::Nanoseconds, "Mean deviation of the round-trip time."), optional!(rtt_variance_ns)).short(4).kernel("tcp_sock.mdev_us / 4", "3.15"),
     column::<Record>(ours(22, "minimumRoundTripTimeNanoseconds", T::Unsigned64, S::Quantity, U::Nanoseconds, "Least round-trip time of the last minutes."), optional!(rtt_min_ns)).short(4).kernel("tcp_sock.rtt_min", "4.4"),
     column::<Record>(ours(23, "receiverRoundTripTimeNanoseconds", T::Unsigned64, S::Quantity, U::Nanoseconds, "Round-trip time as the receiver of data estimates it."), optional!(receiver_rtt_ns)).short(4).kernel("tcp_sock.rcv_rtt_est.rtt_us / 8", "4.13"),
-    column::<Record>(ours(24, "roundTripTimeSampleDeltaCount", T::Unsigned64, S::DeltaCounter, U::None, "Round-trip times measured."), optional!(rtt_samples)).short(4).kernel("tcp_probe, or sockops RTT_CB", "5.3").not_recorded(),
-    column::<Record>(ours(25, "roundTripTimeSampleMinimumNanoseconds", T::Unsigned64, S::Quantity, U::Nanoseconds, "Least of these samples."), optional!(rtt_sample_min_ns)).short(4).kernel("as roundTripTimeSampleDeltaCount", "5.3").not_recorded(),
-    column::<Record>(ours(26, "roundTripTimeSampleMeanNanoseconds", T::Unsigned64, S::Quantity, U::Nanoseconds, "Mean of these samples."), optional!(rtt_sample_mean_ns)).short(4).kernel("as roundTripTimeSampleDeltaCount", "5.3").not_recorded(),
-    column::<Record>(ours(27, "roundTripTimeSampleMaximumNanoseconds", T::Unsigned64, S::Quantity, U::Nanoseconds, "Greatest of these samples."), optional!(rtt_sample_max_ns)).short(4).kernel("as roundTripTimeSampleDeltaCount", "5.3").not_recorded(),
+    column::<Record>(ours(24, "roundTripTimeSampleDeltaCount", T::Unsigned64, S::DeltaCounter, U::None, "Round-trip times measured, that of the handshake not counted."), optional!(rtt_samples)).short(4).kernel("tcp_probe: what changes tcp_sock.srtt_us", "4.16").per_segment(),
+    column::<Record>(ours(25, "roundTripTimeSampleMinimumNanoseconds", T::Unsigned64, S::Quantity, U::Nanoseconds, "Least of these samples."), optional!(rtt_sample_min_ns)).short(4).kernel("as roundTripTimeSampleDeltaCount", "4.16").per_segment(),
+    column::<Record>(ours(26, "roundTripTimeSampleMeanNanoseconds", T::Unsigned64, S::Quantity, U::Nanoseconds, "Mean of these samples."), optional!(rtt_sample_mean_ns)).short(4).kernel("as roundTripTimeSampleDeltaCount", "4.16").per_segment(),
+    column::<Record>(ours(27, "roundTripTimeSampleMaximumNanoseconds", T::Unsigned64, S::Quantity, U::Nanoseconds, "Greatest of these samples."), optional!(rtt_sample_max_ns)).short(4).kernel("as roundTripTimeSampleDeltaCount", "4.16").per_segment(),
 ];
 
 pub(super) const RECOVERY: &[Column<FlowProfile>] = &[
@@ -138,7 +138,7 @@ pub(super) const RECEIVER: &[Column<FlowProfile>] = &[
     )
     .short(4)
     .kernel("tcp_probe: sequence number less rcv_nxt", "4.16")
-    .not_recorded(),
+    .per_segment(),
     column::<Record>(
         ours(
             37,
@@ -152,7 +152,7 @@ pub(super) const RECEIVER: &[Column<FlowProfile>] = &[
     )
     .short(4)
     .kernel("as outOfOrderDistanceMeanOctets", "4.16")
-    .not_recorded(),
+    .per_segment(),
     column::<Record>(
         ours(
             38,
@@ -166,7 +166,7 @@ pub(super) const RECEIVER: &[Column<FlowProfile>] = &[
     )
     .short(4)
     .kernel("as outOfOrderDistanceMeanOctets", "4.16")
-    .not_recorded(),
+    .per_segment(),
 ];
 
 pub(super) const STALLS: &[Column<FlowProfile>] = &[
@@ -217,8 +217,8 @@ pub(super) const STALLS: &[Column<FlowProfile>] = &[
         ),
         optional!(zero_windows),
     )
-    .kernel("snd_wnd, icsk_probes_out", "4.16")
-    .not_recorded(),
+    .kernel("tcp_probe: tcp_sock.snd_wnd", "4.16")
+    .per_segment(),
     column::<Record>(
         ours(
             43,
@@ -405,5 +405,5 @@ pub(super) const MULTIPATH: &[Column<FlowProfile>] = &[
     ).kernel("mptcp_subflow_context.backup", "5.7"),
     column::<Record>(ours(61, "mptcpSubflows", T::Unsigned32, S::Quantity, U::None, "Subflows of the connection at the end of the window."), multipath!(subflows)).short(2).kernel("mptcp_sock.pm.extra_subflows + 1", "5.7"),
     column::<Record>(ours(62, "reinjectedOctetDeltaCount", T::Unsigned64, S::DeltaCounter, U::Octets, "Payload sent again on another subflow."), multipath!(reinjected_bytes)).kernel("mptcp_sock.bytes_retrans", "6.5"),
-    column::<Record>(ours(63, "headOfLineStallDeltaCount", T::Unsigned32, S::DeltaCounter, U::None, "Times that data waited in the receive queue for a gap that another subflow had to fill."), multipath!(head_of_line_stalls)).kernel("mptcp_sock.out_of_order_queue", "5.10").not_recorded(),
+    column::<Record>(ours(63, "headOfLineStallDeltaCount", T::Unsigned32, S::DeltaCounter, U::None, "Times that data waited in the receive queue for a gap that another subflow had to fill."), multipath!(head_of_line_stalls)).kernel("subflow_check_data_avail: mptcp_sock.out_of_order_queue", "5.13").per_segment(),
 ];

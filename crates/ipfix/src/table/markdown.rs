@@ -15,8 +15,8 @@ pub fn kpis() -> String {
          record. *Field* is the name in NDJSON (`plumb.flow/1`), *element* the one in IPFIX: a \
          number alone is IANA's, `rev` the reverse direction of one of IANA's (RFC 5103, \
          enterprise 29305), `own` one of plumb's. *Since* is the kernel that first had the \
-         source. *Not recorded* are fields that the schema has and `plumb flow` does not fill, \
-         because they would take a program that runs for every segment.\n",
+         source. *Per segment* are fields that `plumb flow` fills with `--per-segment` only, \
+         because they take a program that runs for each segment.\n",
     );
     tables(&mut page, FLOW);
     page.push_str("\n# Name lookups\n");
@@ -41,10 +41,10 @@ fn tables<R>(page: &mut String, groups: &[Group<R>]) {
                 "| `{}` | {}{} | {} | {} | {} | {} {} |",
                 column.field,
                 element.description,
-                if column.is_recorded {
-                    ""
+                if column.is_per_segment {
+                    " *Per segment.*"
                 } else {
-                    " *Not recorded.*"
+                    ""
                 },
                 if element.unit == crate::Unit::None {
                     ""

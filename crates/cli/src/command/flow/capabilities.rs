@@ -21,6 +21,7 @@ pub(super) fn capabilities(recorder: &Recorder, as_json: bool) -> anyhow::Result
                 "source": capability.source,
                 "since": capability.since,
                 "live": capability.missing.is_none(),
+                "off": capability.is_off,
                 "missing": capability.missing,
             });
             writeln!(out, "{line}")?;
@@ -28,6 +29,7 @@ pub(super) fn capabilities(recorder: &Recorder, as_json: bool) -> anyhow::Result
         }
         let state = match capability.missing {
             None => look.paint(GOOD, "live   "),
+            Some(_) if capability.is_off => look.paint(FAINT, "off    "),
             Some(_) => look.paint(BAD, "missing"),
         };
         let name = look.paint(STRONG, &format!("{:<15}", capability.name));

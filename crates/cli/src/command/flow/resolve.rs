@@ -38,6 +38,7 @@ pub(super) fn options(args: &args::Flow) -> Result<Options, String> {
         orphan_timeout: args.orphan_timeout.0,
         ring: args.ring << 20,
         without: args.without.clone(),
+        per_segment: args.per_segment,
     })
 }
 

@@ -247,6 +247,8 @@ fn figures_whose_program_does_not_run_are_absent() {
             resets_sent: false,
             duplicates: false,
             out_of_order: false,
+            segments: false,
+            stalls: false,
         },
         max_connections: 10,
     });

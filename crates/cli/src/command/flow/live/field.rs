@@ -127,7 +127,7 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
 
 /// A column of the table for each field of the record, in its order.
 pub(super) fn recorded() -> impl Iterator<Item = &'static Column<FlowProfile>> {
-    let single = |column: &&Column<FlowProfile>| column.is_recorded && !column.field.contains(',');
+    let single = |column: &&Column<FlowProfile>| !column.field.contains(',');
     columns(FLOW)
         .filter(single)
         .enumerate()

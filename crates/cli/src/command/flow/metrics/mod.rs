@@ -167,7 +167,8 @@ fn write_agent(page: &mut Page, events: u64, around: Around<'_>) {
         "Whether a program runs in the kernel, or a member of its structures is there \
          (plumb flow --capabilities).",
     );
-    for capability in around.recorder.capabilities() {
+    let capabilities = around.recorder.capabilities().iter();
+    for capability in capabilities.filter(|capability| !capability.is_off) {
         let up = u8::from(capability.missing.is_none());
         page.sample(&[("program", &capability.name)], up);
     }
