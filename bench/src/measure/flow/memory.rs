@@ -20,6 +20,8 @@ const PAIRS: usize = 8_000;
 
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Taken {
+    /// Of `plumb flow`.
+    arguments: &'static [&'static str],
     /// Sockets with a connection.
     sockets: usize,
     /// All that the kernel charged, in bytes, at the most.
@@ -29,10 +31,14 @@ struct Taken {
 }
 
 /// Records none, and then as many as are asked for.
-pub(super) fn measure(bench: &mut Bench, lab: &Lab) -> anyhow::Result<()> {
+pub(super) fn measure(
+    bench: &mut Bench,
+    lab: &Lab,
+    arguments: &'static [&'static str],
+) -> anyhow::Result<()> {
     let wanted = if bench.quick { 2_000 } else { 100_000 };
-    let none = once(bench, lab, 0)?;
-    let all = once(bench, lab, wanted)?;
+    let none = once(bench, lab, arguments, 0)?;
+    let all = once(bench, lab, arguments, wanted)?;
     let mut rows = Vec::new();
     for taken in [none, all] {
         let each = |of: fn(&Taken) -> u64| {
@@ -52,11 +58,12 @@ pub(super) fn measure(bench: &mut Bench, lab: &Lab) -> anyhow::Result<()> {
         ]);
         bench.report.run("flow-memory", &taken)?;
     }
-    bench.report.say(
-        "### Flow records: memory\n\nConnections that are open at once, both ends of each on this \
-         machine and recorded; the most that the kernel charged to the control group of `plumb \
-         flow --json`, for its socket storage, ring and programs, and for the process.",
-    );
+    bench.report.say(&format!(
+        "### Flow records: memory, `plumb flow {}`\n\nConnections that are open at once, both ends \
+         of each on this machine and recorded; the most that the kernel charged to its control \
+         group, for socket storage, ring and programs, and for the process.",
+        arguments.join(" ")
+    ));
     bench.report.table(
         &[
             "connections recorded",
@@ -70,9 +77,14 @@ pub(super) fn measure(bench: &mut Bench, lab: &Lab) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn once(bench: &mut Bench, lab: &Lab, sockets: usize) -> anyhow::Result<Taken> {
+fn once(
+    bench: &mut Bench,
+    lab: &Lab,
+    arguments: &'static [&'static str],
+    sockets: usize,
+) -> anyhow::Result<Taken> {
     let group = Cgroup::create("flow")?;
-    let watch = Watch::Plumb(bench.plumb.clone(), super::NDJSON);
+    let watch = Watch::Plumb(bench.plumb.clone(), arguments);
     let inside = group.enter()?;
     let watcher = Watcher::start(lab, &bench.scratch, &watch);
     drop(inside);
@@ -92,6 +104,7 @@ fn once(bench: &mut Bench, lab: &Lab, sockets: usize) -> anyhow::Result<Taken> {
         kb.trim().parse::<u64>().ok()
     });
     let taken = Taken {
+        arguments,
         sockets,
         charged: group.used().peak_memory,
         resident: resident.context("no resident memory")? * 1024,

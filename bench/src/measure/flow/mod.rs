@@ -37,6 +37,7 @@ struct Run {
 }
 
 const NDJSON: &[&str] = &["--json"];
+const SEGMENTS: &[&str] = &["--json", "--per-segment"];
 const IPFIX: &[&str] = &["--format", "none", "--export", "ipfix://127.0.0.1"];
 
 fn modes(bench: &Bench) -> Vec<Mode> {
@@ -51,6 +52,10 @@ fn modes(bench: &Bench) -> Vec<Mode> {
         mode(
             "plumb flow, NDJSON",
             Watch::Plumb(bench.plumb.clone(), NDJSON),
+        ),
+        mode(
+            "plumb flow --per-segment, NDJSON",
+            Watch::Plumb(bench.plumb.clone(), SEGMENTS),
         ),
         mode(
             "plumb flow, IPFIX",
@@ -113,8 +118,11 @@ pub(super) fn measure(bench: &mut Bench) -> anyhow::Result<()> {
         }
     }
     report(bench, &modes, rounds);
-    programs::measure(bench, &lab, &load)?;
-    memory::measure(bench, &lab)
+    for arguments in [NDJSON, SEGMENTS] {
+        programs::measure(bench, &lab, &load, arguments)?;
+        memory::measure(bench, &lab, arguments)?;
+    }
+    Ok(())
 }
 
 fn report(bench: &mut Bench, modes: &[Mode], rounds: usize) {

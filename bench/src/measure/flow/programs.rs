@@ -63,6 +63,7 @@ fn all() -> anyhow::Result<Vec<Program>> {
 /// What one program did for one unit of a load.
 #[derive(Debug, Serialize)]
 struct Share<'a> {
+    arguments: &'a [&'a str],
     load: &'a str,
     program: &'a str,
     runs: f64,
@@ -70,7 +71,12 @@ struct Share<'a> {
 }
 
 /// Runs each load once under account.
-pub(super) fn measure(bench: &mut Bench, lab: &Lab, load: &Load<'_>) -> anyhow::Result<()> {
+pub(super) fn measure(
+    bench: &mut Bench,
+    lab: &Lab,
+    load: &Load<'_>,
+    arguments: &'static [&'static str],
+) -> anyhow::Result<()> {
     if Command::new("bpftool").arg("version").output().is_err() {
         bench
             .report
@@ -79,7 +85,7 @@ pub(super) fn measure(bench: &mut Bench, lab: &Lab, load: &Load<'_>) -> anyhow::
     }
     let account = Account::open()?;
     let others: Vec<u32> = all()?.iter().map(|program| program.id).collect();
-    let watch = Watch::Plumb(bench.plumb.clone(), super::NDJSON);
+    let watch = Watch::Plumb(bench.plumb.clone(), arguments);
     let watcher = Watcher::start(lab, &bench.scratch, &watch)?;
     let loads: [(&str, &dyn Fn() -> anyhow::Result<f64>); 3] = [
         ("connection", &|| Ok(load.connections(&watcher)?.units)),
@@ -99,6 +105,7 @@ pub(super) fn measure(bench: &mut Bench, lab: &Lab, load: &Load<'_>) -> anyhow::
         for (program, (runs, ns)) in after {
             let (runs_before, ns_before) = before.get(&program).copied().unwrap_or_default();
             let share = Share {
+                arguments,
                 load: name,
                 program: &program,
                 runs: (runs - runs_before) / units,
@@ -126,10 +133,11 @@ pub(super) fn measure(bench: &mut Bench, lab: &Lab, load: &Load<'_>) -> anyhow::
         .map(|(program, figures)| [vec![program], figures].concat())
         .collect();
     table.push([vec!["all".to_owned()], sums].concat());
-    bench.report.say(
-        "### Flow records: programs in the kernel\n\nBy the kernel's own account \
+    bench.report.say(&format!(
+        "### Flow records: programs in the kernel, `plumb flow {}`\n\nBy the kernel's own account \
          (`kernel.bpf_stats_enabled`), which adds some 20 ns to each run; both ends together.",
-    );
+        arguments.join(" ")
+    ));
     bench.report.table(&head, &table);
     watcher.stop()?;
     Ok(())

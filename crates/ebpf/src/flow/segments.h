@@ -299,9 +299,9 @@ int BPF_PROG(flow_segment, struct sock *sk, struct sk_buff *skb)
 		return 0;
 	settle(tp, seg);
 	cb = (void *)skb->cb;
-	seq = BPF_CORE_READ(cb, seq);
+	seq = cb->seq;
 	ahead = seq - tp->rcv_nxt;
-	if ((__s32)ahead <= 0 || seq == BPF_CORE_READ(cb, end_seq))
+	if ((__s32)ahead <= 0 || seq == cb->end_seq)
 		return 0;
 	shared = (void *)(BPF_CORE_READ(skb, head) + BPF_CORE_READ(skb, end));
 	seg->ahead = ahead;
