@@ -53,6 +53,15 @@ pub fn command() -> clap::Command {
     Plumb::command()
 }
 
+/// A verb with all that it takes. In [`command`], clap knows of a verb no more than its name and summary
+/// until the verb is met.
+fn verb(name: &str) -> Option<clap::Command> {
+    let verb = command().find_subcommand(name)?.clone();
+    let mut verb = verb.disable_help_flag(true);
+    verb.build();
+    Some(verb)
+}
+
 fn run(arguments: Vec<OsString>) -> anyhow::Result<ExitCode> {
     match parse(arguments, &[])? {
         Ok(plumb) => command::run(plumb.command),
@@ -66,26 +75,31 @@ fn parse(
     mut arguments: Vec<OsString>,
     without: &[&str],
 ) -> anyhow::Result<Result<Plumb, clap::Error>> {
-    if let Err(shown) = command().try_get_matches_from(&arguments) {
-        return Ok(Err(shown));
-    }
+    let matches = match command().try_get_matches_from(&arguments) {
+        Ok(matches) => matches,
+        Err(shown) => return Ok(Err(shown)),
+    };
     let section = arguments.get(1).and_then(|a| a.to_str()).unwrap_or("");
     let section = if section == "traceroute" {
         "trace"
     } else {
         section
     };
-    if settings::SECTIONS.contains(&section) {
-        let mut layers = Layers::load(&settings::Sources::of_process())?.arguments(section);
-        layers.retain(|argument| {
-            let key = argument
-                .split('=')
-                .next()
-                .and_then(|k| k.strip_prefix("--"));
-            key.is_none_or(|key| !without.contains(&key))
-        });
-        arguments.splice(2..2, layers.into_iter().map(OsString::from));
+    if !settings::SECTIONS.contains(&section) {
+        return Ok(Plumb::from_arg_matches(&matches));
     }
+    let mut layers = Layers::load(&settings::Sources::of_process())?.arguments(section);
+    layers.retain(|argument| {
+        let key = argument
+            .split('=')
+            .next()
+            .and_then(|k| k.strip_prefix("--"));
+        key.is_none_or(|key| !without.contains(&key))
+    });
+    if layers.is_empty() {
+        return Ok(Plumb::from_arg_matches(&matches));
+    }
+    arguments.splice(2..2, layers.into_iter().map(OsString::from));
     Ok(command()
         .try_get_matches_from(&arguments)
         .and_then(|matches| Plumb::from_arg_matches(&matches)))

@@ -23,6 +23,7 @@ mod schema;
 mod tap;
 mod trace;
 mod value;
+mod verb;
 mod vm;
 mod vm_run;
 
@@ -54,6 +55,7 @@ pub use tap::{
 };
 pub use trace::{Format, MethodName, ModeName, ProgressWhen, RevealWhen, Trace};
 pub use value::{BitRate, ByteCount, LossModel, Percent, Rate, Seconds};
+pub use verb::Verb;
 pub use vm::{
     AcceleratorName, Mac, MachineName, MachineOptions, Prefix, RunnerChoice, Vm, VmCommand,
 };
@@ -80,44 +82,46 @@ pub struct Plumb {
 
 /// The verbs and nouns of `plumb`.
 #[derive(Debug, Subcommand)]
+// What a verb takes is put together when it is met: to do so for all of them takes a millisecond.
+#[command(defer = true)]
 pub enum Command {
     /// Trace paths and reveal the MPLS tunnels on them.
     #[command(visible_alias = "traceroute")]
-    Trace(Box<Trace>),
+    Trace(Verb<Trace>),
     /// Measure reachability and round-trip time of one or many targets.
-    Ping(Box<Ping>),
+    Ping(Verb<Ping>),
     /// Run a command inside a simulated internet.
-    Lab(Lab),
+    Lab(Verb<Lab>),
     /// Join an interface to a packet pipeline.
-    If(Box<If>),
+    If(Verb<If>),
     /// Run a command whose only network is a packet pipeline.
-    Exec(Box<Exec>),
+    Exec(Verb<Exec>),
     /// Translate addresses and ports: the hosts on the left share outside addresses on the right.
-    Nat(Box<Nat>),
+    Nat(Verb<Nat>),
     /// Filter packets by rules written as for nft.
-    Firewall(Box<Firewall>),
+    Firewall(Verb<Firewall>),
     /// Make a bad link of packets that pass: delay, loss, duplicates, corruption, a rate.
-    Impair(Box<Impair>),
+    Impair(Verb<Impair>),
     /// Count the packets that pass.
-    Count(Count),
+    Count(Verb<Count>),
     /// Pass packets on, and copy them to a file, an interface or another pipe.
-    Mirror(Box<Mirror>),
+    Mirror(Verb<Mirror>),
     /// Run stages joined by |, with those of plumb in one process.
-    Chain(Box<Chain>),
+    Chain(Verb<Chain>),
     /// Copy the packets of virtual machines and other interfaces, in the kernel.
-    Tap(Box<Tap>),
+    Tap(Verb<Tap>),
     /// Probe from machines of their own: small virtual ones that start in milliseconds.
-    Vm(Box<Vm>),
+    Vm(Verb<Vm>),
     /// Record how every TCP connection of this host fares, from inside its kernel.
-    Flow(Box<Flow>),
+    Flow(Verb<Flow>),
     /// Send recorded flow records to IPFIX collectors.
-    Export(Box<Export>),
+    Export(Verb<Export>),
     /// Check what plumb needs on this machine and say how to fix what is missing.
-    Doctor(Doctor),
+    Doctor(Verb<Doctor>),
     /// Show the settings and where each came from.
-    Config(Config),
+    Config(Verb<Config>),
     /// Print the JSON Schema of the records that --json writes.
-    Schema(Schema),
+    Schema(Verb<Schema>),
     /// Print a completion script for a shell.
     #[command(hide = true)]
     Completions {

@@ -238,10 +238,9 @@ const PER_RUN: [&str; 10] = [
 
 /// The options of a command that can be set.
 fn options(section: &str) -> impl Iterator<Item = Arg> + use<> {
-    let command = crate::command();
+    let command = crate::verb(section);
     let arguments: Vec<Arg> = command
-        .find_subcommand(section)
-        .into_iter()
+        .iter()
         .flat_map(clap::Command::get_arguments)
         .filter(|arg| arg.get_long().is_some_and(|long| !PER_RUN.contains(&long)))
         .cloned()

@@ -93,7 +93,7 @@ fn words(table: BTreeMap<String, BTreeMap<String, Value>>) -> Result<Vec<String>
     };
     let command = crate::command();
     let verbs = || command.get_subcommands().map(clap::Command::get_name);
-    let Some(command) = command.find_subcommand(&verb) else {
+    let Some(command) = crate::verb(&verb) else {
         let hint = nearest(&verb, verbs()).unwrap_or_default();
         return Err(format!(
             "plumb has no stage {verb:?}; is {hint} meant? Other programs are a list of words"

@@ -95,8 +95,8 @@ fn native(command: Command) -> Result<(Kind, FunctionArgs), String> {
         links: links.clone(),
     };
     Ok(match command {
-        Command::If(a) => (Kind::End(End::If(a.clone())), own(&a.links)),
-        Command::Exec(a) => (Kind::End(End::Exec(a.clone())), own(&a.links)),
+        Command::If(a) => (Kind::End(End::If(a.0.clone())), own(&a.links)),
+        Command::Exec(a) => (Kind::End(End::Exec(a.0.clone())), own(&a.links)),
         Command::Nat(a) => {
             let args = a.function.clone();
             let part = Part::new("nat", &args, move |live| nat::build(&a, live));
@@ -121,7 +121,7 @@ fn native(command: Command) -> Result<(Kind, FunctionArgs), String> {
                 counts_only: true,
                 ..Part::new("count", &a.function, |_| Ok(plumb_nf::Count::new()))
             };
-            (Kind::Function(part), a.function)
+            (Kind::Function(part), a.0.function)
         }
         Command::Mirror(a) => {
             let args = a.function.clone();

@@ -84,14 +84,14 @@ mod tests {
         let Command::Vm(vm) = parse(machine) else {
             panic!("{machine}");
         };
-        let VmCommand::Run(machine) = vm.command else {
+        let VmCommand::Run(machine) = vm.0.command else {
             panic!("{machine}");
         };
         let command = parse(measurement);
         let measurement = if let Command::Trace(what) = command {
-            Measurement::Trace(what)
+            Measurement::Trace(what.0)
         } else if let Command::Ping(what) = command {
-            Measurement::Ping(what)
+            Measurement::Ping(what.0)
         } else {
             panic!("{measurement}");
         };

@@ -23,10 +23,10 @@ pub(super) fn run(mut args: VmRun) -> anyhow::Result<Exit> {
     let command = parse(measurement)?;
     let measurement = if let Command::Trace(what) = command {
         check_trace(&what)?;
-        Measurement::Trace(what)
+        Measurement::Trace(what.0)
     } else if let Command::Ping(what) = command {
         check(what.mode, what.interface.as_deref())?;
-        Measurement::Ping(what)
+        Measurement::Ping(what.0)
     } else {
         return Err(Failure::usage("a machine can `trace` and `ping`, and nothing else").into());
     };
