@@ -1,6 +1,6 @@
 //! What a stage has counted, in words.
 
-use std::io::{self, Write};
+use std::io::{self, LineWriter, Write};
 
 use plumb_link::stage::Counters;
 use plumb_nf::{Counter, Detail, Function, Port};
@@ -39,7 +39,8 @@ pub(super) fn report_live(
     function: &impl Function,
     as_json: bool,
 ) -> io::Result<()> {
-    let mut out = io::stderr().lock();
+    // Stages that end together would mix what they write bit by bit.
+    let mut out = LineWriter::new(io::stderr().lock());
     if !as_json {
         for passed in links {
             let (port, c) = (passed.port.name(), &passed.counters);
@@ -79,7 +80,7 @@ fn object(numbers: impl IntoIterator<Item = (&'static str, u64)>) -> Map<String,
 
 /// Writes the counters to standard error: one line each, or one JSON object.
 pub(super) fn report(stage: &str, function: &impl Function, json: bool) -> io::Result<()> {
-    let mut out = io::stderr().lock();
+    let mut out = LineWriter::new(io::stderr().lock());
     if json {
         return writeln!(out, "{}", as_object(stage, function));
     }
