@@ -17,8 +17,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::SystemTime;
 
 use rustix::event::{EventfdFlags, eventfd};
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -385,21 +387,41 @@ fn is_private(path: &Path) -> bool {
     })
 }
 
-/// Removes the sockets of stages that were killed.
+/// Removes the sockets of stages that were killed, unless somebody has done so a short while ago: to
+/// look at a thousand takes longer than all else that a stage does before its first packet. The
+/// directory's time of access is when.
 fn sweep(directory: &Path) {
+    let is_recent = |at| age(at).is_some_and(|age| age <= STALE);
+    if fs::symlink_metadata(directory).is_ok_and(|meta| is_recent(meta.accessed())) {
+        return;
+    }
+    let now = Timestamps {
+        last_access: Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_NOW,
+        },
+        last_modification: Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT,
+        },
+    };
+    // Some mounts write no times when a directory is read.
+    let _ = utimensat(CWD, directory, &now, AtFlags::SYMLINK_NOFOLLOW);
     let Ok(entries) = fs::read_dir(directory) else {
         return;
     };
-    for entry in entries.flatten().take(1000) {
+    for entry in entries.flatten() {
         let path = entry.path();
-        let is_old = entry
-            .metadata()
-            .and_then(|meta| meta.modified())
-            .is_ok_and(|at| at.elapsed().is_ok_and(|age| age > STALE));
-        if is_old && is_orphan(&path) {
+        let is_old = |at| age(at).is_some_and(|age| age > STALE);
+        if entry.metadata().is_ok_and(|meta| is_old(meta.modified())) && is_orphan(&path) {
             let _ = fs::remove_file(&path);
         }
     }
+}
+
+/// How long ago that was; none if it is in the future.
+fn age(at: io::Result<SystemTime>) -> Option<Duration> {
+    at.ok()?.elapsed().ok()
 }
 
 fn is_orphan(path: &Path) -> bool {
@@ -464,6 +486,51 @@ mod tests {
             drop((guest, visit));
             assert!(joined.is_alone());
         }
+    }
+
+    #[test]
+    fn old_sockets_of_the_dead_are_removed_and_looked_for_once_a_minute() {
+        let name = format!("plumb-sweep-{}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        fs::create_dir(&directory).unwrap();
+        let old = |path: &Path| {
+            let long_ago = Timespec {
+                tv_sec: 1_000_000_000,
+                tv_nsec: 0,
+            };
+            let times = Timestamps {
+                last_access: long_ago,
+                last_modification: long_ago,
+            };
+            utimensat(CWD, path, &times, AtFlags::empty()).unwrap();
+        };
+        let listening = |name: &str| {
+            let socket = seqpacket().unwrap();
+            let path = directory.join(name);
+            bind(&socket, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+            listen(&socket, 1).unwrap();
+            (socket, path)
+        };
+        let (_alive, alive) = listening("alive");
+        let [dead, young, later] = ["dead", "young", "later"].map(|name| listening(name).1);
+        old(&alive);
+        old(&dead);
+        old(&directory);
+        sweep(&directory);
+        assert_eq!(
+            [&alive, &dead, &young].map(|path| path.exists()),
+            [true, false, true]
+        );
+        old(&later);
+        sweep(&directory);
+        assert!(later.exists(), "it was not a minute");
+        old(&directory);
+        sweep(&directory);
+        assert!(!later.exists());
+        old(&young);
+        sweep(&directory);
+        assert!(young.exists(), "the time of the last sweep was taken down");
+        fs::remove_dir_all(&directory).unwrap();
     }
 
     #[test]
