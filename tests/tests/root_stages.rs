@@ -61,6 +61,35 @@ fn root_the_status_of_a_stage_is_that_of_its_command() {
 }
 
 #[test]
+fn root_a_command_starts_as_a_shell_would_start_it() {
+    require!("bash", "grep");
+    let directory = Directory::new();
+    let script = directory.file("script");
+    let done = sh(&format!(
+        "exec 3>&1; echo 'echo \"a script: $1, $#\" >&3' > {0}; chmod +x {0}; \
+         $P exec -- {0} 'an argument' | cat >/dev/null; \
+         $P exec -- grep -E 'Sig(Blk|Ign)' /proc/self/status 2>&3 | cat >/dev/null; \
+         for none in ./none none /; do $P exec -- $none | cat >/dev/null; \
+             echo ${{PIPESTATUS[0]}}; done",
+        script.display()
+    ));
+    let lines: Vec<_> = done.stdout.lines().collect();
+    let [script, blocked, ignored, statuses @ ..] = &lines[..] else {
+        panic!("{done}");
+    };
+    assert_eq!(*script, "a script: an argument, 1", "{done}");
+    let signals = |line: &str, name| {
+        let mask = line.strip_prefix(name).expect(name);
+        u64::from_str_radix(mask.trim(), 16).expect("a mask")
+    };
+    assert_eq!(signals(blocked, "SigBlk:"), 0, "{done}");
+    // Two above those with names are the C library's own.
+    let named = (1 << 31) - 1;
+    assert_eq!(signals(ignored, "SigIgn:") & named, 0, "{done}");
+    assert_eq!(statuses, ["127", "127", "126"], "{done}");
+}
+
+#[test]
 fn root_a_tee_between_two_stages_records_one_way_and_a_ring_carries_the_other() {
     require!("ping", "bash", "tcpdump");
     let directory = Directory::new();

@@ -28,6 +28,7 @@ mod raw_receiver;
 mod ring;
 mod run;
 mod segment;
+mod spawn;
 mod sys;
 mod tap;
 mod transmit_time;

@@ -22,6 +22,7 @@ use rustix::process::{
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 use crate::netlink::Netlink;
+use crate::spawn::spawn;
 use crate::{Capability, Error, capability, sys};
 
 /// Moves the calling process into a private network, with the loopback interface up.
@@ -296,7 +297,7 @@ fn init(parent: &OwnedFd, command: &[OsString], environment: &[(&str, OsString)]
         return 126;
     }
     mount_own_views();
-    let Some((program, arguments)) = command.split_first() else {
+    let Some(program) = command.first() else {
         return 127;
     };
     // The parent's are those of another process, and must not be taken from it.
@@ -304,16 +305,10 @@ fn init(parent: &OwnedFd, command: &[OsString], environment: &[(&str, OsString)]
     let Ok(signals) = sys::signals(&wanted) else {
         return 126;
     };
-    let mut process = Command::new(program);
-    process.args(arguments);
-    process.envs(environment.iter().map(|(name, value)| (*name, value)));
     // Those of the keyboard wait where several commands are being started.
     let theirs = [wanted.as_slice(), &KEYBOARD].concat();
-    if sys::unblock_in(&mut process, &theirs).is_err() {
-        return 126;
-    }
-    let child = match process.spawn() {
-        Ok(child) => child,
+    let command = match start(command, environment, &theirs) {
+        Ok(command) => command,
         Err(error) => {
             let line = format!("plumb: cannot run {}: {error}\n", program.to_string_lossy());
             let _ = rustix::io::write(io::stderr(), line.as_bytes());
@@ -323,9 +318,6 @@ fn init(parent: &OwnedFd, command: &[OsString], environment: &[(&str, OsString)]
                 126
             };
         }
-    };
-    let Some(command) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) else {
-        return 126;
     };
     loop {
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
@@ -344,6 +336,28 @@ fn init(parent: &OwnedFd, command: &[OsString], environment: &[(&str, OsString)]
             }
         }
     }
+}
+
+/// Starts a command with these signals unblocked.
+fn start(
+    command: &[OsString],
+    environment: &[(&str, OsString)],
+    signals: &[libc::c_int],
+) -> io::Result<Pid> {
+    match spawn(command, environment, signals) {
+        // A script that does not say whose: the library's way hands it to a shell.
+        Err(error) if error.raw_os_error() == Some(libc::ENOEXEC) => {}
+        other => return other,
+    }
+    let mut words = command.iter();
+    let program = words.next().ok_or(ErrorKind::InvalidInput)?;
+    let mut process = Command::new(program);
+    process.args(words);
+    process.envs(environment.iter().map(|(name, value)| (*name, value)));
+    sys::unblock_in(&mut process, signals)?;
+    let child = process.spawn()?;
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    pid.ok_or_else(|| ErrorKind::Other.into())
 }
 
 pub(crate) fn is_dead(process: &OwnedFd) -> bool {

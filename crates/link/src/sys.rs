@@ -527,7 +527,7 @@ const fn link_layer(ethertype: u16, interface: u32) -> libc::sockaddr_ll {
 
 const SIGNALFD_FLAGS: c_int = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
 
-fn signal_set(signals: &[c_int]) -> io::Result<libc::sigset_t> {
+pub(crate) fn signal_set(signals: &[c_int]) -> io::Result<libc::sigset_t> {
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: writes an empty set.
     unsafe { libc::sigemptyset(set.as_mut_ptr()) };
