@@ -18,8 +18,18 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-/* Tells user space, if the ring has room; else the gap in the sequence tells. */
-static __always_inline void tell(const struct sock *sk, const struct tcp_sock *tp, struct state *st,
+/* Counts a connection, unless it may turn out to be none of those that were asked for. */
+static __always_inline void count(__u32 flags)
+{
+	if (!(flags & ST_UNCHECKED))
+		__sync_fetch_and_add(&counts.connections, 1);
+}
+
+/*
+ * Tells user space, if the ring has room; else the gap in the sequence tells. False if the connection
+ * is none of those that were asked for.
+ */
+static __always_inline bool tell(const struct sock *sk, const struct tcp_sock *tp, struct state *st,
 				 __u8 kind, int old, int new)
 {
 	struct flow_event *e;
@@ -31,8 +41,9 @@ static __always_inline void tell(const struct sock *sk, const struct tcp_sock *t
 		st->flags &= ~ST_UNCHECKED;
 		if (!admit_addresses(sk, &flags)) {
 			st->flags = ST_IGNORED;
-			return;
+			return false;
 		}
+		count(st->flags);
 	}
 	st->window_at = now;
 	if (tp) {
@@ -47,7 +58,7 @@ static __always_inline void tell(const struct sock *sk, const struct tcp_sock *t
 		st->sequence++;
 		__sync_fetch_and_add(&counts.dropped, st->opened_at ? 2 : 1);
 		st->opened_at = 0;
-		return;
+		return true;
 	}
 	__builtin_memset(e, 0, sizeof(*e));
 	e->kind = kind;
@@ -68,6 +79,7 @@ static __always_inline void tell(const struct sock *sk, const struct tcp_sock *t
 		bpf_ringbuf_submit(e, BPF_RB_FORCE_WAKEUP);
 	else
 		bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
+	return true;
 }
 
 static __always_inline void begin(struct state *st, __u8 flags)
@@ -108,7 +120,7 @@ int BPF_PROG(flow_state, const struct sock *sk, int old, int new)
 			begin(st, flags);
 			st->syn_at = st->window_at;
 			note_owner(st);
-			__sync_fetch_and_add(&counts.connections, 1);
+			count(flags);
 		}
 		return 0;
 	case TCP_FIN_WAIT1:
@@ -151,7 +163,7 @@ int BPF_PROG(flow_state, const struct sock *sk, int old, int new)
 			if (!st)
 				return 0;
 			begin(st, flags);
-			__sync_fetch_and_add(&counts.connections, 1);
+			count(flags);
 		}
 		if (tp) {
 			begin_segments(sk, tp);
@@ -169,11 +181,11 @@ int BPF_PROG(flow_state, const struct sock *sk, int old, int new)
 		return 0;
 	/* Before the reader may see the event: a pass that begins after it finds the connection ended. */
 	st->flags |= ST_ENDED;
-	tell(sk, tp, st, EVENT_CLOSED, old, new);
+	if (tell(sk, tp, st, EVENT_CLOSED, old, new))
+		__sync_fetch_and_add(&counts.ended, 1);
 	if (!tp)
 		end_stalls(sk);
 	st->flags = ST_IGNORED;
-	__sync_fetch_and_add(&counts.ended, 1);
 	return 0;
 }
 
@@ -288,16 +300,9 @@ int BPF_PROG(flow_drop, struct sk_buff *skb, void *location, enum skb_drop_reaso
 	return 0;
 }
 
-static __always_inline void write_event(struct seq_file *seq, const struct sock *sk,
-					const struct tcp_sock *tp, struct state *st, __u8 kind)
+static __always_inline void describe(struct flow_event *e, const struct sock *sk,
+				     const struct tcp_sock *tp, struct state *st, __u8 kind)
 {
-	__u32 zero = 0;
-	struct flow_wide_event *told = bpf_map_lookup_elem(&scratch, &zero);
-	struct flow_event *e;
-
-	if (!told)
-		return;
-	e = &told->event;
 	__builtin_memset(e, 0, sizeof(*e));
 	e->kind = kind;
 	e->at = bpf_ktime_get_ns();
@@ -308,8 +313,58 @@ static __always_inline void write_event(struct seq_file *seq, const struct sock 
 	else
 		fill_meta(e, sk);
 	if (wide())
-		fill_segments(&told->segments, sk, tp, kind != EVENT_LOOK && kind != EVENT_OPENED);
-	bpf_seq_write(seq, e, wide() ? sizeof(*told) : sizeof(*e));
+		fill_segments(&((struct flow_wide_event *)e)->segments, sk, tp,
+			      kind != EVENT_LOOK && kind != EVENT_OPENED);
+}
+
+/* Tells whoever runs an iterator. */
+static __always_inline void write_event(struct seq_file *seq, const struct sock *sk,
+					const struct tcp_sock *tp, struct state *st, __u8 kind)
+{
+	__u32 zero = 0;
+	struct flow_wide_event *told = bpf_map_lookup_elem(&scratch, &zero);
+
+	if (!told)
+		return;
+	describe(&told->event, sk, tp, st, kind);
+	bpf_seq_write(seq, told, wide() ? sizeof(*told) : sizeof(told->event));
+}
+
+static __always_inline bool is_open(const struct state *st)
+{
+	return (*(volatile __u32 *)&st->flags & (ST_OPEN | ST_ENDED)) == ST_OPEN;
+}
+
+/* What became of what a pass had to tell. */
+enum passed_on {
+	TOLD = 0,
+	/* There is no room until the rest has been read: the connection is to be met again. */
+	AGAIN = 1, /* as the kernel has it */
+	/* It is ending, and that tells all. */
+	GONE,
+};
+
+/*
+ * Tells whoever goes over the connections.
+ *
+ * Nothing holds the socket: while this runs it may end, and its memory become another one's. As long as
+ * its end has not begun to be told, it was itself that has been described.
+ */
+static __always_inline enum passed_on pass_on(const struct sock *sk, const struct tcp_sock *tp,
+					      struct state *st, __u8 kind)
+{
+	struct flow_event *e;
+
+	e = bpf_ringbuf_reserve(&passed, wide() ? sizeof(struct flow_wide_event) : sizeof(*e), 0);
+	if (!e)
+		return AGAIN;
+	describe(e, sk, tp, st, kind);
+	if (!is_open(st)) {
+		bpf_ringbuf_discard(e, BPF_RB_NO_WAKEUP);
+		return GONE;
+	}
+	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
+	return TOLD;
 }
 
 /* Gives storage to the connections and listeners that were there before, with their processes. */
@@ -361,18 +416,18 @@ int flow_baseline(struct bpf_iter__task_file *ctx)
 }
 
 /* Tells how a connection stands, opening ones included, and leaves its window as it is. */
-static __always_inline void look_at(struct seq_file *seq, const struct sock *sk,
-				    const struct tcp_sock *tp, struct state *st)
+static __always_inline enum passed_on look_at(const struct sock *sk, const struct tcp_sock *tp,
+					      struct state *st)
 {
 	__u8 flags = 0;
 
 	if (sk->__sk_common.skc_state == TCP_CLOSE)
-		return;
+		return GONE;
 	if (!tp && sk->sk_protocol != PROTOCOL_MPTCP)
-		return;
+		return GONE;
 	if ((st->flags & ST_UNCHECKED) && (!admit_addresses(sk, &flags) || flags))
-		return;
-	write_event(seq, sk, tp, st, EVENT_LOOK);
+		return GONE;
+	return pass_on(sk, tp, st, EVENT_LOOK);
 }
 
 /* A pass over all connections: what has lasted, idled, lost its application, or is to be ended. */
@@ -385,19 +440,18 @@ int flow_pass(struct bpf_iter__bpf_sk_storage_map *ctx)
 	__u64 now = bpf_ktime_get_ns();
 	struct pass *pass;
 	__u32 segs, zero = 0;
+	enum passed_on outcome;
 	__u8 kind, state;
 
-	if (!sk || !st || (st->flags & (ST_OPEN | ST_ENDED)) != ST_OPEN)
+	if (!sk || !st || !is_open(st))
 		return 0;
 	pass = bpf_map_lookup_elem(&passes, &zero);
 	if (!pass)
 		return 0;
 	tp = bpf_skc_to_tcp_sock(sk);
-	if (pass->looking) {
-		look_at(ctx->meta->seq, sk, tp, st);
-		return 0;
-	}
-	if (!tp)
+	if (pass->looking)
+		return look_at(sk, tp, st) == AGAIN;
+	if (!tp || (st->flags & ST_UNCHECKED))
 		return 0;
 	state = sk->__sk_common.skc_state;
 	if (state == TCP_SYN_SENT || state == TCP_SYN_RECV || state == TCP_CLOSE)
@@ -410,15 +464,15 @@ int flow_pass(struct bpf_iter__bpf_sk_storage_map *ctx)
 	if (pass->stopping)
 		kind = EVENT_STOPPED;
 	else if (st->opened_at) {
-		write_event(ctx->meta->seq, sk, tp, st, EVENT_OPENED);
-		st->opened_at = 0;
-		return 0;
+		outcome = pass_on(sk, tp, st, EVENT_OPENED);
+		if (outcome == TOLD)
+			st->opened_at = 0;
+		return outcome == AGAIN;
 	} else if ((sk->__sk_common.skc_flags & (1UL << SOCK_DEAD)) && state != TCP_FIN_WAIT2 &&
 		 st->closing_at && !(st->flags & ST_ORPHANED) &&
-		 now - st->closing_at >= pass->orphan_ns) {
-		st->flags |= ST_ORPHANED;
+		 now - st->closing_at >= pass->orphan_ns)
 		kind = EVENT_ORPHANED;
-	} else if (segs == st->window_segs)
+	else if (segs == st->window_segs)
 		return 0;
 	else if (now - st->window_at >= pass->active_ns)
 		kind = EVENT_ACTIVE_TIMEOUT;
@@ -426,7 +480,11 @@ int flow_pass(struct bpf_iter__bpf_sk_storage_map *ctx)
 		kind = EVENT_IDLE_TIMEOUT;
 	else
 		return 0;
-	write_event(ctx->meta->seq, sk, tp, st, kind);
+	outcome = pass_on(sk, tp, st, kind);
+	if (outcome != TOLD)
+		return outcome == AGAIN;
+	if (kind == EVENT_ORPHANED)
+		st->flags |= ST_ORPHANED;
 	st->opened_at = 0;
 	st->sequence++;
 	st->window_at = now;

@@ -10,7 +10,7 @@ use super::event::{Event, EventKind};
 /// stamped after the end of its connection that the ring told, and whoever took it last would keep
 /// the connection for ever. So an end is the last that is told of its connection. What the pass told
 /// under the end's own number, or a later one, is in the end's window, too, and is left out.
-pub fn in_order(told: Vec<Event>, passed: Vec<Event>) -> Vec<Event> {
+pub(super) fn in_order(told: Vec<Event>, passed: Vec<Event>) -> Vec<Event> {
     let mut all = Vec::with_capacity(told.len() + passed.len());
     if !passed.is_empty() {
         let ends: BTreeMap<u64, (u64, u32)> = told

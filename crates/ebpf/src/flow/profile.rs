@@ -11,7 +11,7 @@ use plumb_record::{
 };
 
 use super::close;
-use super::counters::{Counters, HertzMeter};
+use super::counters::{Counters, HertzMeter, Kept};
 use super::event::{Event, EventKind, flag, state};
 use super::segments::{self, Segments};
 
@@ -64,7 +64,7 @@ pub struct Config {
 struct Connection {
     /// Where the open window began.
     since: u64,
-    counters: Counters,
+    counters: Kept,
     segments: Option<Box<Segments>>,
 }
 
@@ -121,10 +121,9 @@ impl Profiler {
     /// Forgets connections whose end was lost: those that two sweeps in a row do not find among the
     /// ones that are `there`, as cookies of a look that began at `began`.
     ///
-    /// An end is lost where the ring was full. One was lost under full load without that, for a reason
-    /// that is not known; the kernel may leave a run of a program out on a processor that is in the
-    /// middle of one (`recursion_misses`). One look may miss a connection, too: those that end meanwhile
-    /// make the iterator skip others.
+    /// An end is lost where the ring was full; the kernel may also leave a run of a program out on a
+    /// processor that is in the middle of one (`recursion_misses`). One look may miss a connection:
+    /// those that end meanwhile make the iterator skip others.
     pub fn sweep(&mut self, there: &BTreeSet<u64>, began: u64) {
         let missing: BTreeSet<u64> = self
             .connections
@@ -158,7 +157,7 @@ impl Profiler {
             } else {
                 opened = Some(Connection {
                     since: opening.at,
-                    counters,
+                    counters: counters.into(),
                     segments: None,
                 });
             }
@@ -215,7 +214,7 @@ impl Profiler {
     fn remember(&mut self, event: &Event, counters: Counters) {
         let connection = Connection {
             since: event.at,
-            counters,
+            counters: counters.into(),
             segments: event.segments.clone(),
         };
         let full = self.connections.len() >= self.config.max_connections;
@@ -247,7 +246,9 @@ impl Profiler {
             None if event.syn_at != 0 => event.syn_at,
             None => event.at - profile.establishment_ns.unwrap_or(0).min(event.at),
         });
-        let delta = before.map_or(*now, |connection| now.since(&connection.counters));
+        let delta = before.map_or(*now, |connection| {
+            now.since(&connection.counters.counters())
+        });
         self.amounts(&mut profile, event, &delta);
         if !event.has(flag::META) {
             gauges(&mut profile, event);

@@ -1,25 +1,25 @@
 //! Loads the programs, and reads what they tell.
 
-use core::cell::RefCell;
 use core::mem::MaybeUninit;
 use core::net::IpAddr;
 use core::time::Duration;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::rc::Rc;
 
 use libbpf_rs::btf::Btf;
 use libbpf_rs::skel::{OpenSkel as _, Skel as _, SkelBuilder as _};
 use libbpf_rs::{
-    Iter, IterOpts, Link, MapCore as _, MapFlags, MapHandle, MapIterOpts, OpenObject,
-    OpenProgramMut, RingBuffer, RingBufferBuilder,
+    IterOpts, Link, MapCore as _, MapFlags, MapHandle, MapIterOpts, OpenObject, OpenProgramMut,
 };
 
 use super::Live;
 use super::capability::Capability;
 use super::error::Error;
 use super::event::Event;
+use super::inbox::Inbox;
 use super::loading;
+use super::order::in_order;
+use super::passes::{Passes, Purpose, events_of};
 use super::programs::{self, PROGRAMS};
 use super::skeleton::{FlowSkel, FlowSkelBuilder, OpenFlowSkel};
 
@@ -86,15 +86,11 @@ pub struct Counts {
 
 /// The programs, running. They are gone when this is, or its process.
 pub struct Recorder {
-    ring: RingBuffer<'static>,
-    inbox: Rc<RefCell<Vec<Event>>>,
+    inbox: Inbox,
     counts: MapHandle,
-    passes: MapHandle,
-    pass: Option<Link>,
+    passes: Passes,
     options: Options,
     live: Live,
-    /// Bytes of an event.
-    event_len: usize,
     capabilities: Vec<Capability>,
     _links: Vec<Link>,
 }
@@ -158,15 +154,8 @@ impl Recorder {
         let states = maps(&skel.maps.states)?;
         fill_filters(&skel, &options.filter)?;
 
-        let inbox = Rc::new(RefCell::new(Vec::new()));
-        let into = Rc::clone(&inbox);
-        let mut ring = RingBufferBuilder::new();
-        ring.add(&skel.maps.events, move |bytes| {
-            into.borrow_mut().extend(Event::parse(bytes));
-            0
-        })
-        .map_err(|e| Error::of("read the ring", &e))?;
-        let ring = ring.build().map_err(|e| Error::of("map the ring", &e))?;
+        let inbox = Inbox::of(&skel.maps.events)?;
+        let passed = Inbox::of(&skel.maps.passed)?;
 
         let (mut links, mut pass, mut baseline) = (Vec::new(), None, None);
         for program in skel.object().progs_mut() {
@@ -198,14 +187,15 @@ impl Recorder {
         let live = loading::live(&types, &verdicts);
         let capabilities = super::capability::list(&types, &verdicts);
         let recorder = Self {
-            ring,
             inbox,
             counts,
-            passes,
-            pass,
+            passes: Passes {
+                link: pass,
+                settings: passes,
+                inbox: passed,
+            },
             options,
             live,
-            event_len,
             capabilities,
             _links: links,
         };
@@ -229,29 +219,26 @@ impl Recorder {
         &self.capabilities
     }
 
-    /// Takes what the programs have told, at most some thousands of events at a time. Does not
-    /// wait.
+    /// Takes all that the programs have told. Does not wait.
     pub fn take(&mut self) -> Vec<Event> {
-        const AT_ONCE: usize = 16_384;
-        // What it returns is a count, or an error of a callback; ours has none.
-        let _ = self.ring.consume_raw_n(AT_ONCE);
-        core::mem::take(&mut *self.inbox.borrow_mut())
+        self.inbox.take_all()
     }
 
-    /// Goes over all connections for what has lasted, idled, or lost its application.
+    /// Goes over all connections for what has lasted, idled, or lost its application. What it finds,
+    /// and what the programs told meanwhile, comes in batches, [in order](in_order).
     ///
     /// # Errors
     /// If the kernel refuses the iterator.
-    pub fn pass(&mut self) -> io::Result<Vec<Event>> {
-        self.all_told(Purpose::Pass)
+    pub fn pass(&mut self, handle: impl FnMut(&[Event])) -> io::Result<()> {
+        self.go_over(Purpose::Pass, handle)
     }
 
-    /// Ends the window of every connection.
+    /// Ends the window of every connection, and tells of them as [`pass`](Self::pass) does.
     ///
     /// # Errors
     /// If the kernel refuses the iterator.
-    pub fn stop(&mut self) -> io::Result<Vec<Event>> {
-        self.all_told(Purpose::Stop)
+    pub fn stop(&mut self, handle: impl FnMut(&[Event])) -> io::Result<()> {
+        self.go_over(Purpose::Stop, handle)
     }
 
     /// Gives every connection as it stands, opening ones included, without ending its window. For
@@ -259,34 +246,16 @@ impl Recorder {
     ///
     /// # Errors
     /// If the kernel refuses the iterator.
-    pub fn look(&mut self, see: impl FnMut(Event)) -> io::Result<()> {
-        self.go_over(Purpose::Look, see)
+    pub fn look(&mut self, mut see: impl FnMut(Event)) -> io::Result<()> {
+        let see = |events: Vec<Event>| events.into_iter().for_each(&mut see);
+        self.passes.go_over(Purpose::Look, &self.options, see)
     }
 
-    fn all_told(&self, purpose: Purpose) -> io::Result<Vec<Event>> {
-        let mut events = Vec::new();
-        self.go_over(purpose, |event| events.push(event))?;
-        Ok(events)
-    }
-
-    /// Runs the iterator, if it could be attached.
-    fn go_over(&self, purpose: Purpose, see: impl FnMut(Event)) -> io::Result<()> {
-        let Some(pass) = &self.pass else {
-            return Ok(());
-        };
-        let nanos = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
-        let settings = [
-            nanos(self.options.active_timeout),
-            nanos(self.options.idle_timeout),
-            nanos(self.options.orphan_timeout),
-            u64::from(purpose == Purpose::Stop),
-            u64::from(purpose == Purpose::Look),
-        ];
-        let value = settings.map(u64::to_ne_bytes).concat();
-        self.passes
-            .update(&0u32.to_ne_bytes(), &value, MapFlags::ANY)
-            .map_err(io::Error::other)?;
-        each_event(pass, self.event_len, see)
+    fn go_over(&self, purpose: Purpose, mut handle: impl FnMut(&[Event])) -> io::Result<()> {
+        handle(&self.inbox.take_all());
+        self.passes.go_over(purpose, &self.options, |passed| {
+            handle(&in_order(self.inbox.take_all(), passed));
+        })
     }
 
     /// What the programs counted.
@@ -306,52 +275,10 @@ impl Recorder {
     }
 }
 
-/// What the connections are gone over for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Purpose {
-    /// For what has lasted, idled, or lost its application.
-    Pass,
-    /// To end all windows.
-    Stop,
-    /// To tell of each, and change nothing.
-    Look,
-}
-
 /// Becomes readable when the ring has filled up to a quarter.
 impl AsFd for Recorder {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the descriptor is the ring's own, open as long as `self` is.
-        unsafe { BorrowedFd::borrow_raw(self.ring.epoll_fd()) }
-    }
-}
-
-/// Runs an iterator to its end.
-fn events_of(link: &Link, len: usize) -> io::Result<Vec<Event>> {
-    let mut events = Vec::new();
-    each_event(link, len, |event| events.push(event))?;
-    Ok(events)
-}
-
-/// The same, one event of so many bytes after the other.
-fn each_event(link: &Link, len: usize, mut take: impl FnMut(Event)) -> io::Result<()> {
-    let mut iterator = Iter::new(link).map_err(io::Error::other)?;
-    let mut rest = Vec::new();
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        let read = match iterator.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(read) => read,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => continue,
-            Err(e) => return Err(e),
-        };
-        rest.extend_from_slice(buffer.get(..read).unwrap_or_default());
-        let whole = rest.len() - rest.len() % len;
-        rest.drain(..whole)
-            .as_slice()
-            .chunks(len)
-            .filter_map(Event::parse)
-            .for_each(&mut take);
+        self.inbox.as_fd()
     }
 }
 

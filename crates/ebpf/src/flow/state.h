@@ -30,7 +30,7 @@ const volatile __u32 wide_event_size = sizeof(struct flow_wide_event);
 /* What user space reads. */
 struct {
 	__u64 dropped; /* events that found the ring full; one that tells of the handshake, too, is two */
-	__u64 connections; /* that were given storage, from the start on */
+	__u64 connections; /* that were watched, from the start on */
 	__u64 ended; /* of these */
 	__u64 untracked; /* connections that could not be given storage */
 } counts = {};
@@ -58,6 +58,16 @@ struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 4 << 20);
 } events SEC(".maps");
+
+/*
+ * What a pass over the connections tells. An iterator's own buffer of 32 KB would take some hundred at
+ * a time, and the kernel finds the place to go on at by walking there from the start of one of very few
+ * lists: the cost would grow with the square of the connections. Its reader empties this one meanwhile.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} passed SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

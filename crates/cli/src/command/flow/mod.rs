@@ -17,7 +17,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::Context;
-use plumb_ebpf::flow::{Config, Event, Profiler, Recorder, in_order};
+use plumb_ebpf::flow::{Config, Event, Profiler, Recorder};
 use plumb_link::{Clock, capability};
 use plumb_record::{EndReason, EndType, FlowSchema, Start, StartType, WallTime};
 use plumb_wire::Instant;
@@ -169,17 +169,13 @@ fn watch(
     let mut losses = Losses::default();
     let reason = loop {
         wait(&recorder, &signal, session, LOOK)?;
-        let mut events = take_all(&mut recorder);
         let now = session.clock.now();
         session.clock.follow(Clock::new());
         if now >= next_pass {
             next_pass = now + every;
-            let passed = recorder.pass().context("cannot go over the connections")?;
-            // What the ring had to say meanwhile belongs between.
-            events.extend(take_all(&mut recorder));
-            events = in_order(events, passed);
+            go_over(session, |handle| recorder.pass(handle))?;
         }
-        session.handle(&events)?;
+        session.handle(&recorder.take())?;
         if now >= next_sweep {
             next_sweep = now + SWEEP;
             sweep(session, &mut recorder, now)?;
@@ -200,11 +196,8 @@ fn watch(
         }
     };
     session.live = None;
-    let mut events = take_all(&mut recorder);
-    let stopped = recorder.stop().context("cannot go over the connections")?;
-    events.extend(take_all(&mut recorder));
-    let events = in_order(events, stopped);
-    session.handle(&events)?;
+    go_over(session, |handle| recorder.stop(handle))?;
+    session.handle(&recorder.take())?;
     besides.pass(session, session.clock.now())?;
     besides.finish(session)?;
     let counts = recorder.counts();
@@ -239,18 +232,19 @@ fn sweep(session: &mut Session, recorder: &mut Recorder, now: Instant) -> anyhow
     Ok(())
 }
 
-/// All that is in the ring.
-fn take_all(recorder: &mut Recorder) -> Vec<Event> {
-    let mut all = recorder.take();
-    // A host that is busier than plumb would keep it here.
-    for _ in 0..16 {
-        let more = recorder.take();
-        if more.is_empty() {
-            break;
+/// Hands on what a pass over the connections tells.
+fn go_over(
+    session: &mut Session,
+    pass: impl FnOnce(&mut dyn FnMut(&[Event])) -> io::Result<()>,
+) -> anyhow::Result<()> {
+    let mut handled = Ok(());
+    pass(&mut |events| {
+        if handled.is_ok() {
+            handled = session.handle(events);
         }
-        all.extend(more);
-    }
-    all
+    })
+    .context("cannot go over the connections")?;
+    Ok(handled?)
 }
 
 /// Answers who asks for metrics.

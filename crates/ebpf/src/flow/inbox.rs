@@ -1,0 +1,63 @@
+//! Events that come through a ring.
+
+use core::cell::RefCell;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
+
+use libbpf_rs::{MapCore, RingBuffer, RingBufferBuilder};
+
+use super::error::Error;
+use super::event::Event;
+
+/// The reader's side of a ring.
+pub(super) struct Inbox {
+    ring: RingBuffer<'static>,
+    events: Rc<RefCell<Vec<Event>>>,
+}
+
+impl Inbox {
+    /// Events that are taken at once.
+    const AT_ONCE: usize = 16_384;
+
+    pub(super) fn of(map: &dyn MapCore) -> Result<Self, Error> {
+        let events = Rc::new(RefCell::new(Vec::new()));
+        let into = Rc::clone(&events);
+        let mut ring = RingBufferBuilder::new();
+        ring.add(map, move |bytes| {
+            into.borrow_mut().extend(Event::parse(bytes));
+            0
+        })
+        .map_err(|e| Error::of("read the ring", &e))?;
+        let ring = ring.build().map_err(|e| Error::of("map the ring", &e))?;
+        Ok(Self { ring, events })
+    }
+
+    /// Takes what is there, some thousands of events at most.
+    pub(super) fn take(&self) -> Vec<Event> {
+        // What it returns is a count, or an error of a callback; ours has none.
+        let _ = self.ring.consume_raw_n(Self::AT_ONCE);
+        core::mem::take(&mut *self.events.borrow_mut())
+    }
+
+    /// Takes all that is there. A host that is busier than its reader would keep it here for ever,
+    /// so what comes meanwhile is taken some times only.
+    pub(super) fn take_all(&self) -> Vec<Event> {
+        let mut all = self.take();
+        for _ in 0..16 {
+            let more = self.take();
+            if more.is_empty() {
+                break;
+            }
+            all.extend(more);
+        }
+        all
+    }
+}
+
+/// Readable when the ring has filled up as far as its writers wake for.
+impl AsFd for Inbox {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor is the ring's own, open as long as `self` is.
+        unsafe { BorrowedFd::borrow_raw(self.ring.epoll_fd()) }
+    }
+}
