@@ -32,6 +32,13 @@ impl Netlink {
 
     /// Brings an interface up, changed like this.
     pub(crate) fn change_link(&self, interface: u32, change: &LinkChange) -> io::Result<()> {
+        if let Some(len) = change.queue_len {
+            // In one request with the flags it would come after them, and to change the queue of an
+            // interface that is up waits for all processors: most of a millisecond.
+            let mut request = attributes_of(interface);
+            request.attribute(libc::IFLA_TXQLEN, &len.to_ne_bytes());
+            self.change(request)?;
+        }
         let mut request = Request::new(libc::RTM_NEWLINK, 0);
         let up = libc::IFF_UP.cast_unsigned();
         request.bytes(&[0; 4]); // family, padding, type
@@ -40,9 +47,6 @@ impl Netlink {
         request.bytes(&up.to_ne_bytes()); // which flags change
         if let Some(mtu) = change.mtu {
             request.attribute(libc::IFLA_MTU, &mtu.to_ne_bytes());
-        }
-        if let Some(len) = change.queue_len {
-            request.attribute(libc::IFLA_TXQLEN, &len.to_ne_bytes());
         }
         if let Some(bridge) = change.bridge {
             request.attribute(libc::IFLA_MASTER, &bridge.to_ne_bytes());
@@ -53,10 +57,7 @@ impl Netlink {
     /// Gives an interface no IPv6 address of its own making from now on (RFC 4862 §5.3), link-local
     /// ones included.
     pub(crate) fn generate_no_addresses(&self, interface: u32) -> io::Result<()> {
-        let mut request = Request::new(libc::RTM_NEWLINK, 0);
-        request.bytes(&[0; 4]); // family, padding, type
-        request.bytes(&interface.to_ne_bytes());
-        request.bytes(&[0; 8]); // flags, and that none of them changes
+        let mut request = attributes_of(interface);
         request.nest(libc::IFLA_AF_SPEC, |request| {
             request.nest(AF_INET6, |request| {
                 request.attribute(IFLA_INET6_ADDR_GEN_MODE, &[IN6_ADDR_GEN_MODE_NONE]);
@@ -191,6 +192,15 @@ impl Netlink {
         let (len, _) = recv(&self.socket, &mut answer[..], RecvFlags::empty())?;
         acknowledgement(&answer[..len])
     }
+}
+
+/// The beginning of a request that leaves the flags of an interface as they are.
+fn attributes_of(interface: u32) -> Request {
+    let mut request = Request::new(libc::RTM_NEWLINK, 0);
+    request.bytes(&[0; 4]); // family, padding, type
+    request.bytes(&interface.to_ne_bytes());
+    request.bytes(&[0; 8]); // flags, and that none of them changes
+    request
 }
 
 const CREATE: u16 = NLM_F_CREATE | NLM_F_EXCL;
