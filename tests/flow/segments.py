@@ -3,17 +3,19 @@ address.
 
 talk: 50 requests one after the other, then one of 300 kB, all answered before the client closes.
 bulk: half a megabyte, answered. paths: the same over MPTCP, 3 MB, once the connection has as many
-more paths as is said. stop: the server reads nothing until a line on its standard input says so;
-each line makes the client send until it is held back.
+more paths as is said; then both ends say what the kernel says of it, and it stays open until a line
+on the client's standard input. stop: the server reads nothing until a line on its standard input says
+so; each line makes the client send until it is held back.
 """
 
 import socket
+import struct
 import sys
 import time
 
 PORT, REQUEST, REPLY, BULK = 5030, 3000, 200, 300_000
 END, WHAT, HOST = sys.argv[1:4]
-MULTIPATH, SUBFLOWS = 262, 284
+MULTIPATH, SOL_MPTCP, MPTCP_INFO = 262, 284, 1
 
 
 def take(connection, count):
@@ -40,6 +42,14 @@ def read_until_quiet(connection):
         pass
 
 
+def tell(connection):
+    # struct mptcp_info of include/uapi/linux/mptcp.h
+    info = connection.getsockopt(SOL_MPTCP, MPTCP_INFO, 80)
+    retransmitted, sent, received, _ = struct.unpack_from("4Q", info, 48)
+    (token,) = struct.unpack_from("I", info, 12)
+    print("info", info[0], token, sent, received, retransmitted, flush=True)
+
+
 def serve(connection):
     if WHAT == "stop":
         for _ in sys.stdin:
@@ -55,6 +65,8 @@ def serve(connection):
     take(connection, {"talk": BULK, "bulk": 500_000, "paths": 3_000_000}[WHAT])
     connection.sendall(b"y" * REPLY)
     assert connection.recv(1) == b""
+    if WHAT == "paths":
+        tell(connection)
 
 
 def ask(connection):
@@ -74,11 +86,14 @@ def ask(connection):
     else:
         connection.sendall(b"x" * 100_000)
         for _ in range(500):
-            if connection.getsockopt(SUBFLOWS, 1, 64)[0] >= int(sys.argv[4]):
+            if connection.getsockopt(SOL_MPTCP, MPTCP_INFO, 64)[0] >= int(sys.argv[4]):
                 break
             time.sleep(0.01)
         connection.sendall(b"x" * 2_900_000)
     take(connection, REPLY)
+    if WHAT == "paths":
+        tell(connection)
+        sys.stdin.readline()
 
 
 protocol = MULTIPATH if WHAT == "paths" else 0

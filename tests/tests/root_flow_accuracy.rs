@@ -1,4 +1,4 @@
-//! `plumb flow` on bulk runs beside what `ss`, `nstat` and `iperf3` say of the same run.
+//! `plumb flow` on bulk runs beside what `ss`, `nstat`, `iperf3` and the socket say of the same run.
 
 #![forbid(unsafe_code)]
 
@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::time::Instant;
 
-use plumb_record::{FlowEvent, FlowOpen, FlowProfile};
+use plumb_record::{FlowEvent, FlowOpen, FlowProfile, FlowProtocol};
 use plumb_tests::{Chain, Running, SCENARIOS, Watch, require, run, run_with};
 use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(60);
+const MULTIPATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/flow/segments.py");
 const SIZE: u64 = 30_000_000;
 
 /// Loses three of a thousand segments with payload on their way to these ports.
@@ -181,4 +182,109 @@ fn root_flow_counts_the_retransmissions_that_iperf3_counts() {
     assert!(said > 0 && again >= said, "{again} {said} {sent:#?}");
     let lossy: u64 = sent.iter().filter_map(|p| p.packets_lost).sum();
     assert!(lossy > 0, "{sent:#?}");
+}
+
+#[test]
+fn root_flow_agrees_with_ss_and_the_socket_on_a_multipath_connection() {
+    require!("ip", "ethtool", "python3", "readlink", "ss");
+    if !std::path::Path::new("/proc/sys/net/mptcp/enabled").exists() {
+        plumb_tests::skip!("this kernel has no MPTCP");
+    }
+    let chain = Chain::new(2);
+    chain.join("second", 0, 1);
+    for (n, host) in [(0, 1), (1, 2)] {
+        chain.ip(n, &format!("address add 5.9.77.{host}/24 dev second"));
+        chain.ip(n, "link set second up");
+        chain.ip(n, "mptcp limits set subflow 2 add_addr_accepted 2");
+    }
+    chain.ip(1, "mptcp endpoint add 5.9.77.2 dev second signal");
+    let mut watch = Watch::start(&chain, 2, &["--port", "5030"]);
+    let host = chain.target(true).to_string();
+    let end = |n, end| {
+        let mut command = chain.command(n, "python3");
+        command.args([MULTIPATH, end, "paths", &host, "1"]);
+        Running::start(command.stdin(Stdio::piped()))
+    };
+    let mut server = end(1, "server");
+    server.wait_until(|out, _| out.contains("ready"));
+    let mut client = end(0, "client");
+    client.wait_until(|out, _| out.contains("info"));
+    let remotes = [host.as_str(), "5.9.77.2"];
+    // Until all is acknowledged, nothing is on its way, and nothing of it is sent once more.
+    let look = || remotes.map(|remote| ss(&chain, 0, &format!("( dst {remote} dport = 5030 )")));
+    let started = Instant::now();
+    let mut paths = look();
+    loop {
+        std::thread::sleep(Duration::from_millis(300));
+        let before = core::mem::replace(&mut paths, look());
+        let still = |(path, before): (&BTreeMap<String, f64>, &BTreeMap<String, f64>)| {
+            let of = |name: &str| path.get(name).map(|figure| figure.to_bits());
+            let was = |name: &str| before.get(name).map(|figure| figure.to_bits());
+            !path.contains_key("unacked")
+                && ["segs_out", "segs_in"]
+                    .iter()
+                    .all(|name| of(name) == was(name))
+        };
+        if paths.iter().zip(&before).all(still) {
+            break;
+        }
+        assert!(started.elapsed() < LIMIT, "{paths:?}");
+    }
+    client.send("end\n");
+    let told = [client, server].map(|end| {
+        let done = end.finish(LIMIT).expect(0);
+        let line = done
+            .stdout
+            .lines()
+            .find_map(|line| line.strip_prefix("info "));
+        let words = line.expect("a line").split(' ');
+        words
+            .map(|word| word.parse::<u64>().unwrap())
+            .collect::<Vec<_>>()
+    });
+    watch.wait_for_ends(6);
+    let (profiles, _) = watch.stop();
+    let of = |protocol, open| -> Vec<&FlowProfile> {
+        let is = |p: &&FlowProfile| p.protocol == protocol && p.open == Some(open);
+        profiles.iter().filter(is).collect()
+    };
+    for (open, told) in [FlowOpen::Active, FlowOpen::Passive].into_iter().zip(&told) {
+        let whole = of(FlowProtocol::Mptcp, open);
+        assert_eq!(whole.len(), 1, "{whole:#?}");
+        let (whole, mptcp) = (whole[0], whole[0].mptcp.as_ref().unwrap());
+        let ours = [
+            u64::from(mptcp.token),
+            whole.bytes_sent,
+            whole.bytes_received,
+            mptcp.reinjected_bytes.unwrap(),
+        ];
+        // The first word is the number of paths besides the first, at a time when the remote end may
+        // have closed some.
+        assert_eq!(ours, told[1..], "{whole:#?}");
+        // Not the number that the end of the data takes (DATA_FIN).
+        assert_eq!(whole.bytes_acked, Some(whole.bytes_sent), "{whole:#?}");
+    }
+    assert_eq!(told[0][0], 1);
+
+    for (remote, path) in remotes.iter().zip(&paths) {
+        let mut found = of(FlowProtocol::MptcpSubflow, FlowOpen::Active);
+        found.retain(|p| p.remote_addr.to_string() == *remote);
+        let token = found[0].mptcp.as_ref().unwrap().token;
+        assert_eq!(u64::from(token), told[0][1]);
+        type Of = fn(&FlowProfile) -> Option<u64>;
+        let figures: [(&str, Of); 6] = [
+            ("bytes_sent", |p| Some(p.bytes_sent)),
+            ("bytes_received", |p| Some(p.bytes_received)),
+            ("bytes_retrans", |p| p.bytes_retransmitted),
+            ("data_segs_out", |p| p.data_packets_sent),
+            ("data_segs_in", |p| p.data_packets_received),
+            ("retrans/", |p| p.packets_retransmitted),
+        ];
+        for (name, figure) in figures {
+            let sum: u64 = found.iter().filter_map(|p| figure(p)).sum();
+            // What is 0 is left out by ss.
+            let said = path.get(name).copied().unwrap_or(0.0);
+            assert_eq!(sum as f64, said, "{remote} {name}: {path:?} {found:#?}");
+        }
+    }
 }

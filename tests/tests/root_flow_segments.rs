@@ -86,7 +86,7 @@ impl Lab {
         let mut before = 0;
         while before != written() {
             before = written();
-            std::thread::sleep(Duration::from_millis(700));
+            std::thread::sleep(Duration::from_millis(1500));
         }
         capture.signal("INT");
         let done = capture.finish(LIMIT).expect(0);
@@ -102,7 +102,9 @@ impl Lab {
     /// Lets both ends do something to the end.
     fn run(&self, arguments: &[&str]) {
         let server = self.server(arguments);
-        self.end(0, "client", arguments).finish(LIMIT).expect(0);
+        let mut client = self.end(0, "client", arguments);
+        client.send("end\n");
+        client.finish(LIMIT).expect(0);
         server.finish(LIMIT).expect(0);
     }
 }

@@ -39,10 +39,12 @@ impl Counters {
         let tcp = !event.has(flag::META);
         let acked = u64::from(tcp && event.has(flag::ACTIVE))
             + u64::from(tcp && event.has(flag::FIN_ACKED));
+        // So does the end of a multipath connection's data, which is acknowledged after all of it.
+        let most = if tcp { u64::MAX } else { event.bytes_sent };
         let received = u64::from(tcp && event.has(flag::FIN_RECEIVED));
         Self {
             bytes_sent: event.bytes_sent,
-            bytes_acked: event.bytes_acked.saturating_sub(acked),
+            bytes_acked: event.bytes_acked.saturating_sub(acked).min(most),
             bytes_received: event.bytes_received.saturating_sub(received),
             bytes_retrans: event.bytes_retrans,
             duplicate_bytes: event.duplicate_bytes,

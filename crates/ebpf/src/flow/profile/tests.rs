@@ -343,3 +343,14 @@ fn a_connection_that_two_sweeps_do_not_find_is_forgotten_and_a_younger_one_is_no
     profiler.sweep(&there, 80 * MS);
     assert_eq!((profiler.len(), profiler.ends_lost()), (1, 2));
 }
+
+#[test]
+fn the_end_of_a_multipath_connections_data_is_no_payload() {
+    for (sent, acked) in [(1000, 1001), (1000, 1000), (1000, 400), (0, 1)] {
+        let mut end = closed(150, state::FIN_WAIT2);
+        end.flags |= flag::META;
+        (end.bytes_sent, end.bytes_acked) = (sent, acked);
+        let profiles = run(&[end]);
+        assert_eq!(profiles[0].bytes_acked, Some(acked.min(sent)));
+    }
+}
