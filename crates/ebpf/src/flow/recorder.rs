@@ -225,7 +225,7 @@ impl Recorder {
     }
 
     /// Goes over all connections for what has lasted, idled, or lost its application. What it finds,
-    /// and what the programs told meanwhile, comes in batches, [in order](in_order).
+    /// and what the programs told meanwhile, comes in batches, in order.
     ///
     /// # Errors
     /// If the kernel refuses the iterator.
