@@ -8,6 +8,7 @@ use plumb_ebpf::tap::{
     Choice, Counters, Error, Hook, Limits, MARK, MAX_PREFIXES, OPTION_CLASS, Options, Output, Path,
     Prefix, Rule, Session, Tunnel, filter,
 };
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// What the programs return: the packet is left to whoever comes next.
 const NEXT: u32 = u32::MAX;
@@ -376,6 +377,43 @@ fn root_every_tunnel_header_goes_before_every_kind_of_packet() {
             }
         }
     }
+}
+
+#[test]
+fn root_geneve_tells_what_was_lost_on_all_processors_together() {
+    // A clone for no interface fails.
+    let outputs = vec![Output {
+        interface: 0,
+        ..output(Tunnel::Geneve { vni: 5 }, true, 1500)
+    }];
+    let Some(session) = session(&Options {
+        outputs,
+        ..options()
+    }) else {
+        return;
+    };
+    let packet = packet(true, 17, 1, 10);
+    let processors = sched_getaffinity(None).expect("the processors");
+    let mut lost = 0;
+    for number in (0..CpuSet::MAX_CPU)
+        .filter(|&n| processors.is_set(n))
+        .take(2)
+    {
+        let mut one = CpuSet::new();
+        one.set(number);
+        sched_setaffinity(None, &one).expect("a processor");
+        for _ in 0..3 {
+            show(&session, Hook::Ingress, &packet);
+            lost += 1;
+        }
+        let mut context = [0; 17];
+        (context[2], context[12], context[13]) = (MARK, ID, 1 << 8);
+        let ran = session.try_output(&packet, &context).expect("a run");
+        // Behind Ethernet, IPv4, UDP, GENEVE and the other two options with a header each, and its own.
+        let told = ran.packet[14 + 20 + 8 + 8 + 12 + 12 + 4..].first_chunk();
+        assert_eq!(told.map(|b| u32::from_be_bytes(*b)), Some(lost));
+    }
+    assert_eq!(counters(&session).output_failed, u64::from(lost));
 }
 
 fn check(found: &[u8], packet: &[u8], v4: bool, protocol: u8, len: usize, tunnel: Tunnel) {

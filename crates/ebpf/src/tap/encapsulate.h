@@ -34,12 +34,15 @@ INLINE void complete(struct __sk_buff *skb, const struct config *c, const struct
 		*(__u16 *)(h + 4) = bpf_htons(ip_len + 14 - at);
 	}
 	if (out->kind == GENEVE) {
+		__u32 zero = 0;
+		__u64 *lost = bpf_map_lookup_elem(&losses, &zero);
+
 		/* Three options behind 16 bytes: time; interface and direction; losses. */
 		*(__u32 *)(h + 20) = bpf_htonl(now >> 32);
 		*(__u32 *)(h + 24) = bpf_htonl(now);
 		*(__u32 *)(h + 32) = bpf_htonl(skb->cb[3]);
 		h[36] = direction;
-		*(__u32 *)(h + 44) = bpf_htonl(skb->cb[4]);
+		*(__u32 *)(h + 44) = bpf_htonl(lost ? *lost : 0);
 	}
 	if (out->kind == ERSPAN2 || out->kind == ERSPAN3) {
 		__u32 index = skb->cb[1] & 0xff;

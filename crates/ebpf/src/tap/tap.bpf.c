@@ -43,6 +43,14 @@ struct {
 	__type(value, struct counters);
 } counters SEC(".maps");
 
+/* Packets that the session lost, on all processors together, for headers that tell. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} losses SEC(".maps");
+
 /* What the filters call: 0 for packets that an interface received, 1 for those it sends. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
@@ -132,6 +140,17 @@ struct skb_shared_info {
 #define CHECKSUM_PARTIAL_STATE 3
 
 #include "flow.h"
+
+/* Counts a lost packet where its reason is counted, and where all are. */
+INLINE void lose(__u64 *reason)
+{
+	__u32 zero = 0;
+	__u64 *all = bpf_map_lookup_elem(&losses, &zero);
+
+	(*reason)++;
+	if (all)
+		__sync_fetch_and_add(all, 1);
+}
 
 /* Says whether the caps leave room for a packet, and takes it. */
 INLINE int within_rate(const struct config *c, __u32 packets, __u32 bytes)
@@ -303,11 +322,10 @@ INLINE void to_output(struct __sk_buff *skb, const struct config *c, struct coun
 	skb->cb[1] = index | (direction << 8);
 	skb->cb[2] = hash;
 	skb->cb[3] = skb->ifindex;
-	skb->cb[4] = n->output_failed + n->ring_full + n->rate_limited;
 	failed = bpf_clone_redirect(skb, out->ifindex, 0);
 	skb->mark = mark;
 	if (failed)
-		n->output_failed++;
+		lose(&n->output_failed);
 	else
 		n->delivered++;
 }
@@ -338,7 +356,7 @@ INLINE int deliver(struct __sk_buff *skb, __u32 direction)
 		return NEXT;
 	}
 	if ((c->flags & LIMIT_RATE) && !within_rate(c, segments, len)) {
-		n->rate_limited++;
+		lose(&n->rate_limited);
 		return NEXT;
 	}
 	cap = len;
@@ -353,7 +371,7 @@ INLINE int deliver(struct __sk_buff *skb, __u32 direction)
 			n->delivered++;
 			n->delivered_bytes += cap;
 		} else {
-			n->ring_full++;
+			lose(&n->ring_full);
 		}
 	}
 	if (c->outputs) {
@@ -464,15 +482,15 @@ int encapsulate(struct __sk_buff *skb)
 			n->truncated++;
 		}
 	if (most && skb->len > most && bpf_skb_change_tail(skb, most, 0)) {
-		n->output_failed++;
+		lose(&n->output_failed);
 		return DROP;
 	}
 	if (c->flags & MASK && mask(skb, flow.headers)) {
-		n->output_failed++;
+		lose(&n->output_failed);
 		return DROP;
 	}
 	if (out->len && wrap(skb, c, out)) {
-		n->output_failed++;
+		lose(&n->output_failed);
 		return DROP;
 	}
 	n->delivered_bytes += skb->len;
