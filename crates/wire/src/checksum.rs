@@ -36,8 +36,12 @@ impl Checksum {
     #[must_use]
     pub fn bytes(self, bytes: &[u8]) -> Self {
         let (words, tail) = bytes.as_chunks::<4>();
-        let mut last = [0; 4];
-        last[..tail.len()].copy_from_slice(tail);
+        let last = match *tail {
+            [a, b, c] => [a, b, c, 0],
+            [a, b] => [a, b, 0, 0],
+            [a] => [a, 0, 0, 0],
+            _ => [0; 4],
+        };
         let mut sum = u64::from(u32::from_ne_bytes(last));
         for word in words {
             sum += u64::from(u32::from_ne_bytes(*word));

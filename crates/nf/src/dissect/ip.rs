@@ -17,10 +17,16 @@ pub(super) const DESTINATION: u8 = 60;
 /// Extension headers that are followed at most.
 const MOST_EXTENSIONS: usize = 16;
 
-/// Reads an IPv4 header, and what is wrong with it where it can be read all the same. `cut_off`
-/// says that the frame was longer than it is.
+/// Reads an IPv4 header, and says what is wrong with it where it can be read all the same. `cut_off`
+/// says that the frame was longer than it is. The header goes where it is to stay: what was written
+/// part by part is slow to move at once.
 #[inline(always)]
-pub(super) fn v4(bytes: &[u8], at: usize, cut_off: bool) -> Result<(Ip, Option<Fault>), Fault> {
+pub(super) fn v4(
+    bytes: &[u8],
+    at: usize,
+    cut_off: bool,
+    into: &mut Option<Ip>,
+) -> Result<Option<Fault>, Fault> {
     let packet = bytes.get(at..).ok_or(Fault::IpHeader)?;
     let (header, rest) = ipv4::Header::parse(packet).map_err(|_| Fault::IpHeader)?;
     let header_len = packet.len() - rest.len();
@@ -31,7 +37,7 @@ pub(super) fn v4(bytes: &[u8], at: usize, cut_off: bool) -> Result<(Ip, Option<F
         header.flags_fragment << 3,
     );
     let is_fragment = more || offset != 0;
-    let ip = Ip {
+    let ip = into.insert(Ip {
         src: IpAddr::V4(header.src),
         dst: IpAddr::V4(header.dst),
         tos: header.tos,
@@ -51,24 +57,28 @@ pub(super) fn v4(bytes: &[u8], at: usize, cut_off: bool) -> Result<(Ip, Option<F
         payload: at + header_len,
         payload_len: u32::from(header.total_len).saturating_sub(word(header_len)),
         end,
-    };
-    let fault = if checksum(&packet[..header_len]) != 0 {
+    });
+    Ok(if checksum(&packet[..header_len]) != 0 {
         Some(Fault::IpChecksum)
     } else if len < header_len || len > packet.len() && !cut_off {
         Some(Fault::IpLength)
     } else {
-        impossible(&ip)
-    };
-    Ok((ip, fault))
+        impossible(ip)
+    })
 }
 
 /// The same for IPv6, with its extension headers.
-pub(super) fn v6(bytes: &[u8], at: usize, cut_off: bool) -> Result<(Ip, Option<Fault>), Fault> {
+pub(super) fn v6(
+    bytes: &[u8],
+    at: usize,
+    cut_off: bool,
+    into: &mut Option<Ip>,
+) -> Result<Option<Fault>, Fault> {
     let packet = bytes.get(at..).ok_or(Fault::IpHeader)?;
     let (header, rest) = ipv6::Header::parse(packet).map_err(|_| Fault::IpHeader)?;
     let payload_len = usize::from(header.payload_len);
     let end = bytes.len().min(at + ipv6::HEADER_LEN + payload_len);
-    let mut ip = Ip {
+    let ip = into.insert(Ip {
         src: IpAddr::V6(header.src),
         dst: IpAddr::V6(header.dst),
         tos: header.traffic_class,
@@ -83,9 +93,9 @@ pub(super) fn v6(bytes: &[u8], at: usize, cut_off: bool) -> Result<(Ip, Option<F
         payload: at + ipv6::HEADER_LEN,
         payload_len: header.payload_len.into(),
         end,
-    };
+    });
     if payload_len > rest.len() && !cut_off {
-        return Ok((ip, Some(Fault::IpLength)));
+        return Ok(Some(Fault::IpLength));
     }
     for _ in 0..=MOST_EXTENSIONS {
         let number = ip.protocol;
@@ -94,7 +104,7 @@ pub(super) fn v6(bytes: &[u8], at: usize, cut_off: bool) -> Result<(Ip, Option<F
             HOP_BY_HOP | ROUTING | DESTINATION => here.get(1).map(|n| (usize::from(*n) + 1) * 8),
             AUTHENTICATION => here.get(1).map(|n| (usize::from(*n) + 2) * 4),
             FRAGMENT => Some(8),
-            _ => return Ok((ip, None)),
+            _ => return Ok(None),
         };
         let Some(extension) = len.and_then(|len| here.get(..len)) else {
             break;
@@ -111,13 +121,13 @@ pub(super) fn v6(bytes: &[u8], at: usize, cut_off: bool) -> Result<(Ip, Option<F
                 more: offset & 1 != 0,
                 start: ip.payload,
             });
-            let fault = impossible(&ip);
+            let fault = impossible(ip);
             if ip.is_later() || fault.is_some() {
-                return Ok((ip, fault));
+                return Ok(fault);
             }
         }
     }
-    Ok((ip, Some(Fault::Extension)))
+    Ok(Some(Fault::Extension))
 }
 
 /// Says whether a fragment cannot be a piece of any datagram.

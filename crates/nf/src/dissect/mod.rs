@@ -141,7 +141,6 @@ impl Dissected {
     /// Reads a frame. Its transport checksum is not looked at; see
     /// [`checksum_is_right`](Self::checksum_is_right).
     pub fn new(frame: &Frame) -> Self {
-        let bytes = &frame.bytes[..];
         let mut dissected = Self {
             dst_mac: [0; 6],
             src_mac: [0; 6],
@@ -152,10 +151,14 @@ impl Dissected {
             transport: Transport::None,
             fault: None,
         };
-        if let Err(fault) = dissected.link(bytes).and_then(|()| dissected.read(frame)) {
-            dissected.fault = Some(fault);
-        }
+        dissected.fault = dissected.fill(frame).err();
         dissected
+    }
+
+    #[inline(always)]
+    fn fill(&mut self, frame: &Frame) -> Result<(), Fault> {
+        self.link(&frame.bytes)?;
+        self.read(frame)
     }
 
     /// Source and destination port, for the transports that have them.
@@ -170,7 +173,7 @@ impl Dissected {
 
     /// Where the transport header is; none in later fragments and what is not IP.
     pub const fn transport_offset(&self) -> Option<usize> {
-        match (self.transport, self.ip) {
+        match (&self.transport, &self.ip) {
             (Transport::None, _) | (_, None) => None,
             (_, Some(ip)) => Some(ip.payload),
         }
@@ -196,29 +199,30 @@ impl Dissected {
 
     fn read(&mut self, frame: &Frame) -> Result<(), Fault> {
         let cut_off = frame.original_len != 0;
-        let read = match self.ethertype {
-            ethernet::ethertype::IPV4 => ip::v4(&frame.bytes, self.network, cut_off),
-            ethernet::ethertype::IPV6 => ip::v6(&frame.bytes, self.network, cut_off),
+        let fault = match self.ethertype {
+            ethernet::ethertype::IPV4 => ip::v4(&frame.bytes, self.network, cut_off, &mut self.ip)?,
+            ethernet::ethertype::IPV6 => ip::v6(&frame.bytes, self.network, cut_off, &mut self.ip)?,
             _ => return Ok(()),
         };
-        let (ip, fault) = read?;
-        self.ip = Some(ip);
         if let Some(fault) = fault {
             return Err(fault);
         }
+        let Some(ip) = &self.ip else {
+            return Ok(());
+        };
         if ip.is_later() {
             return Ok(());
         }
         let transport = match ip.protocol {
-            protocol::TCP => Transport::Tcp(transport::tcp(&frame.bytes, &ip)?),
-            protocol::UDP => Transport::Udp(transport::udp(&frame.bytes, &ip, frame.offload.gso)?),
+            protocol::TCP => Transport::Tcp(transport::tcp(&frame.bytes, ip)?),
+            protocol::UDP => Transport::Udp(transport::udp(&frame.bytes, ip, frame.offload.gso)?),
             protocol::ICMP if ip.src.is_ipv4() => {
-                Transport::Icmp(transport::icmp(&frame.bytes, &ip)?)
+                Transport::Icmp(transport::icmp(&frame.bytes, ip)?)
             }
             protocol::ICMPV6 if ip.src.is_ipv6() => {
-                Transport::Icmp(transport::icmp(&frame.bytes, &ip)?)
+                Transport::Icmp(transport::icmp(&frame.bytes, ip)?)
             }
-            DCCP | SCTP | UDP_LITE => Transport::Ports(transport::ports(&frame.bytes, &ip)?),
+            DCCP | SCTP | UDP_LITE => Transport::Ports(transport::ports(&frame.bytes, ip)?),
             _ => Transport::Other,
         };
         self.transport = transport;
@@ -244,11 +248,13 @@ impl Dissected {
 /// Reads the packet that an ICMP error quotes at `at`, or the start of it: as much as says between
 /// which ports it went. Its length and checksums are not looked at.
 pub(crate) fn quoted(bytes: &[u8], at: usize, family: Family) -> Option<(Ip, Transport)> {
-    let (ip, _) = match family {
-        Family::V4 => ip::v4(bytes, at, true),
-        Family::V6 => ip::v6(bytes, at, true),
+    let mut ip = None;
+    match family {
+        Family::V4 => ip::v4(bytes, at, true, &mut ip),
+        Family::V6 => ip::v6(bytes, at, true, &mut ip),
     }
     .ok()?;
+    let ip = ip?;
     if ip.is_later() {
         return None;
     }

@@ -9,12 +9,12 @@ use crate::Frame;
 use crate::conntrack::{Conntrack, Tracked};
 use crate::dissect::Dissected;
 
-use super::compile::{MOST_JUMPS, PORTS};
+use super::compile::MOST_JUMPS;
 use super::limit::{Allowance, Bucket};
+use super::load::load;
 use super::rules::{Count, Named, Op, Operand, Rules, Update, Value, Verdict};
 use super::set::{Data, Dynamic, Key, MOST_FIELDS};
-use super::syntax::ast::{Family, Hook, How, Reject, Step};
-use super::syntax::field::{Base, Ct, Field, Meta, Needs};
+use super::syntax::ast::{Family, Hook, How, Reject};
 
 /// A packet on its way through the chains.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(super) struct Packet<'a> {
     /// None before connection tracking.
     pub(super) tracked: Option<Tracked>,
     pub(super) notrack: bool,
-    hook: Hook,
+    pub(super) hook: Hook,
 }
 
 impl<'a> Packet<'a> {
@@ -221,6 +221,7 @@ impl Evaluator<'_> {
         let mut next = Next::Verdict(Verdict::Continue);
         for op in &rules.chains[chain].rules[at].ops {
             let goes_on = match op {
+                Op::Narrow(comparison) => comparison.matches(packet),
                 Op::Range {
                     key,
                     first,
@@ -357,155 +358,4 @@ impl Evaluator<'_> {
 /// Marks have 32 bits; values were checked when the rules were read, or come from fields as wide.
 fn mark32(value: u128) -> u32 {
     u32::try_from(value & u128::from(u32::MAX)).unwrap_or(0)
-}
-
-/// The value of a field; none if the packet does not have it.
-fn load(packet: &Packet<'_>, operand: &Operand) -> Option<u128> {
-    let mut value = field(packet, &operand.field)?;
-    for (step, with) in &operand.steps {
-        value = match step {
-            Step::And => value & with,
-            Step::Or => value | with,
-            Step::Xor => value ^ with,
-            Step::Left => shifted(value, *with, true, operand.field.kind().bits),
-            Step::Right => shifted(value, *with, false, operand.field.kind().bits),
-        };
-    }
-    Some(value)
-}
-
-fn shifted(value: u128, by: u128, left: bool, bits: u8) -> u128 {
-    let by = u32::try_from(by).unwrap_or(u32::MAX);
-    let shifted = if left {
-        value.checked_shl(by)
-    } else {
-        value.checked_shr(by)
-    };
-    let mask = u128::MAX >> (128 - u32::from(bits.clamp(1, 128)));
-    shifted.unwrap_or(0) & mask
-}
-
-fn field(packet: &Packet<'_>, field: &Field) -> Option<u128> {
-    match field {
-        Field::Payload {
-            base,
-            needs,
-            at,
-            bits,
-            ..
-        } => payload(packet, *base, *needs, *at, *bits),
-        Field::VlanTag { shift, bits, .. } => {
-            let tag = packet.dissected.vlan[0]?;
-            Some(u128::from(tag >> shift) & (u128::MAX >> (128 - u32::from(*bits))))
-        }
-        Field::Meta(meta) => self::meta(packet, *meta),
-        Field::Ct(ct) => self::ct(packet, *ct),
-    }
-}
-
-fn payload(packet: &Packet<'_>, base: Base, needs: Needs, at: u16, bits: u8) -> Option<u128> {
-    let dissected = packet.dissected;
-    let is_there = match needs {
-        Needs::Nothing => true,
-        Needs::EtherType(ethertype) => dissected.ethertype == ethertype,
-        Needs::Protocol(number) => dissected.ip.as_ref().is_some_and(|ip| {
-            let family_fits = match number {
-                1 => ip.src.is_ipv4(),
-                58 => ip.src.is_ipv6(),
-                _ => true,
-            };
-            ip.protocol == number && family_fits
-        }),
-        Needs::Transport => dissected.ip.is_some(),
-    };
-    if !is_there {
-        return None;
-    }
-    let end = match (&dissected.ip, base) {
-        (Some(ip), Base::Network | Base::Transport) => ip.end,
-        _ => packet.frame.bytes.len(),
-    };
-    let start = match base {
-        Base::Link => 0,
-        Base::Network => dissected.network,
-        // What a damaged transport header holds can be matched all the same.
-        Base::Transport => match &dissected.ip {
-            Some(ip) if !ip.is_later() => ip.payload,
-            _ => return None,
-        },
-    };
-    let (at, bits) = (usize::from(at), u32::from(bits));
-    let first = start + at / 8;
-    // What most rules look at.
-    if at % 8 == 0 && matches!(bits, 8 | 16 | 32) {
-        let bytes = packet.frame.bytes.get(..end)?.get(first..)?;
-        return Some(match bits {
-            8 => (*bytes.first()?).into(),
-            16 => u16::from_be_bytes(*bytes.first_chunk()?).into(),
-            _ => u32::from_be_bytes(*bytes.first_chunk()?).into(),
-        });
-    }
-    let skipped = u32::try_from(at % 8).unwrap_or(0);
-    let len = usize::try_from((skipped + bits).div_ceil(8)).unwrap_or(0);
-    let bytes = packet.frame.bytes.get(..end)?.get(first..first + len)?;
-    let value = bytes
-        .iter()
-        .fold(0_u128, |value, byte| value << 8 | u128::from(*byte));
-    let behind = u32::try_from(len * 8).unwrap_or(0) - skipped - bits;
-    Some(value >> behind & (u128::MAX >> (128 - bits)))
-}
-
-fn meta(packet: &Packet<'_>, meta: Meta) -> Option<u128> {
-    let ip = packet.dissected.ip.as_ref();
-    let number = |port| match port {
-        Port::Left => PORTS[0],
-        Port::Right => PORTS[1],
-    };
-    Some(match meta {
-        Meta::IifName => number(packet.from),
-        // Where it goes is not known yet, and has no name.
-        Meta::OifName if packet.hook == Hook::Prerouting => 0,
-        Meta::OifName => number(packet.from.opposite()),
-        Meta::L4Proto => ip?.protocol.into(),
-        Meta::NfProto => {
-            if ip?.src.is_ipv4() {
-                2
-            } else {
-                10
-            }
-        }
-        Meta::Protocol => packet.dissected.ethertype.into(),
-        Meta::Length => packet.len.into(),
-        Meta::Mark => packet.mark.into(),
-        Meta::PktType => match packet.dissected.dst_mac {
-            plumb_wire::ethernet::BROADCAST => 1,
-            mac if plumb_wire::ethernet::is_multicast(mac) => 2,
-            _ => 0,
-        },
-    })
-}
-
-fn ct(packet: &Packet<'_>, ct: Ct) -> Option<u128> {
-    const INVALID: u128 = 1;
-    const UNTRACKED: u128 = 64;
-    if ct == Ct::State {
-        return Some(match &packet.tracked {
-            Some(tracked) => tracked.state.bit().into(),
-            None if packet.notrack => UNTRACKED,
-            None => INVALID,
-        });
-    }
-    let tracked = packet.tracked.as_ref()?;
-    // Without a connection there is nothing to be known of it.
-    tracked.original?;
-    Some(match ct {
-        Ct::State => return None,
-        Ct::Status => tracked.status.bits().into(),
-        Ct::Direction => match tracked.direction {
-            crate::conntrack::Direction::Original => 0,
-            crate::conntrack::Direction::Reply => 1,
-        },
-        Ct::Mark => tracked.mark.into(),
-        Ct::Zone => tracked.zone.into(),
-    })
 }

@@ -15,6 +15,8 @@ mod evaluate;
 mod event;
 mod explain;
 mod limit;
+mod load;
+mod narrow;
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "one kind of refusal is a segment, all others are messages"

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::limit::{Allowance, Bucket};
+use super::narrow::Narrow;
 use super::set::{Data, Element, Fixed};
 use super::syntax::ast::{Family, Hook, How, Kind, Limit, Reject, Step};
 use super::syntax::field::Field;
@@ -80,6 +81,8 @@ pub(super) struct Rule {
 
 #[derive(Clone, Debug)]
 pub(super) enum Op {
+    /// As `Range`, in a form that is quick to evaluate.
+    Narrow(Narrow),
     /// The value lies between two others, both included.
     Range {
         key: Operand,
@@ -109,6 +112,21 @@ pub(super) enum Op {
     Notrack,
     Reject(Reject),
     Verdict(Verdict),
+}
+
+impl Op {
+    /// A value lies between two others, both included.
+    pub(super) fn range(key: Operand, first: u128, last: u128, negated: bool) -> Self {
+        match Narrow::new(&key, first, last, negated) {
+            Some(narrow) => Self::Narrow(narrow),
+            None => Self::Range {
+                key,
+                first,
+                last,
+                negated,
+            },
+        }
+    }
 }
 
 #[derive(Clone, Debug)]

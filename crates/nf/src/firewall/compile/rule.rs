@@ -184,12 +184,7 @@ impl Compiler<'_> {
             return Err((right.span, Complaint::new(what)));
         };
         let (first, last, negated) = self.test(*kind, matched.op, right, &mut operand)?;
-        Ok(Op::Range {
-            key: operand,
-            first,
-            last,
-            negated,
-        })
+        Ok(Op::range(operand, first, last, negated))
     }
 
     /// The first and last value that match, and whether all others do instead. A mask becomes a
@@ -455,13 +450,9 @@ fn implied(reject: Reject) -> Option<Op> {
         Reject::Icmp(_) => (Meta::NfProto, 2),
         Reject::Icmpv6(_) => (Meta::NfProto, 10),
     };
-    Some(Op::Range {
-        key: rules::Operand {
-            field: Field::Meta(meta),
-            steps: Vec::new(),
-        },
-        first: value,
-        last: value,
-        negated: false,
-    })
+    let key = rules::Operand {
+        field: Field::Meta(meta),
+        steps: Vec::new(),
+    };
+    Some(Op::range(key, value, value, false))
 }

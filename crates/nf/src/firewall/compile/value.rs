@@ -10,7 +10,7 @@ use super::super::syntax::field::Type;
 use super::{Compiled, Compiler};
 
 /// The number for the left and for the right port; 0 is none.
-pub(in super::super) const PORTS: [u128; 2] = [1, 2];
+pub(in super::super) const PORTS: [u32; 2] = [1, 2];
 
 /// The largest number of some bits.
 pub(super) fn most(kind: Kind) -> u128 {
@@ -142,9 +142,9 @@ impl Compiler<'_> {
         };
         let [left, right] = self.ports;
         match (matches(left), matches(right)) {
-            (true, true) => Ok((PORTS[0], PORTS[1])),
-            (true, false) => Ok((PORTS[0], PORTS[0])),
-            (false, true) => Ok((PORTS[1], PORTS[1])),
+            (true, true) => Ok((PORTS[0].into(), PORTS[1].into())),
+            (true, false) => Ok((PORTS[0].into(), PORTS[0].into())),
+            (false, true) => Ok((PORTS[1].into(), PORTS[1].into())),
             (false, false) => Err(Complaint::with_help(
                 format!("there is no interface {name:?}: a stage has {left:?} and {right:?}"),
                 "say --left-name or --right-name to call them otherwise",

@@ -2,6 +2,7 @@
 
 mod language;
 mod laws;
+mod narrow;
 mod refusals;
 
 use alloc::string::{String, ToString};
