@@ -13,6 +13,7 @@ extern crate alloc;
 extern crate std;
 
 mod chain;
+mod coalesce;
 mod count;
 mod frame;
 mod function;
@@ -34,6 +35,7 @@ pub mod nat;
 pub mod reassembly;
 
 pub use chain::{Chain, FunctionId};
+pub use coalesce::Coalesce;
 pub use count::Count;
 pub use frame::{Frame, Parts};
 pub use function::{Counter, Detail, Function, Output};

@@ -5,7 +5,7 @@ use core::time::Duration;
 use anyhow::Context as _;
 use serde_json::json;
 
-use super::super::{Bench, text};
+use super::super::{Bench, OTHER_CPU, text};
 use super::kernel::Kernel;
 use super::pipeline::Pipeline;
 use super::{Stages, load, words};
@@ -18,7 +18,8 @@ pub(super) fn measure(bench: &mut Bench, stages: &Stages) -> anyhow::Result<()> 
         "### Latency\n\n\
          Round trips in µs of one frame at a time, so that every stage sleeps when it comes. \
          \"native\" is between two programs that are stages themselves, over rings; \"ping\" is \
-         `exec -- ping`, whose round trip also passes the kernel four times.",
+         `exec -- ping`, whose round trip also passes the kernel four times. On one processor, none \
+         that is idle has to be woken, which takes a hypervisor its time.",
     );
     let rounds = if bench.quick { 200 } else { 2000 };
     let kernels = [
@@ -26,19 +27,27 @@ pub(super) fn measure(bench: &mut Bench, stages: &Stages) -> anyhow::Result<()> 
         Kernel::build("pair", 1500, false, &bench.scratch)?,
     ];
     let counts = [0, 1, 2, 4];
-    // Per number of stages: median and 99 % of native trips, median of pings.
-    let mut native: Vec<[Vec<f64>; 2]> = vec![Default::default(); counts.len()];
+    // Per number of stages: median and 99 % of native trips, median on one processor, of pings.
+    let mut native: Vec<[Vec<f64>; 3]> = vec![Default::default(); counts.len()];
     let mut pings: Vec<Vec<f64>> = vec![Vec::new(); counts.len() + kernels.len()];
-    let mut fused = Vec::new();
+    let mut fused = [Vec::new(), Vec::new()];
+    let on_one = words(&["taskset", "-c", &OTHER_CPU.to_string()]);
     for _ in 0..bench.repetitions {
         for (index, count) in counts.into_iter().enumerate() {
             let stage = words(&[&stages.plumb, "count"]);
             let between = vec![stage; count];
-            let us = ask(bench, stages, &between, rounds)?;
+            let us = ask(bench, stages, &between, rounds, &[])?;
+            let alone = at(&ask(bench, stages, &between, rounds, &on_one)?, 50);
             bench.report.run(
                 "stages-latency",
-                &json!({ "stages": count, "median_us": at(&us, 50), "load": load() }),
+                &json!({
+                    "stages": count,
+                    "median_us": at(&us, 50),
+                    "one_processor_median_us": alone,
+                    "load": load(),
+                }),
             )?;
+            native[index][2].push(alone);
             native[index][0].push(at(&us, 50));
             native[index][1].push(at(&us, 99));
             let ping = words(&["ping", "-q", "-A", "-c", "500", "-w", "20", "10.0.1.2"]);
@@ -55,14 +64,18 @@ pub(super) fn measure(bench: &mut Bench, stages: &Stages) -> anyhow::Result<()> 
         }
         if stages.has_chain {
             let chain = words(&[&stages.plumb, "chain", "count | count | count | count"]);
-            fused.push(at(&ask(bench, stages, &[chain], rounds)?, 50));
+            for (fused, before) in fused.iter_mut().zip([&[][..], &on_one]) {
+                let us = ask(bench, stages, core::slice::from_ref(&chain), rounds, before)?;
+                fused.push(at(&us, 50));
+            }
         }
     }
     let middle = |us: &[f64]| Summary::of(us.to_vec()).map_or(0.0, |s| s.median);
     let (first, first_ping) = (middle(&native[0][0]), middle(&pings[0]));
+    let first_alone = middle(&native[0][2]);
     let mut rows = Vec::new();
     for (index, count) in counts.into_iter().enumerate() {
-        let [median, worst] = native[index].clone();
+        let [median, worst, alone] = native[index].clone();
         let added = |us: &[f64], first: f64| match count {
             0 => "-".to_owned(),
             // There and back.
@@ -73,15 +86,26 @@ pub(super) fn measure(bench: &mut Bench, stages: &Stages) -> anyhow::Result<()> 
             spread(median.clone(), 1),
             spread(worst, 1),
             added(&median, first),
+            spread(alone.clone(), 1),
+            added(&alone, first_alone),
             spread(pings[index].clone(), 1),
             added(&pings[index], first_ping),
         ]);
     }
     if stages.has_chain {
-        let added = (middle(&fused) - first) / 8.0;
-        let mut row = vec!["4, fused".to_owned(), spread(fused, 1), "-".to_owned()];
-        row.extend([format!("{added:.2}"), "-".to_owned(), "-".to_owned()]);
-        rows.push(row);
+        let added = |us: &[f64], first: f64| format!("{:.2}", (middle(us) - first) / 8.0);
+        let dash = || "-".to_owned();
+        let [median, alone] = &fused;
+        rows.push(vec![
+            "4, fused".to_owned(),
+            spread(median.clone(), 1),
+            dash(),
+            added(median, first),
+            spread(alone.clone(), 1),
+            added(alone, first_alone),
+            dash(),
+            dash(),
+        ]);
     }
     for (name, us) in ["kernel: two routers", "a veth pair"]
         .into_iter()
@@ -89,13 +113,18 @@ pub(super) fn measure(bench: &mut Bench, stages: &Stages) -> anyhow::Result<()> 
     {
         let dash = || "-".to_owned();
         let us = spread(us.clone(), 1);
-        rows.push(vec![name.to_owned(), dash(), dash(), dash(), us, dash()]);
+        let mut row = vec![name.to_owned()];
+        row.extend((0..5).map(|_| dash()));
+        row.extend([us, dash()]);
+        rows.push(row);
     }
     bench.report.table(
         &[
             "stages between",
             "native, median",
             "native, 99 %",
+            "added by a stage, one way",
+            "one processor, median",
             "added by a stage, one way",
             "ping, mean",
             "added by a stage, one way",
@@ -111,12 +140,14 @@ fn exec(stages: &Stages, address: &str, command: &[String]) -> Vec<String> {
     all
 }
 
-/// Round trips through functions, in order of their length.
+/// Round trips through functions, in order of their length. `before` are words in front of each
+/// command.
 fn ask(
     bench: &Bench,
     stages: &Stages,
     between: &[Vec<String>],
     rounds: usize,
+    before: &[String],
 ) -> anyhow::Result<Vec<f64>> {
     let file = bench.file("ask.json");
     let _ = std::fs::remove_file(&file);
@@ -124,6 +155,9 @@ fn ask(
     let mut commands = vec![stages.end("ask", &["--rounds", &rounds, "--figures", &figures])];
     commands.extend_from_slice(between);
     commands.push(stages.end("answer", &[]));
+    for command in &mut commands {
+        command.splice(..0, before.iter().cloned());
+    }
     Pipeline::start(&commands, &bench.scratch)?.end(Duration::from_secs(30))?;
     let figures = std::fs::read_to_string(&file)
         .with_context(|| Pipeline::said(&bench.scratch, commands.len()))?;

@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use plumb_link::TapOptions;
 use plumb_link::namespace::{self, Child};
 use plumb_link::stage::{Edge, Link};
-use plumb_nf::Port;
+use plumb_nf::{Coalesce, Port};
 
 use super::lab::barred;
 use crate::args::Exec;
-use crate::stage::{Guests, Live, Pass, Streams, run_live, side};
+use crate::stage::{Guests, Live, Streams, run_live, side};
 
 pub(super) fn run(args: Exec) -> anyhow::Result<ExitCode> {
     let port = side(args.side, &args.links)?;
@@ -27,7 +27,9 @@ pub(super) fn run(args: Exec) -> anyhow::Result<ExitCode> {
         Port::Left => (&mut pipe, &mut edge),
         Port::Right => (&mut edge, &mut pipe),
     };
-    let status = run_live(Pass, left, right, &live, guests, |_| Ok(()))?;
+    // A pipe may hold frames one by one; the kernel has less work with large ones.
+    let function = Coalesce::towards(port.opposite());
+    let status = run_live(function, left, right, &live, guests, |_| Ok(()))?;
     Ok(ExitCode::from(status))
 }
 

@@ -4,13 +4,13 @@ use std::process::ExitCode;
 
 use plumb_link::stage::{Edge, Link};
 use plumb_link::{Interface, TapOptions};
-use plumb_nf::Port;
+use plumb_nf::{Coalesce, Port};
 
 use super::exec::QUEUE_LEN;
 use super::lab::barred;
 use crate::args::If;
 use crate::exit::Failure;
-use crate::stage::{Guests, Live, Pass, Streams, run_live, side};
+use crate::stage::{Guests, Live, Streams, run_live, side};
 
 pub(super) fn run(args: If) -> anyhow::Result<ExitCode> {
     let port = side(args.side, &args.links)?;
@@ -23,7 +23,9 @@ pub(super) fn run(args: If) -> anyhow::Result<ExitCode> {
         Port::Left => (&mut pipe, &mut edge),
         Port::Right => (&mut edge, &mut pipe),
     };
-    let status = run_live(Pass, left, right, &live, Guests::default(), |_| Ok(()))?;
+    // A pipe may hold frames one by one; the kernel has less work with large ones.
+    let function = Coalesce::towards(port.opposite());
+    let status = run_live(function, left, right, &live, Guests::default(), |_| Ok(()))?;
     Ok(ExitCode::from(status))
 }
 

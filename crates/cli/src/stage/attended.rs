@@ -3,8 +3,6 @@
 use plumb_nf::impair::Impair;
 use plumb_nf::{Chain, Count, Function};
 
-use super::Pass;
-
 /// A function with the I/O that belongs to it, such as a log.
 pub(crate) trait Attended: Function {
     /// Does what the last frames have made necessary; called whenever some have passed.
@@ -18,7 +16,6 @@ pub(crate) trait Attended: Function {
 
 impl Attended for Count {}
 impl Attended for Impair {}
-impl Attended for Pass {}
 
 impl<F: Attended + ?Sized> Attended for Box<F> {
     fn attend(&mut self) -> anyhow::Result<()> {

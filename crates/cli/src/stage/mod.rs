@@ -9,7 +9,6 @@ mod filter;
 mod guests;
 mod links;
 mod live;
-mod pass;
 mod play;
 mod recording;
 
@@ -19,6 +18,5 @@ pub(crate) use filter::{filter, filter_reloading, is_live};
 pub(crate) use guests::{Guest, Guests, Process};
 pub(crate) use links::{Streams, side};
 pub(crate) use live::{Live, run as run_live};
-pub(crate) use pass::Pass;
 pub(crate) use play::{Played, play};
 pub(crate) use recording::{Recording, Rotation};

@@ -1,0 +1,306 @@
+//! Making superframes of the TCP segments that come one behind the other, as a network card does
+//! for its host (generic receive offload): whoever takes them has the work of one frame instead of
+//! dozens.
+//!
+//! Nothing is lost by it: cut again ([`segment`](crate::segment)), a superframe is the frames that it
+//! was made of, to the byte. What could not be had back stays as it is.
+
+use alloc::vec::Vec;
+
+use plumb_wire::frame::{Gso, Offload, PartialChecksum, Port, Segmentation};
+use plumb_wire::{Checksum, Instant, checksum, ethernet, ipv4, ipv6, protocol, tcp};
+
+use crate::offload::{get, network_header, put};
+use crate::{Counter, Frame, Function, Output};
+
+/// Bytes of the longest IP packet.
+const MOST: usize = 65_535;
+/// Where TCP has its checksum.
+const TCP_CHECKSUM: u16 = 16;
+const PSH: u8 = 0x08;
+const ACK: u8 = 0x10;
+
+/// A function that passes everything on, and makes superframes of what leaves by one port.
+#[derive(Clone, Copy, Debug)]
+pub struct Coalesce {
+    to: Port,
+    made: u64,
+    taken: u64,
+}
+
+impl Coalesce {
+    /// For a port to which superframes may go.
+    pub const fn towards(to: Port) -> Self {
+        Self {
+            to,
+            made: 0,
+            taken: 0,
+        }
+    }
+
+    fn send(&mut self, run: Option<Run>, out: &mut Output) {
+        let Some(run) = run else {
+            return;
+        };
+        if run.count > 1 {
+            self.made += 1;
+            self.taken += u64::from(run.count);
+        }
+        out.send(self.to, run.finish());
+    }
+}
+
+impl Function for Coalesce {
+    fn handle_frames(&mut self, from: Port, batch: &mut Vec<Frame>, _: Instant, out: &mut Output) {
+        if from == self.to {
+            for frame in batch.drain(..) {
+                out.send(from.opposite(), frame);
+            }
+            return;
+        }
+        let mut run: Option<Run> = None;
+        for frame in batch.drain(..) {
+            let segment = Segment::of(&frame);
+            if let (Some(run), Some(segment)) = (&mut run, &segment)
+                && run.take(&frame, segment)
+            {
+                out.recycle(frame);
+                continue;
+            }
+            self.send(run.take(), out);
+            match segment {
+                Some(segment) => run = Some(Run::new(frame, segment)),
+                None => out.send(self.to, frame),
+            }
+        }
+        self.send(run, out);
+    }
+
+    fn handle_timeout(&mut self, _: Instant, _: &mut Output) {}
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        None
+    }
+
+    fn counters(&self) -> Vec<Counter> {
+        [
+            ("coalesced_segments", self.taken),
+            ("superframes", self.made),
+        ]
+        .map(|(name, value)| Counter { name, value })
+        .into()
+    }
+}
+
+/// A TCP segment that could be a piece of a superframe. Its checksum is not looked at yet.
+#[derive(Clone, Copy, Debug)]
+struct Segment {
+    ip: usize,
+    is_v6: bool,
+    transport: usize,
+    payload: usize,
+}
+
+impl Segment {
+    fn of(frame: &Frame) -> Option<Self> {
+        let bytes = &frame.bytes[..];
+        let is_plain = frame.offload.is_complete()
+            && frame.original_len == 0
+            && frame.comment.is_empty()
+            && bytes.len() <= MOST;
+        if !is_plain {
+            return None;
+        }
+        let (ethertype, ip) = network_header(bytes)?;
+        let packet = bytes.get(ip..)?;
+        // Without options and extension headers, whole, and with nothing behind it.
+        let (is_v6, transport) = match ethertype {
+            ethernet::ethertype::IPV4 => {
+                let (header, _) = ipv4::Header::parse(packet).ok()?;
+                let is_whole = header.flags_fragment & !ipv4::DONT_FRAGMENT == 0
+                    && usize::from(header.total_len) == packet.len()
+                    && packet[0] & 0x0f == 5;
+                let is_tcp = header.protocol == protocol::TCP;
+                (is_whole && is_tcp).then_some((false, ip + ipv4::HEADER_LEN))?
+            }
+            ethernet::ethertype::IPV6 => {
+                let (header, rest) = ipv6::Header::parse(packet).ok()?;
+                let is_whole = usize::from(header.payload_len) == rest.len();
+                let is_tcp = header.next_header == protocol::TCP;
+                (is_whole && is_tcp).then_some((true, ip + ipv6::HEADER_LEN))?
+            }
+            _ => return None,
+        };
+        let rest = bytes.get(transport..)?;
+        let (header, data) = tcp::Header::parse(rest).ok()?;
+        let carries_data = header.flags & !PSH == ACK && !data.is_empty();
+        carries_data.then_some(Self {
+            ip,
+            is_v6,
+            transport,
+            payload: bytes.len() - data.len(),
+        })
+    }
+
+    /// The sum of the pseudo-header of so many bytes of TCP.
+    fn pseudo_header(&self, bytes: &[u8], len: usize) -> Checksum {
+        let addresses = if self.is_v6 {
+            &bytes[self.ip + 8..self.ip + 40]
+        } else {
+            &bytes[self.ip + 12..self.ip + 20]
+        };
+        let len = u32::try_from(len).unwrap_or(u32::MAX);
+        Checksum::new()
+            .bytes(addresses)
+            .word(u16::from(protocol::TCP))
+            .bytes(&len.to_be_bytes())
+    }
+
+    /// Whether its checksums are right, and as they would be written again.
+    fn is_sound(&self, bytes: &[u8]) -> bool {
+        let field = self.transport + usize::from(TCP_CHECKSUM);
+        let sum = self
+            .pseudo_header(bytes, bytes.len() - self.transport)
+            .bytes(&bytes[self.transport..]);
+        let header = &bytes[self.ip..self.transport];
+        sum.finish() == 0
+            && get(bytes, field) != 0
+            && (self.is_v6 || checksum(header) == 0 && get(header, 10) != 0xffff)
+    }
+}
+
+/// Segments that follow each other, of which the first has taken in the others.
+#[derive(Debug)]
+struct Run {
+    whole: Frame,
+    first: Segment,
+    /// Payload bytes of each segment but the last.
+    size: usize,
+    count: u16,
+    /// Nothing may follow: the last one was shorter, or is to be handed on at once.
+    is_closed: bool,
+    /// Whether the first has been looked at; it is only if there is a second.
+    is_sound: bool,
+}
+
+impl Run {
+    fn new(whole: Frame, first: Segment) -> Self {
+        let size = whole.bytes.len() - first.payload;
+        Self {
+            is_closed: whole.bytes[first.transport + 13] & PSH != 0,
+            whole,
+            first,
+            size,
+            count: 1,
+            is_sound: false,
+        }
+    }
+
+    /// Takes a segment in, if it is the next one.
+    fn take(&mut self, frame: &Frame, segment: &Segment) -> bool {
+        if self.is_closed || !self.is_followed_by(&frame.bytes, segment) {
+            return false;
+        }
+        if !self.is_sound {
+            if !self.first.is_sound(&self.whole.bytes) {
+                self.is_closed = true;
+                return false;
+            }
+            self.is_sound = true;
+        }
+        if !segment.is_sound(&frame.bytes) {
+            return false;
+        }
+        let data = &frame.bytes[segment.payload..];
+        let flags = frame.bytes[segment.transport + 13];
+        self.whole.bytes.extend_from_slice(data);
+        self.whole.bytes[self.first.transport + 13] |= flags;
+        self.count += 1;
+        self.is_closed = data.len() < self.size || flags & PSH != 0;
+        true
+    }
+
+    /// Whether a segment's headers say that it is the next one.
+    fn is_followed_by(&self, next: &[u8], segment: &Segment) -> bool {
+        let (whole, first) = (&self.whole.bytes[..], &self.first);
+        let Segment {
+            ip,
+            is_v6,
+            transport,
+            payload,
+        } = *first;
+        let data_len = next.len() - segment.payload;
+        let fits = segment.payload == payload
+            && segment.ip == ip
+            && segment.is_v6 == is_v6
+            && data_len <= self.size
+            && whole.len() - ip + data_len <= MOST;
+        if !fits {
+            return false;
+        }
+        let same = |from: usize, to: usize| whole[from..to] == next[from..to];
+        let same_network = if is_v6 {
+            same(0, ip + 4) && same(ip + 6, transport)
+        } else {
+            let ident = get(whole, ip + 4).wrapping_add(self.count);
+            same(0, ip + 2)
+                && get(next, ip + 4) == ident
+                && same(ip + 6, ip + 10)
+                && same(ip + 12, transport)
+        };
+        let seq = |bytes: &[u8]| {
+            let at = transport + 4;
+            u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
+        let taken = u32::try_from(whole.len() - payload).unwrap_or(u32::MAX);
+        same_network
+            && same(transport, transport + 4)
+            && seq(next) == seq(whole).wrapping_add(taken)
+            // Acknowledgement, length; the flags are known; window.
+            && same(transport + 8, transport + 13)
+            && same(transport + 14, transport + 16)
+            // Urgent pointer and options.
+            && same(transport + 18, payload)
+    }
+
+    fn finish(self) -> Frame {
+        let Self {
+            mut whole, first, ..
+        } = self;
+        if self.count == 1 {
+            return whole;
+        }
+        let (ip, transport) = (first.ip, first.transport);
+        let len = whole.bytes.len();
+        let word = |value: usize| u16::try_from(value).unwrap_or(u16::MAX);
+        let kind = if first.is_v6 {
+            put(&mut whole.bytes, ip + 4, word(len - transport));
+            Segmentation::TcpV6
+        } else {
+            put(&mut whole.bytes, ip + 2, word(len - ip));
+            put(&mut whole.bytes, ip + 10, 0);
+            let sum = checksum(&whole.bytes[ip..transport]);
+            put(&mut whole.bytes, ip + 10, sum);
+            Segmentation::TcpV4
+        };
+        let sum = first.pseudo_header(&whole.bytes, len - transport).fold();
+        put(&mut whole.bytes, transport + usize::from(TCP_CHECKSUM), sum);
+        whole.offload = Offload {
+            checksum: Some(PartialChecksum {
+                start: word(transport),
+                offset: TCP_CHECKSUM,
+            }),
+            gso: Some(Gso {
+                kind,
+                size: word(self.size),
+                header_len: word(first.payload),
+                ecn: false,
+            }),
+            checksum_verified: false,
+        };
+        whole
+    }
+}
+
+#[cfg(test)]
+mod tests;
