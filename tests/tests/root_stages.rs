@@ -179,17 +179,18 @@ fn root_bulk_traffic_stays_whole_in_rings_and_is_cut_for_others() {
     let script = |between: &str| {
         format!(
             "$P exec --counters --json --addr 10.0.0.2/24 -- sh -c 'sleep 0.5; iperf3 -t 1 -c 10.0.0.1' {between} | \
-             $P exec --side left --addr 10.0.0.1/24 -- iperf3 -s -1"
+             $P exec --counters --json --side left --addr 10.0.0.1/24 -- iperf3 -s -1"
         )
     };
+    // Of the stage whose left, or right, side is its interface.
+    let counters = |done: &Done, side: &str| {
+        let lines = done.stderr.lines().filter(|l| l.starts_with('{'));
+        let mut all = lines.map(|l| serde_json::from_str(l).expect("JSON"));
+        all.find(|counters: &serde_json::Value| counters[side]["link"] == "eth0")
+            .unwrap_or_else(|| panic!("no counters of {side}: {done}"))
+    };
     let mean_len = |done: &Done| {
-        let line = done
-            .stderr
-            .lines()
-            .find(|l| l.starts_with('{'))
-            .expect("counters");
-        let json: serde_json::Value = serde_json::from_str(line).expect("JSON");
-        let right = &json["right"];
+        let right = &counters(done, "left")["right"];
         let number = |name: &str| right[name].as_u64().expect("a number");
         assert!(done.stdout.contains("receiver"), "{done}");
         number("sent_bytes") / number("sent_frames")
@@ -200,6 +201,19 @@ fn root_bulk_traffic_stays_whole_in_rings_and_is_cut_for_others() {
     let between = format!("| tee {}", file.display());
     let done = sh(&script(&between));
     assert!((100..=1514).contains(&mean_len(&done)), "{done}");
+    // At the other end the kernel gets them in large frames again.
+    let last = counters(&done, "right");
+    let count = |of: &serde_json::Value| of.as_u64().expect("a number");
+    let (taken, made) = (
+        count(&last["counters"]["coalesced_segments"]),
+        count(&last["counters"]["superframes"]),
+    );
+    assert!(made > 0 && taken > 5 * made, "{done}");
+    assert_eq!(
+        count(&last["left"]["received_frames"]) - taken + made,
+        count(&last["right"]["sent_frames"]),
+        "{done}"
+    );
     // What is on the file is what would be on a wire.
     let check = format!(
         "tcpdump -nvr {} 2>/dev/null | grep -c incorrect",
