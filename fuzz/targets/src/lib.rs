@@ -8,6 +8,7 @@
 mod bytes;
 mod chain;
 mod channel;
+mod coalesce;
 mod conntrack;
 mod devices;
 mod engine;
@@ -22,6 +23,7 @@ mod virtio;
 
 pub use chain::chain;
 pub use channel::{guest, host};
+pub use coalesce::coalesce;
 pub use conntrack::conntrack;
 pub use devices::devices;
 pub use engine::engine;
@@ -45,8 +47,9 @@ use plumb_wire::{arp, dns, ethernet, icmp_ext, ipv6, ndp, tcp, udp};
 pub type Target = fn(&[u8]);
 
 /// All targets by name; the name is that of the corpus folder and of the libFuzzer binary.
-pub const TARGETS: [(&str, Target); 19] = [
+pub const TARGETS: [(&str, Target); 20] = [
     ("chain", chain),
+    ("coalesce", coalesce),
     ("conntrack", conntrack),
     ("devices", devices),
     ("engine", engine),
