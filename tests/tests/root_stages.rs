@@ -5,7 +5,9 @@
 use core::time::Duration;
 use std::process::{Command, Stdio};
 
+use plumb_tests::tap_lab::write_capture;
 use plumb_tests::{Directory, Done, Running, plumb, require};
+use plumb_wire::{Checksum, ipv4, pcapng, protocol, tcp};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -257,6 +259,101 @@ fn root_interfaces_new_and_old_join_a_pipeline() {
         assert!(done.stdout.contains("2 received, 0% packet loss"), "{done}");
         assert!(done.stdout.ends_with("141 0\n0\n"), "{done}");
     }
+}
+
+/// Segments of one TCP connection that follow each other, with payloads of this length.
+fn segments(count: u16, payload: u16) -> Vec<Vec<u8>> {
+    let (src, dst) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+    let segment = |number: u16| {
+        let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0];
+        frame.resize(14 + ipv4::HEADER_LEN + tcp::HEADER_LEN, 0);
+        let header = ipv4::Header {
+            tos: 0,
+            total_len: 40 + payload,
+            ident: number,
+            flags_fragment: ipv4::DONT_FRAGMENT,
+            ttl: 64,
+            protocol: protocol::TCP,
+            src,
+            dst,
+        };
+        header.emit(&mut frame[14..]);
+        let header = tcp::Header {
+            src_port: 9,
+            dst_port: 80,
+            seq: u32::from(number) * u32::from(payload),
+            ack: 1,
+            flags: 0x10,
+            window: 500,
+            checksum: 0,
+        };
+        header.emit(&mut frame[34..]);
+        frame.resize(frame.len() + usize::from(payload), 7);
+        let len = frame.len() - 34;
+        let sum = Checksum::new().pseudo_header(src.into(), dst.into(), protocol::TCP, len);
+        let sum = sum.bytes(&frame[34..]).finish();
+        frame[50..52].copy_from_slice(&sum.to_be_bytes());
+        frame
+    };
+    (0..count).map(segment).collect()
+}
+
+#[test]
+fn root_segments_longer_than_an_mtu_are_refused_and_counted() {
+    require!("bash", "ip", "unshare");
+    let directory = Directory::new();
+    let file = directory.file("segments.pcapng");
+    let link =
+        "ip link add v0 mtu 1500 type veth peer v1 mtu 1500; ip link set v0 up; ip link set v1 up";
+    // As they are, and with an MTU that has changed since the stage began.
+    for (payload, change, arrives) in [
+        (1400, "", true),
+        (8000, "", false),
+        (1400, "ip link set v0 mtu 1300; sleep 1.1;", false),
+        (
+            8000,
+            "ip link set v1 mtu 9000; ip link set v0 mtu 9000; sleep 1.1;",
+            true,
+        ),
+    ] {
+        write_capture(&file, &segments(8, payload));
+        // The first four come before the change.
+        let half = directory.file("half.pcapng");
+        write_capture(&half, &segments(4, 100));
+        let size = std::fs::metadata(&half).expect("a file").len();
+        let script = format!(
+            "{link}; {{ cat {half}; sleep 0.3; {change} tail -c +{from} {file}; sleep 0.5; }} | \
+             $P if v0 --counters --json; ip -s -j link show v1",
+            half = half.display(),
+            file = file.display(),
+            // Behind the section header and the interface, which are the same.
+            from = size - 4 * packet_len(100) + 1,
+        );
+        let done = sh(&format!("unshare -n bash -c '{script}'"));
+        let line = done.stderr.lines().find(|l| l.starts_with('{'));
+        let json: serde_json::Value = line
+            .and_then(|l| serde_json::from_str(l).ok())
+            .unwrap_or_else(|| panic!("no counters: {done}"));
+        let count = |of: &serde_json::Value| of.as_u64().expect("a number");
+        let (refused, sent) = (
+            count(&json["right"]["refused_frames"]),
+            count(&json["right"]["sent_bytes"]),
+        );
+        assert_eq!(refused > 0, !arrives, "{payload} {change}: {done}");
+        assert_eq!(sent > 5000, arrives, "{payload} {change}: {done}");
+        let links: serde_json::Value = serde_json::from_str(&done.stdout).expect("JSON of a link");
+        let received = count(&links[0]["stats64"]["rx"]["bytes"]);
+        assert_eq!(received > 5000, arrives, "{payload} {change}: {done}");
+    }
+}
+
+/// Bytes of a packet in a capture, by its payload.
+fn packet_len(payload: usize) -> u64 {
+    let packet = pcapng::Packet {
+        data: &vec![0; 54 + payload],
+        ..pcapng::Packet::default()
+    };
+    u64::try_from(packet.block_len()).expect("a short packet")
 }
 
 #[test]

@@ -153,6 +153,16 @@ pub(crate) fn interface_is_up(name: &str) -> bool {
     result == 0 && c_int::from(flags) & libc::IFF_UP != 0
 }
 
+/// The MTU of an interface, in bytes; none if there is none of this name. `fd` is any socket.
+pub(crate) fn interface_mtu(fd: BorrowedFd<'_>, name: &str) -> Option<usize> {
+    let mut request = interface_request(name).ok()?;
+    // SAFETY: SIOCGIFMTU reads and writes one `ifreq`, which lives through the call.
+    let result = unsafe { libc::ioctl(fd.as_raw_fd(), libc::SIOCGIFMTU, &raw mut request) };
+    // SAFETY: on success the kernel has written the MTU; before, it was zero.
+    let mtu = unsafe { request.ifr_ifru.ifru_mtu };
+    (result == 0).then(|| usize::try_from(mtu).ok()).flatten()
+}
+
 /// Where a datagram goes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Address {

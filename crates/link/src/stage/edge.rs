@@ -9,6 +9,7 @@ use plumb_wire::pcapng::Direction;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 
+use super::piece_limit::PieceLimit;
 use super::wait::{Event, Needs, Tag, Waiting};
 use super::{Counters, Link, LinkError, LinkFrame, Meta, Outgoing, Received, Sent};
 use crate::netlink::Netlink;
@@ -29,6 +30,8 @@ pub struct Edge {
     name: String,
     clock: Clock,
     counters: Counters,
+    /// Of an interface behind a packet socket.
+    limit: Option<PieceLimit>,
 }
 
 impl Edge {
@@ -96,7 +99,10 @@ impl Edge {
             let object = format!("a packet socket on {name:?}");
             Error::privileged("open", object, Capability::NetRaw, e)
         })?;
-        Ok(Self::new(socket, name.to_owned()))
+        Ok(Self {
+            limit: Some(PieceLimit::new()),
+            ..Self::new(socket, name.to_owned())
+        })
     }
 
     /// Sends all that has no other route over the device, to this neighbour.
@@ -144,6 +150,7 @@ impl Edge {
             name,
             clock: Clock::new(),
             counters: Counters::default(),
+            limit: None,
         }
     }
 }
@@ -180,6 +187,14 @@ impl Link for Edge {
     }
 
     fn send(&mut self, frame: Outgoing<'_>) -> Result<Sent, LinkError> {
+        if let Some(limit) = &mut self.limit {
+            let interface = (self.fd.as_fd(), &self.name[..]);
+            let now = self.clock.now();
+            if !limit.allows(frame.bytes, &frame.meta.offload, interface, now) {
+                self.counters.refused_frames += 1;
+                return Ok(Sent::Refused);
+            }
+        }
         let mut header = [0; VNET_HEADER_LEN];
         frame.meta.offload.emit(&mut header);
         // A device takes a frame whole or not at all.

@@ -9,6 +9,7 @@ mod edge;
 mod ends;
 mod input;
 mod output;
+mod piece_limit;
 mod pipe;
 mod pipe_link;
 mod rendezvous;

@@ -102,10 +102,13 @@ fn bytes(frames: &[Frame]) -> Vec<Vec<u8>> {
 
 #[test]
 fn segments_in_a_row_become_one_and_are_the_same_when_cut_again() {
-    for v6 in [false, true] {
-        let frames = stream(v6, &[1000, 1000, 1000, 400], 3);
+    for (v6, tagged) in [(false, false), (true, false), (false, true), (true, true)] {
+        let mut frames = stream(v6, &[1000, 1000, 1000, 400], 3);
+        for frame in frames.iter_mut().filter(|_| tagged) {
+            frame.bytes.splice(12..12, [0x81, 0, 0, 5]);
+        }
         let whole = coalesced(&frames);
-        assert_eq!(whole.len(), 1, "{v6}");
+        assert_eq!(whole.len(), 1, "{v6} {tagged}");
         let offload = whole[0].offload;
         assert_eq!(offload.gso.map(|gso| gso.size), Some(1000));
         assert_eq!(offload.checksum.map(|c| c.offset), Some(16));
