@@ -3,7 +3,7 @@
 //! dozens.
 //!
 //! Nothing is lost by it: cut again ([`segment`](crate::segment)), a superframe is the frames that it
-//! was made of, to the byte. What could not be had back stays as it is.
+//! was made of, to the byte. What could not be had back stays as it is, and so does what comes again.
 
 use alloc::vec::Vec;
 
@@ -24,18 +24,39 @@ const ACK: u8 = 0x10;
 #[derive(Clone, Copy, Debug)]
 pub struct Coalesce {
     to: Port,
+    /// The connection of the last segment, and where its data goes on.
+    last: Option<(Flow, u32)>,
     made: u64,
     taken: u64,
 }
+
+/// Addresses and ports of one direction of a connection.
+type Flow = ([u8; 32], [u8; 4]);
 
 impl Coalesce {
     /// For a port to which superframes may go.
     pub const fn towards(to: Port) -> Self {
         Self {
             to,
+            last: None,
             made: 0,
             taken: 0,
         }
+    }
+
+    /// Whether a segment comes again: together with new data it would not be seen to be a duplicate.
+    /// Takes note of the others.
+    fn is_old(&mut self, segment: &Segment, bytes: &[u8]) -> bool {
+        let (flow, seq) = (segment.flow(bytes), segment.seq(bytes));
+        if let Some((last, next)) = self.last
+            && last == flow
+            && seq.wrapping_sub(next).cast_signed() < 0
+        {
+            return true;
+        }
+        let len = u32::try_from(bytes.len() - segment.payload).unwrap_or(0);
+        self.last = Some((flow, seq.wrapping_add(len)));
+        false
     }
 
     fn send(&mut self, run: Option<Run>, out: &mut Output) {
@@ -60,7 +81,7 @@ impl Function for Coalesce {
         }
         let mut run: Option<Run> = None;
         for frame in batch.drain(..) {
-            let segment = Segment::of(&frame);
+            let segment = Segment::of(&frame).filter(|s| !self.is_old(s, &frame.bytes));
             if let (Some(run), Some(segment)) = (&mut run, &segment)
                 && run.take(&frame, segment)
             {
@@ -142,16 +163,33 @@ impl Segment {
         })
     }
 
-    /// The sum of the pseudo-header of so many bytes of TCP.
-    fn pseudo_header(&self, bytes: &[u8], len: usize) -> Checksum {
-        let addresses = if self.is_v6 {
+    fn flow(&self, bytes: &[u8]) -> Flow {
+        let mut flow = Flow::default();
+        let addresses = self.addresses(bytes);
+        flow.0[..addresses.len()].copy_from_slice(addresses);
+        flow.1
+            .copy_from_slice(&bytes[self.transport..self.transport + 4]);
+        flow
+    }
+
+    fn seq(&self, bytes: &[u8]) -> u32 {
+        let at = self.transport + 4;
+        u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+    }
+
+    fn addresses<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        if self.is_v6 {
             &bytes[self.ip + 8..self.ip + 40]
         } else {
             &bytes[self.ip + 12..self.ip + 20]
-        };
+        }
+    }
+
+    /// The sum of the pseudo-header of so many bytes of TCP.
+    fn pseudo_header(&self, bytes: &[u8], len: usize) -> Checksum {
         let len = u32::try_from(len).unwrap_or(u32::MAX);
         Checksum::new()
-            .bytes(addresses)
+            .bytes(self.addresses(bytes))
             .word(u16::from(protocol::TCP))
             .bytes(&len.to_be_bytes())
     }
@@ -248,14 +286,10 @@ impl Run {
                 && same(ip + 6, ip + 10)
                 && same(ip + 12, transport)
         };
-        let seq = |bytes: &[u8]| {
-            let at = transport + 4;
-            u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-        };
         let taken = u32::try_from(whole.len() - payload).unwrap_or(u32::MAX);
         same_network
             && same(transport, transport + 4)
-            && seq(next) == seq(whole).wrapping_add(taken)
+            && segment.seq(next) == first.seq(whole).wrapping_add(taken)
             // Acknowledgement, length; the flags are known; window.
             && same(transport + 8, transport + 13)
             && same(transport + 14, transport + 16)

@@ -155,6 +155,29 @@ fn what_is_no_next_segment_stays_as_it_is_and_in_its_place() {
 }
 
 #[test]
+fn what_comes_again_is_not_put_together_with_what_is_new() {
+    let frames = stream(false, &[100; 4], 9);
+    let twice: Vec<_> = frames
+        .iter()
+        .flat_map(|frame| [frame.clone(), frame.clone()])
+        .collect();
+    assert_eq!(bytes(&coalesced(&twice)), bytes(&twice));
+    // Also where the copy is the first of its batch.
+    let mut function = Coalesce::towards(Port::Right);
+    let mut sent = Vec::new();
+    for batch in twice.chunks(3) {
+        let (mut batch, mut out) = (batch.to_vec(), Output::default());
+        function.handle_frames(Port::Left, &mut batch, Instant::ZERO, &mut out);
+        sent.extend(out.sent().drain(..).map(|(_, frame)| frame));
+    }
+    assert_eq!(bytes(&sent), bytes(&twice));
+    // What is behind a hole is new.
+    let mut holed = stream(false, &[100; 5], 9);
+    holed.remove(1);
+    assert_eq!(coalesced(&holed).len(), 2);
+}
+
+#[test]
 fn the_other_way_everything_passes_as_it_is() {
     let mut function = Coalesce::towards(Port::Left);
     let frames = stream(false, &[100; 3], 9);
