@@ -180,7 +180,7 @@ fn root_bulk_traffic_stays_whole_in_rings_and_is_cut_for_others() {
     let directory = Directory::new();
     let script = |between: &str| {
         format!(
-            "$P exec --counters --json --addr 10.0.0.2/24 -- sh -c 'sleep 0.5; iperf3 -t 1 -c 10.0.0.1' {between} | \
+            "$P exec --counters --json --addr 10.0.0.2/24 -- sh -c 'for i in 1 2 3 4 5 6 7 8; do iperf3 -t 1 -c 10.0.0.1 && break; sleep 0.5; done' {between} | \
              $P exec --counters --json --side left --addr 10.0.0.1/24 -- iperf3 -s -1"
         )
     };
