@@ -375,7 +375,8 @@ fn root_flow_agrees_with_nstat_on_a_lossy_link() {
 }
 
 /// Sends half a megabyte through a link that `plumb impair` spoils towards the server, and gives the
-/// last profiles of client and server.
+/// last profiles of client and server, with the bytes of all: a machine that is busy makes a timeout
+/// of a delay, and with it more windows.
 fn through(impairment: &str) -> (FlowProfile, FlowProfile) {
     let mut watch = Watch::of(Vec::new(), &["--net", "10.83.0.0/24"]);
     let mut pipeline = Command::new("bash");
@@ -398,7 +399,17 @@ fn through(impairment: &str) -> (FlowProfile, FlowProfile) {
     let last = |open| {
         let closed =
             |p: &&FlowProfile| p.open == Some(open) && p.end_reason == Some(FlowEnd::Closed);
-        profiles.iter().find(closed).unwrap().clone()
+        let mut last = profiles.iter().find(closed).unwrap().clone();
+        let sum = |of: fn(&FlowProfile) -> Option<u64>| -> u64 {
+            let profiles = profiles.iter().filter(|p| p.open == Some(open));
+            profiles.filter_map(of).sum()
+        };
+        last.bytes_sent = sum(|p| Some(p.bytes_sent));
+        last.bytes_received = sum(|p| Some(p.bytes_received));
+        last.bytes_acked = Some(sum(|p| p.bytes_acked));
+        last.bytes_retransmitted = Some(sum(|p| p.bytes_retransmitted));
+        last.duplicate_bytes_received = Some(sum(|p| p.duplicate_bytes_received));
+        last
     };
     (last(FlowOpen::Active), last(FlowOpen::Passive))
 }
