@@ -17,8 +17,6 @@ use crate::{Counter, Frame, Function, Output};
 const MOST: usize = 65_535;
 /// Where TCP has its checksum.
 const TCP_CHECKSUM: u16 = 16;
-const PSH: u8 = 0x08;
-const ACK: u8 = 0x10;
 
 /// A function that passes everything on, and makes superframes of what leaves by one port.
 #[derive(Clone, Copy, Debug)]
@@ -154,7 +152,7 @@ impl Segment {
         };
         let rest = bytes.get(transport..)?;
         let (header, data) = tcp::Header::parse(rest).ok()?;
-        let carries_data = header.flags & !PSH == ACK && !data.is_empty();
+        let carries_data = header.flags & !tcp::PSH == tcp::ACK && !data.is_empty();
         carries_data.then_some(Self {
             ip,
             is_v6,
@@ -225,7 +223,7 @@ impl Run {
     fn new(whole: Frame, first: Segment) -> Self {
         let size = whole.bytes.len() - first.payload;
         Self {
-            is_closed: whole.bytes[first.transport + 13] & PSH != 0,
+            is_closed: whole.bytes[first.transport + 13] & tcp::PSH != 0,
             whole,
             first,
             size,
@@ -254,7 +252,7 @@ impl Run {
         self.whole.bytes.extend_from_slice(data);
         self.whole.bytes[self.first.transport + 13] |= flags;
         self.count += 1;
-        self.is_closed = data.len() < self.size || flags & PSH != 0;
+        self.is_closed = data.len() < self.size || flags & tcp::PSH != 0;
         true
     }
 

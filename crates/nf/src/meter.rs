@@ -11,6 +11,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use core::net::IpAddr;
 use core::time::Duration;
 
+use plumb_wire::tcp::{FIN, RST, SYN};
 use plumb_wire::{Instant, protocol};
 
 use crate::Frame;
@@ -130,9 +131,6 @@ struct Entry {
 
 /// How long the last packets of a connection may take.
 const LINGER: Duration = Duration::from_secs(2);
-const FIN: u8 = 1;
-const SYN: u8 = 2;
-const RST: u8 = 4;
 
 impl Meter {
     /// A meter that has seen nothing.

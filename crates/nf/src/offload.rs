@@ -142,14 +142,11 @@ impl Cut {
                 u32::from_be_bytes([bytes[at + 4], bytes[at + 5], bytes[at + 6], bytes[at + 7]]);
             let seq = seq.wrapping_add(u32::try_from(from).unwrap_or(u32::MAX));
             bytes[at + 4..at + 8].copy_from_slice(&seq.to_be_bytes());
-            const FIN: u8 = 0x01;
-            const PSH: u8 = 0x08;
-            const CWR: u8 = 0x80;
             if !last {
-                bytes[at + 13] &= !(FIN | PSH);
+                bytes[at + 13] &= !(tcp::FIN | tcp::PSH);
             }
             if piece > 0 {
-                bytes[at + 13] &= !CWR;
+                bytes[at + 13] &= !tcp::CWR;
             }
             at + 16
         } else {

@@ -5,12 +5,20 @@ use crate::{Malformed, be16, be32, head};
 /// Length of a header without options.
 pub const HEADER_LEN: usize = 20;
 
+/// FIN flag.
+pub const FIN: u8 = 0x01;
 /// SYN flag.
 pub const SYN: u8 = 0x02;
 /// RST flag.
 pub const RST: u8 = 0x04;
+/// PSH flag.
+pub const PSH: u8 = 0x08;
 /// ACK flag.
 pub const ACK: u8 = 0x10;
+/// URG flag.
+pub const URG: u8 = 0x20;
+/// CWR flag (RFC 3168).
+pub const CWR: u8 = 0x80;
 
 /// A TCP header. Options are skipped on reading and never written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
+use plumb_wire::tcp::{ACK, PSH};
 use proptest::prelude::*;
 
 use super::*;

@@ -116,12 +116,11 @@ fn unreachable(frame: &Frame, packet: &Dissected, ip: &Ip, code: u8) -> Option<V
 
 /// The reset of a segment (RFC 9293 §3.10.7.1); none for a reset.
 fn reset(ip: &Ip, segment: &Tcp) -> Option<Vec<u8>> {
-    const FIN: u8 = 1;
     if segment.flags & tcp::RST != 0 {
         return None;
     }
     let has_ack = segment.flags & tcp::ACK != 0;
-    let used = u32::from(segment.flags & tcp::SYN != 0) + u32::from(segment.flags & FIN != 0);
+    let used = u32::from(segment.flags & tcp::SYN != 0) + u32::from(segment.flags & tcp::FIN != 0);
     let mut header = tcp::Header {
         src_port: segment.dst,
         dst_port: segment.src,

@@ -2,8 +2,6 @@
 
 use plumb_wire::tcp;
 
-const FIN: u8 = 0x01;
-
 /// What has been seen of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Connection {
@@ -41,7 +39,7 @@ impl Connection {
             &mut self.outside
         };
         half.opened = true;
-        half.finished |= flags & FIN != 0;
+        half.finished |= flags & tcp::FIN != 0;
     }
 
     /// Says whether both ends are open and not both finished, so that long silence is normal.

@@ -1,7 +1,7 @@
 //! Which packets take a TCP connection from one state to the next, as a middlebox sees it: packets
 //! that pass may still be lost behind it.
 
-use plumb_wire::tcp::{ACK, RST, SYN};
+use plumb_wire::tcp::{ACK, FIN, RST, SYN, URG};
 
 use crate::conntrack::Direction;
 
@@ -55,9 +55,6 @@ impl TcpState {
         )
     }
 }
-
-pub(super) const FIN: u8 = 0x01;
-pub(super) const URG: u8 = 0x20;
 
 /// What a segment is for, by its flags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

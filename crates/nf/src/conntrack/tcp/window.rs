@@ -2,13 +2,12 @@
 //! Stateful TCP Packet Filtering in IP Filter" (2000): an end may send what the other has room
 //! for, and acknowledge what the other has sent.
 
-use plumb_wire::tcp::{ACK, RST, SYN};
+use plumb_wire::tcp::{ACK, FIN, RST, SYN};
 
 use crate::conntrack::{Direction, Invalid};
 use crate::dissect;
 
 use super::TcpState;
-use super::state::FIN;
 
 /// What is known of one end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
