@@ -8,9 +8,10 @@
 use alloc::vec::Vec;
 
 use plumb_wire::frame::{Gso, Offload, PartialChecksum, Port, Segmentation};
-use plumb_wire::{Checksum, Instant, checksum, ethernet, ipv4, ipv6, protocol, tcp};
+use plumb_wire::{Instant, checksum, ethernet, ipv4, ipv6, protocol, tcp};
 
-use crate::offload::{get, network_header, put};
+use crate::headers::Headers;
+use crate::offload::{get, network_header, put, word};
 use crate::{Counter, Frame, Function, Output};
 
 /// Bytes of the longest IP packet.
@@ -45,7 +46,7 @@ impl Coalesce {
     /// Whether a segment comes again: together with new data it would not be seen to be a duplicate.
     /// Takes note of the others.
     fn is_old(&mut self, segment: &Segment, bytes: &[u8]) -> bool {
-        let (flow, seq) = (segment.flow(bytes), segment.seq(bytes));
+        let (flow, seq) = (segment.flow(bytes), segment.headers.seq(bytes));
         if let Some((last, next)) = self.last
             && last == flow
             && seq.wrapping_sub(next).cast_signed() < 0
@@ -114,9 +115,7 @@ impl Function for Coalesce {
 /// A TCP segment that could be a piece of a superframe. Its checksum is not looked at yet.
 #[derive(Clone, Copy, Debug)]
 struct Segment {
-    ip: usize,
-    is_v6: bool,
-    transport: usize,
+    headers: Headers,
     payload: usize,
 }
 
@@ -154,54 +153,38 @@ impl Segment {
         let (header, data) = tcp::Header::parse(rest).ok()?;
         let carries_data = header.flags & !tcp::PSH == tcp::ACK && !data.is_empty();
         carries_data.then_some(Self {
-            ip,
-            is_v6,
-            transport,
+            headers: Headers {
+                ip,
+                is_v6,
+                transport,
+            },
             payload: bytes.len() - data.len(),
         })
     }
 
     fn flow(&self, bytes: &[u8]) -> Flow {
         let mut flow = Flow::default();
-        let addresses = self.addresses(bytes);
+        let addresses = self.headers.addresses(bytes);
+        let ports = &bytes[self.headers.transport..self.headers.transport + 4];
         flow.0[..addresses.len()].copy_from_slice(addresses);
-        flow.1
-            .copy_from_slice(&bytes[self.transport..self.transport + 4]);
+        flow.1.copy_from_slice(ports);
         flow
-    }
-
-    fn seq(&self, bytes: &[u8]) -> u32 {
-        let at = self.transport + 4;
-        u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-    }
-
-    fn addresses<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
-        if self.is_v6 {
-            &bytes[self.ip + 8..self.ip + 40]
-        } else {
-            &bytes[self.ip + 12..self.ip + 20]
-        }
-    }
-
-    /// The sum of the pseudo-header of so many bytes of TCP.
-    fn pseudo_header(&self, bytes: &[u8], len: usize) -> Checksum {
-        let len = u32::try_from(len).unwrap_or(u32::MAX);
-        Checksum::new()
-            .bytes(self.addresses(bytes))
-            .word(u16::from(protocol::TCP))
-            .bytes(&len.to_be_bytes())
     }
 
     /// Whether its checksums are right, and as they would be written again.
     fn is_sound(&self, bytes: &[u8]) -> bool {
-        let field = self.transport + usize::from(TCP_CHECKSUM);
-        let sum = self
-            .pseudo_header(bytes, bytes.len() - self.transport)
-            .bytes(&bytes[self.transport..]);
-        let header = &bytes[self.ip..self.transport];
+        let Headers {
+            ip,
+            is_v6,
+            transport,
+        } = self.headers;
+        let field = transport + usize::from(TCP_CHECKSUM);
+        let pseudo_header = self.headers.pseudo_header(bytes, protocol::TCP);
+        let sum = pseudo_header.bytes(&bytes[transport..]);
+        let header = &bytes[ip..transport];
         sum.finish() == 0
             && get(bytes, field) != 0
-            && (self.is_v6 || checksum(header) == 0 && get(header, 10) != 0xffff)
+            && (is_v6 || checksum(header) == 0 && get(header, 10) != 0xffff)
     }
 }
 
@@ -223,7 +206,7 @@ impl Run {
     fn new(whole: Frame, first: Segment) -> Self {
         let size = whole.bytes.len() - first.payload;
         Self {
-            is_closed: whole.bytes[first.transport + 13] & tcp::PSH != 0,
+            is_closed: whole.bytes[first.headers.transport + 13] & tcp::PSH != 0,
             whole,
             first,
             size,
@@ -248,9 +231,9 @@ impl Run {
             return false;
         }
         let data = &frame.bytes[segment.payload..];
-        let flags = frame.bytes[segment.transport + 13];
+        let flags = frame.bytes[segment.headers.transport + 13];
         self.whole.bytes.extend_from_slice(data);
-        self.whole.bytes[self.first.transport + 13] |= flags;
+        self.whole.bytes[self.first.headers.transport + 13] |= flags;
         self.count += 1;
         self.is_closed = data.len() < self.size || flags & tcp::PSH != 0;
         true
@@ -259,16 +242,15 @@ impl Run {
     /// Whether a segment's headers say that it is the next one.
     fn is_followed_by(&self, next: &[u8], segment: &Segment) -> bool {
         let (whole, first) = (&self.whole.bytes[..], &self.first);
-        let Segment {
+        let Segment { headers, payload } = *first;
+        let Headers {
             ip,
             is_v6,
             transport,
-            payload,
-        } = *first;
+        } = headers;
         let data_len = next.len() - segment.payload;
         let fits = segment.payload == payload
-            && segment.ip == ip
-            && segment.is_v6 == is_v6
+            && segment.headers == headers
             && data_len <= self.size
             && whole.len() - ip + data_len <= MOST;
         if !fits {
@@ -287,7 +269,7 @@ impl Run {
         let taken = u32::try_from(whole.len() - payload).unwrap_or(u32::MAX);
         same_network
             && same(transport, transport + 4)
-            && segment.seq(next) == first.seq(whole).wrapping_add(taken)
+            && headers.seq(next) == headers.seq(whole).wrapping_add(taken)
             // Acknowledgement, length; the flags are known; window.
             && same(transport + 8, transport + 13)
             && same(transport + 14, transport + 16)
@@ -302,20 +284,12 @@ impl Run {
         if self.count == 1 {
             return whole;
         }
-        let (ip, transport) = (first.ip, first.transport);
-        let len = whole.bytes.len();
-        let word = |value: usize| u16::try_from(value).unwrap_or(u16::MAX);
-        let kind = if first.is_v6 {
-            put(&mut whole.bytes, ip + 4, word(len - transport));
-            Segmentation::TcpV6
-        } else {
-            put(&mut whole.bytes, ip + 2, word(len - ip));
-            put(&mut whole.bytes, ip + 10, 0);
-            let sum = checksum(&whole.bytes[ip..transport]);
-            put(&mut whole.bytes, ip + 10, sum);
-            Segmentation::TcpV4
-        };
-        let sum = first.pseudo_header(&whole.bytes, len - transport).fold();
+        let Headers {
+            is_v6, transport, ..
+        } = first.headers;
+        first.headers.put_len(&mut whole.bytes);
+        let pseudo_header = first.headers.pseudo_header(&whole.bytes, protocol::TCP);
+        let sum = pseudo_header.fold();
         put(&mut whole.bytes, transport + usize::from(TCP_CHECKSUM), sum);
         whole.offload = Offload {
             checksum: Some(PartialChecksum {
@@ -323,7 +297,11 @@ impl Run {
                 offset: TCP_CHECKSUM,
             }),
             gso: Some(Gso {
-                kind,
+                kind: if is_v6 {
+                    Segmentation::TcpV6
+                } else {
+                    Segmentation::TcpV4
+                },
                 size: word(self.size),
                 header_len: word(first.payload),
                 ecn: false,

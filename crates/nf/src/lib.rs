@@ -17,6 +17,7 @@ mod coalesce;
 mod count;
 mod frame;
 mod function;
+mod headers;
 mod mirror;
 mod offload;
 mod player;

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use plumb_wire::frame::{Gso, Offload, PartialChecksum, Segmentation};
 use plumb_wire::{Checksum, ethernet, ipv4, ipv6, protocol, tcp, udp};
 
+use crate::headers::Headers;
 use crate::{Frame, Output};
 
 pub(crate) const VLAN: u16 = 0x8100;
@@ -50,9 +51,7 @@ pub fn segment(mut frame: Frame, out: &mut Output, into: &mut Vec<Frame>) -> usi
 
 /// Where a superframe's headers are.
 struct Cut {
-    ip: usize,
-    is_v6: bool,
-    transport: usize,
+    headers: Headers,
     payload: usize,
     is_tcp: bool,
     size: usize,
@@ -93,9 +92,11 @@ impl Cut {
             _ => return None,
         };
         Some(Self {
-            ip,
-            is_v6,
-            transport,
+            headers: Headers {
+                ip,
+                is_v6,
+                transport,
+            },
             payload: transport + transport_len,
             is_tcp,
             size: usize::from(gso.size),
@@ -123,24 +124,21 @@ impl Cut {
 
     /// Gives a piece the headers that it would have had if it had been sent alone.
     fn fix(&self, bytes: &mut [u8], piece: usize, from: usize, last: bool) {
-        let network_len = word(bytes.len() - self.ip);
-        let transport_len = bytes.len() - self.transport;
-        if self.is_v6 {
-            let len = word(bytes.len() - self.ip - ipv6::HEADER_LEN);
-            put(bytes, self.ip + 4, len);
-        } else {
-            put(bytes, self.ip + 2, network_len);
-            let ident = get(bytes, self.ip + 4).wrapping_add(word(piece));
-            put(bytes, self.ip + 4, ident);
-            put(bytes, self.ip + 10, 0);
-            let sum = plumb_wire::checksum(&bytes[self.ip..self.transport]);
-            put(bytes, self.ip + 10, sum);
+        let Headers {
+            ip,
+            is_v6,
+            transport: at,
+        } = self.headers;
+        if !is_v6 {
+            let ident = get(bytes, ip + 4).wrapping_add(word(piece));
+            put(bytes, ip + 4, ident);
         }
-        let at = self.transport;
+        self.headers.put_len(bytes);
         let field = if self.is_tcp {
-            let seq =
-                u32::from_be_bytes([bytes[at + 4], bytes[at + 5], bytes[at + 6], bytes[at + 7]]);
-            let seq = seq.wrapping_add(u32::try_from(from).unwrap_or(u32::MAX));
+            let seq = self
+                .headers
+                .seq(bytes)
+                .wrapping_add(u32::try_from(from).unwrap_or(u32::MAX));
             bytes[at + 4..at + 8].copy_from_slice(&seq.to_be_bytes());
             if !last {
                 bytes[at + 13] &= !(tcp::FIN | tcp::PSH);
@@ -150,7 +148,7 @@ impl Cut {
             }
             at + 16
         } else {
-            put(bytes, at + 4, word(transport_len));
+            put(bytes, at + 4, word(bytes.len() - at));
             at + 6
         };
         put(bytes, field, 0);
@@ -159,21 +157,8 @@ impl Cut {
         } else {
             protocol::UDP
         };
-        let addresses = if self.is_v6 {
-            &bytes[self.ip + 8..self.ip + 40]
-        } else {
-            &bytes[self.ip + 12..self.ip + 20]
-        };
-        let sum = Checksum::new()
-            .bytes(addresses)
-            .word(u16::from(number))
-            .bytes(
-                &u32::try_from(transport_len)
-                    .unwrap_or(u32::MAX)
-                    .to_be_bytes(),
-            )
-            .bytes(&bytes[at..])
-            .finish();
+        let pseudo_header = self.headers.pseudo_header(bytes, number);
+        let sum = pseudo_header.bytes(&bytes[at..]).finish();
         put(bytes, field, if sum == 0 { 0xffff } else { sum });
     }
 }
@@ -205,7 +190,7 @@ pub(crate) fn put(bytes: &mut [u8], at: usize, value: u16) {
 }
 
 /// The lower 16 bits.
-fn word(value: usize) -> u16 {
+pub(crate) fn word(value: usize) -> u16 {
     let [.., high, low] = value.to_be_bytes();
     u16::from_be_bytes([high, low])
 }

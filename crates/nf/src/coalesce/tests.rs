@@ -13,12 +13,12 @@ use crate::testing;
 
 /// Segments of one connection, with payloads of these lengths, in order.
 fn stream(v6: bool, lengths: &[usize], push: usize) -> Vec<Frame> {
-    let (src, dst): (SocketAddr, SocketAddr) = if v6 {
+    let (src, dst) = if v6 {
         ("[2001:db8::1]:9", "[2001:db8::2]:80")
     } else {
         ("10.0.0.1:9", "10.0.0.2:80")
-    }
-    .into_ends();
+    };
+    let (src, dst): (SocketAddr, SocketAddr) = (src.parse().unwrap(), dst.parse().unwrap());
     let mut seq = u32::MAX - 100;
     let segments = lengths.iter().enumerate().map(|(number, &payload)| {
         let flags = ACK | if number == push { PSH } else { 0 };
@@ -49,27 +49,15 @@ fn mend(frame: &mut Frame) {
     if !is_v6 {
         testing::mend(frame);
     }
-    let segment = Segment {
+    let headers = Headers {
         ip,
         is_v6,
         transport,
-        payload: transport,
     };
     put(&mut frame.bytes, transport + 16, 0);
-    let len = frame.bytes.len() - transport;
-    let sum = segment.pseudo_header(&frame.bytes, len);
+    let sum = headers.pseudo_header(&frame.bytes, protocol::TCP);
     let sum = sum.bytes(&frame.bytes[transport..]).finish();
     put(&mut frame.bytes, transport + 16, sum);
-}
-
-trait Ends {
-    fn into_ends(self) -> (SocketAddr, SocketAddr);
-}
-
-impl Ends for (&str, &str) {
-    fn into_ends(self) -> (SocketAddr, SocketAddr) {
-        (self.0.parse().unwrap(), self.1.parse().unwrap())
-    }
 }
 
 fn coalesced(frames: &[Frame]) -> Vec<Frame> {
