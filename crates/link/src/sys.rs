@@ -4,7 +4,7 @@ use core::mem::{self, MaybeUninit};
 use core::net::{Ipv4Addr, Ipv6Addr};
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -143,24 +143,27 @@ pub(crate) fn interface_is_up(name: &str) -> bool {
     let Ok(socket) = socket(libc::AF_INET, libc::SOCK_DGRAM, 0) else {
         return false;
     };
-    let Ok(mut request) = interface_request(name) else {
+    let Some(answer) = ask_interface(socket.as_fd(), name, libc::SIOCGIFFLAGS) else {
         return false;
     };
-    // SAFETY: SIOCGIFFLAGS reads and writes one `ifreq`, which lives through the call.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request) };
-    // SAFETY: on success the kernel has written the flags; before, they were zero.
-    let flags = unsafe { request.ifr_ifru.ifru_flags };
-    result == 0 && c_int::from(flags) & libc::IFF_UP != 0
+    // SAFETY: the kernel has written the flags.
+    let flags = unsafe { answer.ifr_ifru.ifru_flags };
+    c_int::from(flags) & libc::IFF_UP != 0
 }
 
 /// The MTU of an interface, in bytes; none if there is none of this name. `fd` is any socket.
 pub(crate) fn interface_mtu(fd: BorrowedFd<'_>, name: &str) -> Option<usize> {
+    let answer = ask_interface(fd, name, libc::SIOCGIFMTU)?;
+    // SAFETY: the kernel has written the MTU.
+    usize::try_from(unsafe { answer.ifr_ifru.ifru_mtu }).ok()
+}
+
+/// What the kernel says of an interface; `question` is one of the SIOCGIF* that take no argument.
+fn ask_interface(fd: BorrowedFd<'_>, name: &str, question: libc::Ioctl) -> Option<libc::ifreq> {
     let mut request = interface_request(name).ok()?;
-    // SAFETY: SIOCGIFMTU reads and writes one `ifreq`, which lives through the call.
-    let result = unsafe { libc::ioctl(fd.as_raw_fd(), libc::SIOCGIFMTU, &raw mut request) };
-    // SAFETY: on success the kernel has written the MTU; before, it was zero.
-    let mtu = unsafe { request.ifr_ifru.ifru_mtu };
-    (result == 0).then(|| usize::try_from(mtu).ok()).flatten()
+    // SAFETY: such a question reads and writes one `ifreq`, which lives through the call.
+    let result = unsafe { libc::ioctl(fd.as_raw_fd(), question, &raw mut request) };
+    (result == 0).then_some(request)
 }
 
 /// Where a datagram goes.
@@ -407,7 +410,7 @@ pub(crate) fn packet_socket(interface: u32) -> io::Result<OwnedFd> {
     const ONE: c_int = 1;
     // Nothing is received before the socket is bound.
     let socket = socket(libc::AF_PACKET, libc::SOCK_RAW, 0)?;
-    let fd = std::os::fd::AsFd::as_fd(&socket);
+    let fd = socket.as_fd();
     set_option(fd, libc::SOL_PACKET, libc::PACKET_VNET_HDR, &ONE)?;
     set_option(fd, libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, &ONE)?;
     // `struct packet_mreq`: interface, type and length of an address, address.

@@ -187,10 +187,9 @@ impl Link for Edge {
     }
 
     fn send(&mut self, frame: Outgoing<'_>) -> Result<Sent, LinkError> {
-        if let Some(limit) = &mut self.limit {
-            let interface = (self.fd.as_fd(), &self.name[..]);
-            let now = self.clock.now();
-            if !limit.allows(frame.bytes, &frame.meta.offload, interface, now) {
+        if let (Some(limit), Some(gso)) = (&mut self.limit, frame.meta.offload.gso) {
+            limit.follow((self.fd.as_fd(), &self.name), self.clock.now());
+            if !limit.allows(frame.bytes, &frame.meta.offload, gso) {
                 self.counters.refused_frames += 1;
                 return Ok(Sent::Refused);
             }

@@ -30,23 +30,17 @@ impl PieceLimit {
         }
     }
 
-    /// Whether the pieces of a frame fit the interface of a packet socket. What is not to be cut is
-    /// left to the kernel.
-    pub(super) fn allows(
-        &mut self,
-        frame: &[u8],
-        offload: &Offload,
-        (fd, name): (BorrowedFd<'_>, &str),
-        now: Instant,
-    ) -> bool {
-        let Some(gso) = offload.gso else {
-            return true;
-        };
+    /// Asks for the MTU of the interface of a packet socket, if what is known is old.
+    pub(super) fn follow(&mut self, (fd, name): (BorrowedFd<'_>, &str), now: Instant) {
         if self.asked_at.is_none_or(|at| now.since(at) >= KEPT) {
             self.asked_at = Some(now);
             // Under another name, it is taken to be what it was.
             self.mtu = sys::interface_mtu(fd, name).unwrap_or(self.mtu);
         }
+    }
+
+    /// Whether the pieces of a frame that is to be cut fit the interface.
+    pub(super) fn allows(&self, frame: &[u8], offload: &Offload, gso: Gso) -> bool {
         let tagged = matches!(frame.get(12..14), Some([0x81, 0x00] | [0x88, 0xa8]));
         let link_len = ethernet::HEADER_LEN + if tagged { TAG_LEN } else { 0 };
         // Without a checksum to be made there is no telling, and the kernel refuses it.
