@@ -21,12 +21,12 @@ const MOST_EXTENSIONS: usize = 16;
 /// says that the frame was longer than it is. The header goes where it is to stay: what was written
 /// part by part is slow to move at once.
 #[inline(always)]
-pub(super) fn v4(
+pub(super) fn v4<'a>(
     bytes: &[u8],
     at: usize,
     cut_off: bool,
-    into: &mut Option<Ip>,
-) -> Result<Option<Fault>, Fault> {
+    into: &'a mut Option<Ip>,
+) -> Result<(&'a Ip, Option<Fault>), Fault> {
     let packet = bytes.get(at..).ok_or(Fault::IpHeader)?;
     let (header, rest) = ipv4::Header::parse(packet).map_err(|_| Fault::IpHeader)?;
     let header_len = packet.len() - rest.len();
@@ -58,22 +58,23 @@ pub(super) fn v4(
         payload_len: u32::from(header.total_len).saturating_sub(word(header_len)),
         end,
     });
-    Ok(if checksum(&packet[..header_len]) != 0 {
+    let fault = if checksum(&packet[..header_len]) != 0 {
         Some(Fault::IpChecksum)
     } else if len < header_len || len > packet.len() && !cut_off {
         Some(Fault::IpLength)
     } else {
         impossible(ip)
-    })
+    };
+    Ok((ip, fault))
 }
 
 /// The same for IPv6, with its extension headers.
-pub(super) fn v6(
+pub(super) fn v6<'a>(
     bytes: &[u8],
     at: usize,
     cut_off: bool,
-    into: &mut Option<Ip>,
-) -> Result<Option<Fault>, Fault> {
+    into: &'a mut Option<Ip>,
+) -> Result<(&'a Ip, Option<Fault>), Fault> {
     let packet = bytes.get(at..).ok_or(Fault::IpHeader)?;
     let (header, rest) = ipv6::Header::parse(packet).map_err(|_| Fault::IpHeader)?;
     let payload_len = usize::from(header.payload_len);
@@ -95,7 +96,7 @@ pub(super) fn v6(
         end,
     });
     if payload_len > rest.len() && !cut_off {
-        return Ok(Some(Fault::IpLength));
+        return Ok((ip, Some(Fault::IpLength)));
     }
     for _ in 0..=MOST_EXTENSIONS {
         let number = ip.protocol;
@@ -104,7 +105,7 @@ pub(super) fn v6(
             HOP_BY_HOP | ROUTING | DESTINATION => here.get(1).map(|n| (usize::from(*n) + 1) * 8),
             AUTHENTICATION => here.get(1).map(|n| (usize::from(*n) + 2) * 4),
             FRAGMENT => Some(8),
-            _ => return Ok(None),
+            _ => return Ok((ip, None)),
         };
         let Some(extension) = len.and_then(|len| here.get(..len)) else {
             break;
@@ -123,11 +124,11 @@ pub(super) fn v6(
             });
             let fault = impossible(ip);
             if ip.is_later() || fault.is_some() {
-                return Ok(fault);
+                return Ok((ip, fault));
             }
         }
     }
-    Ok(Some(Fault::Extension))
+    Ok((ip, Some(Fault::Extension)))
 }
 
 /// Says whether a fragment cannot be a piece of any datagram.

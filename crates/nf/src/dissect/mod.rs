@@ -199,7 +199,7 @@ impl Dissected {
 
     fn read(&mut self, frame: &Frame) -> Result<(), Fault> {
         let cut_off = frame.original_len != 0;
-        let fault = match self.ethertype {
+        let (ip, fault) = match self.ethertype {
             ethernet::ethertype::IPV4 => ip::v4(&frame.bytes, self.network, cut_off, &mut self.ip)?,
             ethernet::ethertype::IPV6 => ip::v6(&frame.bytes, self.network, cut_off, &mut self.ip)?,
             _ => return Ok(()),
@@ -207,9 +207,6 @@ impl Dissected {
         if let Some(fault) = fault {
             return Err(fault);
         }
-        let Some(ip) = &self.ip else {
-            return Ok(());
-        };
         if ip.is_later() {
             return Ok(());
         }
@@ -248,13 +245,12 @@ impl Dissected {
 /// Reads the packet that an ICMP error quotes at `at`, or the start of it: as much as says between
 /// which ports it went. Its length and checksums are not looked at.
 pub(crate) fn quoted(bytes: &[u8], at: usize, family: Family) -> Option<(Ip, Transport)> {
-    let mut ip = None;
-    match family {
-        Family::V4 => ip::v4(bytes, at, true, &mut ip),
-        Family::V6 => ip::v6(bytes, at, true, &mut ip),
+    let mut place = None;
+    let (&ip, _) = match family {
+        Family::V4 => ip::v4(bytes, at, true, &mut place),
+        Family::V6 => ip::v6(bytes, at, true, &mut place),
     }
     .ok()?;
-    let ip = ip?;
     if ip.is_later() {
         return None;
     }
