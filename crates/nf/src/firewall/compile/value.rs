@@ -141,10 +141,11 @@ impl Compiler<'_> {
             None => port == name,
         };
         let [left, right] = self.ports;
+        let numbers = PORTS.map(u128::from);
         match (matches(left), matches(right)) {
-            (true, true) => Ok((PORTS[0].into(), PORTS[1].into())),
-            (true, false) => Ok((PORTS[0].into(), PORTS[0].into())),
-            (false, true) => Ok((PORTS[1].into(), PORTS[1].into())),
+            (true, true) => Ok((numbers[0], numbers[1])),
+            (true, false) => Ok((numbers[0], numbers[0])),
+            (false, true) => Ok((numbers[1], numbers[1])),
             (false, false) => Err(Complaint::with_help(
                 format!("there is no interface {name:?}: a stage has {left:?} and {right:?}"),
                 "say --left-name or --right-name to call them otherwise",
