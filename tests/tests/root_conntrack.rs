@@ -99,10 +99,10 @@ impl Tracker {
         self.conntrack
             .confirm(&mut tracked, self.now)
             .expect("room for a connection");
-        let direction = match (tracked.original, tracked.direction) {
-            (None, _) => "-",
-            (Some(_), Direction::Original) => "original",
-            (Some(_), Direction::Reply) => "reply",
+        let direction = match (tracked.state.has_connection(), tracked.direction) {
+            (false, _) => "-",
+            (true, Direction::Original) => "original",
+            (true, Direction::Reply) => "reply",
         };
         format!("{} {direction} {assured}", tracked.state.name())
     }

@@ -90,25 +90,12 @@ impl Conntrack {
     /// Says what a packet is, and takes note of it. A connection that it begins is forgotten when
     /// the next packet is tracked, unless it is confirmed before.
     pub fn track(&mut self, packet: &Dissected, frame: &Frame, now: Instant) -> Tracked {
-        let mut tracked = Tracked::untracked();
-        self.track_into(packet, frame, now, &mut tracked);
-        tracked
-    }
-
-    /// As [`track`](Self::track), into a place where the answer can stay: it has many parts, and what
-    /// was written part by part is slow to move at once.
-    pub(crate) fn track_into(
-        &mut self,
-        packet: &Dissected,
-        frame: &Frame,
-        now: Instant,
-        into: &mut Tracked,
-    ) {
         self.pending = None;
-        if let Err(tracked) = self.tracked(packet, frame, now, into) {
-            *into = tracked;
-        }
-        self.counts.packets[into.state as usize] += 1;
+        let tracked = self
+            .tracked(packet, frame, now)
+            .unwrap_or_else(Tracked::invalid);
+        self.counts.packets[tracked.state as usize] += 1;
+        tracked
     }
 
     /// Takes the connection of a packet that was let through into the table, if it is not there.
@@ -229,29 +216,24 @@ impl Conntrack {
         .into()
     }
 
-    /// What a packet is: of a known connection in `into`, any other as the error.
-    #[expect(
-        clippy::result_large_err,
-        reason = "it is what is seldom, and moved once"
-    )]
+    /// What a packet is, if it is not invalid.
     fn tracked(
         &mut self,
         packet: &Dissected,
         frame: &Frame,
         now: Instant,
-        into: &mut Tracked,
-    ) -> Result<(), Tracked> {
+    ) -> Result<Tracked, Invalid> {
         if let Some(fault) = packet.fault {
-            return Err(Tracked::invalid(Invalid::Fault(fault)));
+            return Err(Invalid::Fault(fault));
         }
         let Some(ip) = &packet.ip else {
-            return Err(Tracked::untracked());
+            return Ok(Tracked::untracked());
         };
         let Some(tuple) = Tuple::of(packet) else {
-            return Err(Tracked::invalid(Invalid::LaterFragment));
+            return Err(Invalid::LaterFragment);
         };
         if self.config.verify_checksums && !packet.checksum_is_right(frame) {
-            return Err(Tracked::invalid(Invalid::Checksum));
+            return Err(Invalid::Checksum);
         }
         let zone = match packet.vlan[0] {
             Some(tag) if self.config.zone_per_vlan => tag & 0x0fff,
@@ -259,14 +241,14 @@ impl Conntrack {
         };
         match &packet.transport {
             Transport::Icmp(icmp) if icmp.is_between_neighbours() => {
-                return Err(Tracked::untracked());
+                return Ok(Tracked::untracked());
             }
             Transport::Icmp(icmp) if related::is_error(icmp) => {
-                return Err(self.related(ip, icmp, frame, zone, now));
+                return self.related(ip, icmp, frame, zone, now);
             }
             Transport::Tcp(segment) => {
                 if let Some(fault) = tcp::flags_fault(segment) {
-                    return Err(Tracked::invalid(fault));
+                    return Err(fault);
                 }
             }
             Transport::None
@@ -277,19 +259,15 @@ impl Conntrack {
         }
         let key = Key::new(&tuple, zone);
         if let Some(slot) = self.live(&key, now) {
-            if self.known(slot, &tuple, ip, &packet.transport, now, into)? {
-                return Ok(());
+            if let Some(tracked) = self.known(slot, &tuple, ip, &packet.transport, now)? {
+                return Ok(tracked);
             }
             self.end(slot, End::Reopened, now);
         }
-        Err(self.begin(key, zone, tuple, ip, &packet.transport, now))
+        self.begin(key, zone, tuple, ip, &packet.transport, now)
     }
 
-    /// A packet of a connection that is in the table; false if it begins a new one in its place.
-    #[expect(
-        clippy::result_large_err,
-        reason = "it is what is seldom, and moved once"
-    )]
+    /// A packet of a connection that is in the table; none if it begins a new one in its place.
     fn known(
         &mut self,
         slot: u32,
@@ -297,10 +275,9 @@ impl Conntrack {
         ip: &Ip,
         transport: &Transport,
         now: Instant,
-        into: &mut Tracked,
-    ) -> Result<bool, Tracked> {
+    ) -> Result<Option<Tracked>, Invalid> {
         let Some(entry) = self.table.get_mut(slot) else {
-            return Ok(false);
+            return Ok(None);
         };
         // Between an end and itself there is one direction only.
         let direction = if entry.original == *tuple {
@@ -314,14 +291,14 @@ impl Conntrack {
         let mut ends = false;
         let mut expires = entry.expires;
         match outcome {
-            Outcome::Reopens => return Ok(false),
+            Outcome::Reopens => return Ok(None),
             Outcome::Invalid(why, keep) => {
                 if let Some(keep) = keep
                     && now + keep < expires
                 {
                     self.table.expire_at(slot, now + keep);
                 }
-                return Err(Tracked::invalid(why));
+                return Err(why);
             }
             Outcome::Passes => {}
             Outcome::Ends => {
@@ -348,7 +325,7 @@ impl Conntrack {
         }
         let is_moved = entry.rank() != rank;
         let is_sooner = !entry.keep_until(expires);
-        describe(entry, state, direction, self.ticket, into);
+        let mut tracked = describe(entry, state, direction, self.ticket);
         if is_sooner {
             self.table.expire_at(slot, expires);
         }
@@ -357,10 +334,10 @@ impl Conntrack {
         }
         if ends {
             self.end(slot, End::Reset, now);
-            into.id = None;
-            into.status = into.status.with(Status::DYING);
+            tracked.id = None;
+            tracked.status = tracked.status.with(Status::DYING);
         }
-        Ok(true)
+        Ok(Some(tracked))
     }
 
     /// The first packet of a connection.
@@ -372,14 +349,13 @@ impl Conntrack {
         ip: &Ip,
         transport: &Transport,
         now: Instant,
-    ) -> Tracked {
+    ) -> Result<Tracked, Invalid> {
         let protocol = match transport {
-            Transport::Tcp(segment) => match tcp::Connection::new(segment, &self.config) {
-                Ok(connection) => table::State::Tcp(connection),
-                Err(why) => return Tracked::invalid(why),
-            },
+            Transport::Tcp(segment) => {
+                table::State::Tcp(tcp::Connection::new(segment, &self.config)?)
+            }
             Transport::Icmp(icmp) if !tuple::is_query(icmp) => {
-                return Tracked::invalid(Invalid::IcmpNoQuestion);
+                return Err(Invalid::IcmpNoQuestion);
             }
             Transport::Icmp(_) => table::State::Icmp,
             Transport::Udp(_) => table::State::Udp(now + STREAM_AFTER),
@@ -396,43 +372,38 @@ impl Conntrack {
             now,
         ) {
             Outcome::Part { keep, .. } => entry.expires = now + keep.unwrap_or_default(),
-            Outcome::Invalid(why, _) => return Tracked::invalid(why),
+            Outcome::Invalid(why, _) => return Err(why),
             Outcome::Passes | Outcome::Ends | Outcome::Reopens => {
-                return Tracked::invalid(Invalid::TcpNoStart);
+                return Err(Invalid::TcpNoStart);
             }
         }
         count(&mut entry, Direction::Original, ip);
         self.ticket += 1;
-        let mut tracked = Tracked::untracked();
-        describe(
-            &entry,
-            State::New,
-            Direction::Original,
-            self.ticket,
-            &mut tracked,
-        );
+        let tracked = describe(&entry, State::New, Direction::Original, self.ticket);
         self.pending = Some(entry);
-        tracked
+        Ok(tracked)
     }
 
     /// An ICMP error.
-    fn related(&mut self, ip: &Ip, icmp: &Icmp, frame: &Frame, zone: u16, now: Instant) -> Tracked {
-        let tuple = match related::quote(ip, icmp, &frame.bytes) {
-            Ok(tuple) => tuple,
-            Err(why) => return Tracked::invalid(why),
-        };
+    fn related(
+        &mut self,
+        ip: &Ip,
+        icmp: &Icmp,
+        frame: &Frame,
+        zone: u16,
+        now: Instant,
+    ) -> Result<Tracked, Invalid> {
+        let tuple = related::quote(ip, icmp, &frame.bytes)?;
         let slot = self.live(&Key::new(&tuple, zone), now);
         let Some(entry) = slot.and_then(|slot| self.table.get(slot)) else {
-            return Tracked::invalid(Invalid::IcmpNoConnection);
+            return Err(Invalid::IcmpNoConnection);
         };
         let direction = if entry.original == tuple {
             Direction::Reply
         } else {
             Direction::Original
         };
-        let mut tracked = Tracked::untracked();
-        describe(entry, State::Related, direction, self.ticket, &mut tracked);
-        tracked
+        Ok(describe(entry, State::Related, direction, self.ticket))
     }
 
     /// Finds a connection that is not over at `now`.
@@ -512,28 +483,17 @@ fn packet(
     }
 }
 
-fn describe(entry: &Entry, state: State, direction: Direction, ticket: u64, into: &mut Tracked) {
-    let Tracked {
-        state: to_state,
-        direction: to_direction,
-        status,
-        mark,
-        zone,
-        id,
-        original,
-        traffic,
-        since,
-        expires,
-        tcp,
-        invalid,
-        ticket: to_ticket,
-    } = into;
-    (*to_state, *to_direction, *to_ticket) = (state, direction, ticket);
-    (*status, *mark, *zone) = (entry.status, entry.mark, entry.zone);
-    (*id, *traffic) = (entry.id, entry.traffic);
-    *original = Some(entry.original);
-    (*since, *expires) = (entry.since, entry.expires);
-    (*tcp, *invalid) = (entry.tcp(), None);
+const fn describe(entry: &Entry, state: State, direction: Direction, ticket: u64) -> Tracked {
+    Tracked {
+        state,
+        direction,
+        status: entry.status,
+        mark: entry.mark,
+        zone: entry.zone,
+        id: entry.id,
+        invalid: None,
+        ticket,
+    }
 }
 
 fn count(entry: &mut Entry, direction: Direction, ip: &Ip) {

@@ -1,11 +1,6 @@
 //! What connection tracking says of a packet.
 
-use plumb_wire::Instant;
-
 use crate::dissect::Fault;
-
-use super::tcp::TcpState;
-use super::tuple::Tuple;
 
 /// How a packet stands to the connections that are known: `ct state`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,6 +37,14 @@ impl State {
             Self::Related => "related",
             Self::Invalid => "invalid",
             Self::Untracked => "untracked",
+        }
+    }
+
+    /// Says whether a packet of this state is of a connection.
+    pub const fn has_connection(self) -> bool {
+        match self {
+            Self::New | Self::Established | Self::Related => true,
+            Self::Invalid | Self::Untracked => false,
         }
     }
 }
@@ -122,7 +125,8 @@ impl EntryId {
     }
 }
 
-/// What is known of a packet and its connection, once the packet has been counted in.
+/// What rules ask of a packet and its connection, once the packet has been counted in. The rest is
+/// in the table: [`Conntrack::get`](super::Conntrack::get).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tracked {
     /// How it stands to connections.
@@ -138,16 +142,6 @@ pub struct Tracked {
     pub zone: u16,
     /// The connection's name; none as long as it is not in the table.
     pub id: Option<EntryId>,
-    /// The connection as its first packet had it; none where there is no connection.
-    pub original: Option<Tuple>,
-    /// What went in either [`Direction`], this packet included.
-    pub traffic: [Traffic; 2],
-    /// When the connection began.
-    pub since: Instant,
-    /// When the connection ends if no other packet comes.
-    pub expires: Instant,
-    /// How far the connection is, if it is TCP.
-    pub tcp: Option<TcpState>,
     /// What is wrong with it, if it is [`State::Invalid`].
     pub invalid: Option<Invalid>,
     pub(super) ticket: u64,
@@ -163,14 +157,6 @@ impl Tracked {
             mark: 0,
             zone: 0,
             id: None,
-            original: None,
-            traffic: [Traffic {
-                packets: 0,
-                bytes: 0,
-            }; 2],
-            since: Instant::ZERO,
-            expires: Instant::ZERO,
-            tcp: None,
             invalid,
             ticket: 0,
         }

@@ -177,9 +177,9 @@ pub(super) fn ct(packet: &Packet<'_>, ct: Ct) -> Option<u32> {
     if ct == Ct::State {
         return Some(ct_state(packet));
     }
-    let tracked = packet.tracked.as_ref()?;
     // Without a connection there is nothing to be known of it.
-    tracked.original?;
+    let tracked = packet.tracked.as_ref();
+    let tracked = tracked.filter(|tracked| tracked.state.has_connection())?;
     Some(match ct {
         Ct::State => return None,
         Ct::Status => tracked.status.bits(),

@@ -339,10 +339,11 @@ impl Firewall {
         let mut by = By::Nothing;
         let mut fate = evaluator.run(&mut seen, &rules.before, &mut by);
         if fate == Fate::Accept {
-            let tracked = seen.tracked.insert(Tracked::untracked());
-            if !seen.notrack {
-                evaluator.conntrack.track_into(packet, frame, now, tracked);
-            }
+            seen.tracked = Some(if seen.notrack {
+                Tracked::untracked()
+            } else {
+                evaluator.conntrack.track(packet, frame, now)
+            });
             fate = evaluator.run(&mut seen, &rules.after, &mut by);
         }
         let mut refused = None;

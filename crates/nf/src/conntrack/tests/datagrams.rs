@@ -39,18 +39,17 @@ fn udp_is_new_until_it_is_answered() {
 fn udp_is_kept_for_30_s_and_as_a_stream_for_120_s_and_assured() {
     let (host, server) = (end("10.0.0.2:5000"), end("192.0.2.53:53"));
     let mut wire = Wire::new(Config::default());
-    let left = |tracked: &Tracked, wire: &Wire| tracked.expires.since(wire.now).as_secs();
     let first = wire.send(&udp(host, server, b"?"));
-    assert_eq!(left(&first, &wire), 30);
+    assert_eq!(wire.left(&first), 30);
     wire.send(&udp(server, host, b"!"));
     // An answer and a second question within two seconds are no stream yet.
     let second = wire.send(&udp(host, server, b"?"));
-    assert_eq!(left(&second, &wire), 30);
+    assert_eq!(wire.left(&second), 30);
     assert!(!second.status.contains(Status::ASSURED));
     wire.wait(secs(3));
     let later = wire.send(&udp(host, server, b"?"));
     assert_eq!(
-        left(&later, &wire),
+        wire.left(&later),
         120,
         "RFC 4787 REQ-5: two minutes at least"
     );
@@ -132,7 +131,10 @@ fn a_superframe_counts_with_all_its_bytes() {
         checksum_verified: false,
     };
     let tracked = pair.wire.send(&frame);
-    assert_eq!(tracked.traffic[0].bytes, 40 + 40 + 60_040);
+    assert_eq!(
+        pair.wire.connection(&tracked).traffic[0].bytes,
+        40 + 40 + 60_040
+    );
     assert_eq!(pair.state(Server, ACK, 501, 60_101, 0), State::Established);
     assert_eq!(
         pair.fault(Server, ACK, 501, 60_102, 0),
@@ -150,7 +152,7 @@ fn an_echo_and_its_reply_are_a_connection_by_their_identifier() {
         let mut wire = Wire::new(Config::default());
         let first = wire.send(&icmp(host, target, (ask, 0), 7 << 16 | 1, b"ping"));
         assert_eq!(first.state, State::New);
-        assert_eq!(first.expires.since(wire.now), secs(30));
+        assert_eq!(wire.left(&first), 30);
         let reply = wire.send(&icmp(target, host, (answer, 0), 7 << 16 | 1, b"ping"));
         assert_eq!(
             (reply.state, reply.direction),
@@ -203,10 +205,7 @@ fn other_protocols_are_tracked_by_address_and_those_with_ports_by_port() {
     let (a, b) = ("10.0.0.2".parse().unwrap(), "192.0.2.1".parse().unwrap());
     let mut wire = Wire::new(Config::default());
     let first = wire.send(&packet(a, b, 50, b"esp."));
-    assert_eq!(
-        (first.state, first.expires.since(wire.now)),
-        (State::New, secs(600))
-    );
+    assert_eq!((first.state, wire.left(&first)), (State::New, 600));
     assert_eq!(
         wire.send(&packet(b, a, 50, b"esp.")).state,
         State::Established
@@ -267,12 +266,11 @@ fn the_same_addresses_on_another_vlan_are_another_connection() {
 fn gre_is_assured_and_kept_longer_once_it_is_answered() {
     let (a, b) = ("10.0.0.2".parse().unwrap(), "192.0.2.1".parse().unwrap());
     let mut wire = Wire::new(Config::default());
-    let left = |tracked: Tracked, wire: &Wire| tracked.expires.since(wire.now).as_secs();
     let first = wire.send(&packet(a, b, 47, b"gre."));
-    assert_eq!(left(first, &wire), 30);
+    assert_eq!(wire.left(&first), 30);
     wire.send(&packet(b, a, 47, b"gre."));
     let next = wire.send(&packet(a, b, 47, b"gre."));
-    assert_eq!(left(next, &wire), 180);
+    assert_eq!(wire.left(&next), 180);
     assert!(next.status.contains(Status::ASSURED));
 }
 
@@ -282,9 +280,9 @@ fn udp_lite_is_kept_as_udp_is() {
     let lite = |from: u8, to: u8| [0, from, 0, to, 0, 8, 0, 0];
     let mut wire = Wire::new(Config::default());
     let first = wire.send(&packet(a, b, 136, &lite(1, 2)));
-    assert_eq!(first.expires.since(wire.now), secs(30));
+    assert_eq!(wire.left(&first), 30);
     wire.send(&packet(b, a, 136, &lite(2, 1)));
     wire.wait(secs(3));
     let later = wire.send(&packet(a, b, 136, &lite(1, 2)));
-    assert_eq!(later.expires.since(wire.now), secs(120));
+    assert_eq!(wire.left(&later), 120);
 }

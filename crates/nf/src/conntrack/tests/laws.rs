@@ -71,7 +71,7 @@ proptest! {
             prop_assert_eq!(tracked.state == State::Invalid, tracked.invalid.is_some());
             if !drop && tracked.state != State::Invalid {
                 let confirmed = wire.conntrack.confirm(&mut tracked, wire.now);
-                prop_assert!(confirmed.is_err() || tracked.id.is_some() || tracked.original.is_none()
+                prop_assert!(confirmed.is_err() || tracked.id.is_some() || !tracked.state.has_connection()
                     || tracked.status.contains(Status::DYING));
             }
             prop_assert!(wire.conntrack.len() <= usize::try_from(max).unwrap());

@@ -51,6 +51,16 @@ impl Wire {
         tracked
     }
 
+    /// The connection of a packet that was just sent.
+    pub(super) fn connection(&self, tracked: &Tracked) -> Connection {
+        self.conntrack.get(tracked.id.unwrap()).unwrap()
+    }
+
+    /// Seconds until the connection of a packet ends.
+    pub(super) fn left(&self, tracked: &Tracked) -> u64 {
+        self.connection(tracked).expires.since(self.now).as_secs()
+    }
+
     pub(super) fn wait(&mut self, time: Duration) {
         let until = self.now + time;
         while let Some(due) = self.conntrack.poll_timeout().filter(|due| *due <= until) {
@@ -176,6 +186,7 @@ impl Pair {
         );
         let open = self.send(Client, ACK, 101, 501, 0);
         assert_eq!(open.state, State::Established);
-        assert_eq!(open.tcp, Some(TcpState::Established));
+        let connection = self.wire.connection(&open);
+        assert_eq!(connection.tcp, Some(TcpState::Established));
     }
 }

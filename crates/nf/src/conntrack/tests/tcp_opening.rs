@@ -7,18 +7,18 @@ fn the_handshake_is_new_then_established_and_assured_with_the_third_packet() {
     for mut pair in [Pair::new(Config::default()), Pair::v6(Config::default())] {
         let syn = pair.send(Client, SYN, 100, 0, 0);
         assert_eq!(syn.state, State::New);
-        assert_eq!(syn.tcp, Some(TcpState::SynSent));
+        assert_eq!(pair.tcp(), Some(TcpState::SynSent));
         assert_eq!(syn.status, Status::CONFIRMED);
         let synack = pair.send(Server, SYN | ACK, 500, 101, 0);
         assert_eq!(synack.state, State::Established);
         assert_eq!(synack.direction, Direction::Reply);
-        assert_eq!(synack.tcp, Some(TcpState::SynRecv));
+        assert_eq!(pair.tcp(), Some(TcpState::SynRecv));
         let seen = Status::CONFIRMED.with(Status::SEEN_REPLY);
         assert_eq!(synack.status, seen);
         let ack = pair.send(Client, ACK, 101, 501, 0);
         assert_eq!(ack.state, State::Established);
         assert_eq!(ack.direction, Direction::Original);
-        assert_eq!(ack.tcp, Some(TcpState::Established));
+        assert_eq!(pair.tcp(), Some(TcpState::Established));
         assert_eq!(ack.status, seen.with(Status::ASSURED));
     }
 }
@@ -74,7 +74,7 @@ fn packets_before_the_answer_are_new() {
     assert_eq!((first.state, again.state), (State::New, State::New));
     assert_eq!(first.id, again.id);
     assert_eq!(
-        again.traffic[0],
+        pair.wire.connection(&again).traffic[0],
         Traffic {
             packets: 2,
             bytes: 80
@@ -188,7 +188,7 @@ fn a_connection_in_the_middle_is_picked_up_unless_that_is_off() {
     let mut pair = Pair::new(Config::default());
     let first = pair.send(Client, ACK | PSH, 7000, 9000, 100);
     assert_eq!(
-        (first.state, first.tcp),
+        (first.state, pair.tcp()),
         (State::New, Some(TcpState::Established))
     );
     assert_eq!(pair.left(), 300, "not for days before an answer");
