@@ -342,6 +342,22 @@ fn a_packet_is_not_kept_until_others_come() {
 }
 
 #[test]
+fn a_stage_that_polls_stays_awake_after_a_frame_and_ends_as_any_other() {
+    let place = Place::new();
+    let sent = place.record("in", 19, 3);
+    for (options, state) in [("--busy-poll 60s", "RRRRR"), ("", "SSSSS")] {
+        let done = place.sh(&format!(
+            "rm -f ab in1; mkfifo ab in1; $P count {options} < in1 > ab & A=$!; \
+             $P count < ab > out & B=$!; exec 3> in1; cat in >&3; sleep 1; \
+             for i in 1 2 3 4 5; do sleep 0.02; read _ _ state _ < /proc/$A/stat; \
+             echo -n $state; done; exec 3>&-; wait $A; echo \" $?\"; wait $B; echo $?"
+        ));
+        assert_eq!(done.stdout, format!("{state} 0\n0\n"), "{options}: {done}");
+        assert_same(&place.frames("out"), &sent, &done);
+    }
+}
+
+#[test]
 fn a_reader_that_has_seen_enough_ends_the_pipeline_quietly() {
     let place = Place::new();
     place.record("in", 15, 5000);

@@ -196,7 +196,7 @@ fn watch(bench: &Bench, capture: &Path) -> anyhow::Result<Child> {
 fn finish(mut child: Child) -> anyhow::Result<()> {
     std::thread::sleep(core::time::Duration::from_millis(1500));
     if let Some(pid) = Pid::from_raw(child.id().cast_signed()) {
-        kill_process(pid, Signal::INT).context("cannot stop tcpdump")?;
+        kill_process(pid, Signal::TERM).context("cannot stop tcpdump")?;
     }
     child.wait().map(|_| ()).context("cannot wait for tcpdump")
 }

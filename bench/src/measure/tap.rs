@@ -249,7 +249,7 @@ impl<'a> Watcher<'a> {
                 .ok()
                 .and_then(rustix::process::Pid::from_raw);
             if let Some(pid) = pid {
-                rustix::process::kill_process(pid, rustix::process::Signal::INT)?;
+                rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
             }
         }
         for mut child in self.children.drain(..) {

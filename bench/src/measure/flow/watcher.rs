@@ -166,12 +166,13 @@ impl<'a> Watcher<'a> {
         words.chars().take(LONGEST).collect()
     }
 
-    /// Ends it, and gives what it said.
+    /// Ends it, and gives what it said. By SIGTERM: what runs in the background of a script was told to
+    /// ignore the keyboard.
     pub(super) fn stop(mut self) -> anyhow::Result<String> {
         if let Some(mut child) = self.child.take() {
             let pid = i32::try_from(child.id()).ok();
             if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
-                rustix::process::kill_process(pid, rustix::process::Signal::INT)?;
+                rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
             }
             child.wait()?;
         }

@@ -13,6 +13,37 @@ use crate::report::spread;
 use crate::stats::Summary;
 use crate::traffic::RoundTrips;
 
+/// Stages that do not each sleep in a process of their own.
+struct Other {
+    name: &'static str,
+    stages: usize,
+    between: Vec<Vec<String>>,
+    /// Medians of native trips, and of those on one processor.
+    us: [Vec<f64>; 2],
+}
+
+fn others(stages: &Stages) -> Vec<Other> {
+    let other = |name, stages, between| Other {
+        name,
+        stages,
+        between,
+        us: Default::default(),
+    };
+    let polling = words(&[&stages.plumb, "count", "--busy-poll", "1ms"]);
+    let mut others = vec![
+        other("1, busy polling", 1, vec![polling.clone()]),
+        other("4, busy polling", 4, vec![polling; 4]),
+    ];
+    if stages.has_chain {
+        let chain = words(&[&stages.plumb, "chain", "count | count | count | count"]);
+        let mut polling = chain.clone();
+        polling.splice(2..2, words(&["--busy-poll", "1ms"]));
+        others.push(other("4, fused", 4, vec![chain]));
+        others.push(other("4, fused, busy polling", 4, vec![polling]));
+    }
+    others
+}
+
 pub(super) fn measure(bench: &mut Bench, stages: &Stages) -> anyhow::Result<()> {
     bench.report.say(
         "### Latency\n\n\
@@ -30,7 +61,7 @@ pub(super) fn measure(bench: &mut Bench, stages: &Stages) -> anyhow::Result<()> 
     // Per number of stages: median and 99 % of native trips, median on one processor, of pings.
     let mut native: Vec<[Vec<f64>; 3]> = vec![Default::default(); counts.len()];
     let mut pings: Vec<Vec<f64>> = vec![Vec::new(); counts.len() + kernels.len()];
-    let mut fused = [Vec::new(), Vec::new()];
+    let mut others = others(stages);
     let on_one = words(&["taskset", "-c", &OTHER_CPU.to_string()]);
     for _ in 0..bench.repetitions {
         for (index, count) in counts.into_iter().enumerate() {
@@ -62,11 +93,9 @@ pub(super) fn measure(bench: &mut Bench, stages: &Stages) -> anyhow::Result<()> 
             command.push(kernel.server());
             pings.push(pinged(bench, &[command])?);
         }
-        if stages.has_chain {
-            let chain = words(&[&stages.plumb, "chain", "count | count | count | count"]);
-            for (fused, before) in fused.iter_mut().zip([&[][..], &on_one]) {
-                let us = ask(bench, stages, core::slice::from_ref(&chain), rounds, before)?;
-                fused.push(at(&us, 50));
+        for other in &mut others {
+            for (us, before) in other.us.iter_mut().zip([&[][..], &on_one]) {
+                us.push(at(&ask(bench, stages, &other.between, rounds, before)?, 50));
             }
         }
     }
@@ -92,12 +121,15 @@ pub(super) fn measure(bench: &mut Bench, stages: &Stages) -> anyhow::Result<()> 
             added(&pings[index], first_ping),
         ]);
     }
-    if stages.has_chain {
-        let added = |us: &[f64], first: f64| format!("{:.2}", (middle(us) - first) / 8.0);
+    for other in &others {
+        let added = |us: &[f64], first: f64| {
+            let passed = other.stages as f64 * 2.0;
+            format!("{:.2}", (middle(us) - first) / passed)
+        };
         let dash = || "-".to_owned();
-        let [median, alone] = &fused;
+        let [median, alone] = &other.us;
         rows.push(vec![
-            "4, fused".to_owned(),
+            other.name.to_owned(),
             spread(median.clone(), 1),
             dash(),
             added(median, first),

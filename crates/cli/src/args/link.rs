@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::Seconds;
+
 /// How a stage is joined to its neighbours.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Links")]
@@ -29,6 +31,10 @@ pub struct LinkArgs {
     /// reads them.
     #[arg(long)]
     pub gso: bool,
+    /// Go on looking for frames so long after the last one, before sleeping: nobody has to wake the
+    /// stage then, at the price of a processor (50us).
+    #[arg(long, value_name = "DURATION")]
+    pub busy_poll: Option<Seconds>,
     /// Write what passed and what was dropped to standard error at the end, as SIGUSR1 does at any
     /// time.
     #[arg(long)]

@@ -43,6 +43,8 @@ pub(crate) struct Live {
     pub(crate) counters: bool,
     /// They are JSON.
     pub(crate) json: bool,
+    /// How long it looks for frames before it sleeps.
+    pub(crate) busy_poll: Duration,
     /// SIGHUP asks to read settings again, and adds one to this; none if it asks to end.
     pub(crate) reload: Option<&'static AtomicU32>,
 }
@@ -54,6 +56,7 @@ impl Live {
             drop: args.drop,
             counters: args.counters,
             json: args.json,
+            busy_poll: args.busy_poll.map_or(Duration::ZERO, |long| long.0),
             reload: None,
         }
     }
@@ -173,11 +176,13 @@ impl<F: Function> Run<'_, F> {
             true => Some(Asked::watch(self.live.reload).map_err(signal)?),
         };
         let mut look_at = Instant::ZERO;
+        let mut moved_at = Instant::ZERO;
         let mut pipeline_ended: Option<(Ending, Instant)> = None;
         loop {
             let now = self.now();
             let moved = self.pass(now)?;
             if moved {
+                moved_at = now;
                 after(&mut self.function)?;
             }
             self.flush(now, !moved)?;
@@ -233,7 +238,10 @@ impl<F: Function> Run<'_, F> {
                     });
                 }
             }
-            if !moved && !self.attention {
+            if !moved && !self.attention && now.since(moved_at) < self.live.busy_poll {
+                // Others may have work to do on this processor.
+                std::thread::yield_now();
+            } else if !moved && !self.attention {
                 let mut until = self.function.poll_timeout();
                 if let (Some((_, at)), Some(after)) = (pipeline_ended, guests.next_word()) {
                     let due = at + after;

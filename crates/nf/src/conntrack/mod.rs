@@ -61,6 +61,17 @@ pub struct Conntrack {
     counts: Counts,
 }
 
+/// A packet that may be of a connection.
+struct Packet<'a> {
+    key: Key,
+    /// The key is that of the packet turned round.
+    turned: bool,
+    zone: u16,
+    ip: &'a Ip,
+    transport: &'a Transport,
+    now: Instant,
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
     /// By [`State`].
@@ -91,9 +102,7 @@ impl Conntrack {
     /// the next packet is tracked, unless it is confirmed before.
     pub fn track(&mut self, packet: &Dissected, frame: &Frame, now: Instant) -> Tracked {
         self.pending = None;
-        let tracked = self
-            .tracked(packet, frame, now)
-            .unwrap_or_else(Tracked::invalid);
+        let tracked = self.tracked(packet, frame, now);
         self.counts.packets[tracked.state as usize] += 1;
         tracked
     }
@@ -216,39 +225,33 @@ impl Conntrack {
         .into()
     }
 
-    /// What a packet is, if it is not invalid.
-    fn tracked(
-        &mut self,
-        packet: &Dissected,
-        frame: &Frame,
-        now: Instant,
-    ) -> Result<Tracked, Invalid> {
+    /// What a packet is. Nobody below takes what is said of it in parts and puts it together again:
+    /// what was written part by part is slow to read at once.
+    fn tracked(&mut self, packet: &Dissected, frame: &Frame, now: Instant) -> Tracked {
         if let Some(fault) = packet.fault {
-            return Err(Invalid::Fault(fault));
+            return Tracked::invalid(Invalid::Fault(fault));
         }
         let Some(ip) = &packet.ip else {
-            return Ok(Tracked::untracked());
+            return Tracked::untracked();
         };
-        let Some(tuple) = Tuple::of(packet) else {
-            return Err(Invalid::LaterFragment);
-        };
-        if self.config.verify_checksums && !packet.checksum_is_right(frame) {
-            return Err(Invalid::Checksum);
-        }
         let zone = match packet.vlan[0] {
             Some(tag) if self.config.zone_per_vlan => tag & 0x0fff,
             _ => 0,
         };
+        let Some((key, turned)) = Key::of(ip, &packet.transport, zone) else {
+            return Tracked::invalid(Invalid::LaterFragment);
+        };
+        if self.config.verify_checksums && !packet.checksum_is_right(frame) {
+            return Tracked::invalid(Invalid::Checksum);
+        }
         match &packet.transport {
-            Transport::Icmp(icmp) if icmp.is_between_neighbours() => {
-                return Ok(Tracked::untracked());
-            }
+            Transport::Icmp(icmp) if icmp.is_between_neighbours() => return Tracked::untracked(),
             Transport::Icmp(icmp) if related::is_error(icmp) => {
                 return self.related(ip, icmp, frame, zone, now);
             }
             Transport::Tcp(segment) => {
                 if let Some(fault) = tcp::flags_fault(segment) {
-                    return Err(fault);
+                    return Tracked::invalid(fault);
                 }
             }
             Transport::None
@@ -257,56 +260,57 @@ impl Conntrack {
             | Transport::Ports(_)
             | Transport::Other => {}
         }
-        let key = Key::new(&tuple, zone);
-        if let Some(slot) = self.live(&key, now) {
-            if let Some(tracked) = self.known(slot, &tuple, ip, &packet.transport, now)? {
-                return Ok(tracked);
-            }
-            self.end(slot, End::Reopened, now);
+        let packet = Packet {
+            key,
+            turned,
+            zone,
+            ip,
+            transport: &packet.transport,
+            now,
+        };
+        match self.live(&packet.key, now) {
+            Some(slot) => self.known(slot, &packet),
+            None => self.begin(&packet),
         }
-        self.begin(key, zone, tuple, ip, &packet.transport, now)
     }
 
-    /// A packet of a connection that is in the table; none if it begins a new one in its place.
-    fn known(
-        &mut self,
-        slot: u32,
-        tuple: &Tuple,
-        ip: &Ip,
-        transport: &Transport,
-        now: Instant,
-    ) -> Result<Option<Tracked>, Invalid> {
+    /// A packet of a connection that is in the table, or that begins a new one in its place.
+    fn known(&mut self, slot: u32, packet: &Packet<'_>) -> Tracked {
+        let now = packet.now;
         let Some(entry) = self.table.get_mut(slot) else {
-            return Ok(None);
+            return self.begin(packet);
         };
         // Between an end and itself there is one direction only.
-        let direction = if entry.original == *tuple {
+        let direction = if entry.turned == packet.turned {
             Direction::Original
         } else {
             Direction::Reply
         };
         let was_seen = entry.status.contains(Status::SEEN_REPLY);
         let rank = entry.rank();
-        let outcome = packet(&self.config, entry, direction, transport, now);
+        let outcome = outcome(&self.config, entry, direction, packet);
         let mut ends = false;
         let mut expires = entry.expires;
         match outcome {
-            Outcome::Reopens => return Ok(None),
+            Outcome::Reopens => {
+                self.end(slot, End::Reopened, now);
+                return self.begin(packet);
+            }
             Outcome::Invalid(why, keep) => {
                 if let Some(keep) = keep
                     && now + keep < expires
                 {
                     self.table.expire_at(slot, now + keep);
                 }
-                return Err(why);
+                return Tracked::invalid(why);
             }
             Outcome::Passes => {}
             Outcome::Ends => {
                 ends = true;
-                count(entry, direction, ip);
+                count(entry, direction, packet.ip);
             }
             Outcome::Part { keep, assures } => {
-                count(entry, direction, ip);
+                count(entry, direction, packet.ip);
                 if assures {
                     entry.status = entry.status.with(Status::ASSURED);
                 }
@@ -337,73 +341,62 @@ impl Conntrack {
             tracked.id = None;
             tracked.status = tracked.status.with(Status::DYING);
         }
-        Ok(Some(tracked))
+        tracked
     }
 
     /// The first packet of a connection.
-    fn begin(
-        &mut self,
-        key: Key,
-        zone: u16,
-        tuple: Tuple,
-        ip: &Ip,
-        transport: &Transport,
-        now: Instant,
-    ) -> Result<Tracked, Invalid> {
-        let protocol = match transport {
-            Transport::Tcp(segment) => {
-                table::State::Tcp(tcp::Connection::new(segment, &self.config)?)
-            }
+    fn begin(&mut self, packet: &Packet<'_>) -> Tracked {
+        let now = packet.now;
+        let protocol = match packet.transport {
+            Transport::Tcp(segment) => match tcp::Connection::new(segment, &self.config) {
+                Ok(connection) => table::State::Tcp(connection),
+                Err(why) => return Tracked::invalid(why),
+            },
             Transport::Icmp(icmp) if !tuple::is_query(icmp) => {
-                return Err(Invalid::IcmpNoQuestion);
+                return Tracked::invalid(Invalid::IcmpNoQuestion);
             }
             Transport::Icmp(_) => table::State::Icmp,
             Transport::Udp(_) => table::State::Udp(now + STREAM_AFTER),
-            Transport::Ports(_) if ip.protocol == UDP_LITE => table::State::Udp(now + STREAM_AFTER),
-            Transport::Other if ip.protocol == GRE => table::State::Gre,
+            Transport::Ports(_) if packet.ip.protocol == UDP_LITE => {
+                table::State::Udp(now + STREAM_AFTER)
+            }
+            Transport::Other if packet.ip.protocol == GRE => table::State::Gre,
             Transport::None | Transport::Ports(_) | Transport::Other => table::State::Other,
         };
-        let mut entry = Entry::new(key, zone, tuple, protocol, now);
-        match packet(
-            &self.config,
-            &mut entry,
-            Direction::Original,
-            transport,
-            now,
-        ) {
+        let mut entry = Entry::new(packet, protocol);
+        match outcome(&self.config, &mut entry, Direction::Original, packet) {
             Outcome::Part { keep, .. } => entry.expires = now + keep.unwrap_or_default(),
-            Outcome::Invalid(why, _) => return Err(why),
+            Outcome::Invalid(why, _) => return Tracked::invalid(why),
             Outcome::Passes | Outcome::Ends | Outcome::Reopens => {
-                return Err(Invalid::TcpNoStart);
+                return Tracked::invalid(Invalid::TcpNoStart);
             }
         }
-        count(&mut entry, Direction::Original, ip);
+        count(&mut entry, Direction::Original, packet.ip);
         self.ticket += 1;
         let tracked = describe(&entry, State::New, Direction::Original, self.ticket);
         self.pending = Some(entry);
-        Ok(tracked)
+        tracked
     }
 
     /// An ICMP error.
-    fn related(
-        &mut self,
-        ip: &Ip,
-        icmp: &Icmp,
-        frame: &Frame,
-        zone: u16,
-        now: Instant,
-    ) -> Result<Tracked, Invalid> {
-        let tuple = related::quote(ip, icmp, &frame.bytes)?;
-        let slot = self.live(&Key::new(&tuple, zone), now);
-        let Some(entry) = slot.and_then(|slot| self.table.get(slot)) else {
-            return Err(Invalid::IcmpNoConnection);
+    fn related(&mut self, ip: &Ip, icmp: &Icmp, frame: &Frame, zone: u16, now: Instant) -> Tracked {
+        let quote = match related::quote(ip, icmp, &frame.bytes) {
+            Ok((ip, transport)) => Key::of(&ip, &transport, zone),
+            Err(why) => return Tracked::invalid(why),
         };
-        let direction = if entry.original == tuple {
+        let Some((key, turned)) = quote else {
+            return Tracked::invalid(Invalid::IcmpNoConnection);
+        };
+        let slot = self.live(&key, now);
+        let Some(entry) = slot.and_then(|slot| self.table.get(slot)) else {
+            return Tracked::invalid(Invalid::IcmpNoConnection);
+        };
+        let direction = if entry.turned == turned {
             Direction::Reply
         } else {
             Direction::Original
         };
-        Ok(describe(entry, State::Related, direction, self.ticket))
+        describe(entry, State::Related, direction, self.ticket)
     }
 
     /// Finds a connection that is not over at `now`.
@@ -444,22 +437,21 @@ impl Conntrack {
 }
 
 /// What a packet does to a connection.
-fn packet(
+fn outcome(
     config: &Config,
     entry: &mut Entry,
     direction: Direction,
-    transport: &Transport,
-    now: Instant,
+    packet: &Packet<'_>,
 ) -> Outcome {
     let timeouts = &config.timeouts;
     let mut assures = false;
-    let keep = match (&mut entry.protocol, transport) {
+    let keep = match (&mut entry.protocol, packet.transport) {
         (table::State::Tcp(connection), Transport::Tcp(segment)) => {
             return connection.packet(direction, segment, entry.status, config);
         }
         (table::State::Udp(stream), _) => {
             // The first answer may be all that comes.
-            assures = entry.status.contains(Status::SEEN_REPLY) && now > *stream;
+            assures = entry.status.contains(Status::SEEN_REPLY) && packet.now > *stream;
             if assures {
                 timeouts.udp_stream
             } else {

@@ -4,9 +4,8 @@ use core::net::IpAddr;
 
 use plumb_wire::icmp::{self, Family};
 
-use crate::dissect::{Icmp, Ip, quoted};
+use crate::dissect::{Icmp, Ip, Transport, quoted};
 
-use super::tuple::Tuple;
 use super::verdict::Invalid;
 
 /// The hop limit of neighbour discovery: it has crossed no router (RFC 4861 §6.1.1).
@@ -25,7 +24,7 @@ pub(super) const fn is_error(icmp: &Icmp) -> bool {
 ///
 /// Neither its length nor its checksums are looked at: the quote is the start of what the router
 /// had, which may have changed it.
-pub(super) fn quote(ip: &Ip, icmp: &Icmp, bytes: &[u8]) -> Result<Tuple, Invalid> {
+pub(super) fn quote(ip: &Ip, icmp: &Icmp, bytes: &[u8]) -> Result<(Ip, Transport), Invalid> {
     let mut at = ip.payload + icmp::HEADER_LEN;
     let is_redirect = icmp.family == Family::V6 && icmp.kind == REDIRECT;
     if is_redirect {
@@ -41,9 +40,8 @@ pub(super) fn quote(ip: &Ip, icmp: &Icmp, bytes: &[u8]) -> Result<Tuple, Invalid
     }
     let bytes = bytes.get(..ip.end).unwrap_or(bytes);
     let (quote, transport) = quoted(bytes, at, icmp.family).ok_or(Invalid::IcmpNoConnection)?;
-    let tuple = Tuple::new(&quote, &transport).ok_or(Invalid::IcmpNoConnection)?;
-    if !is_redirect && ip.dst != tuple.src {
+    if !is_redirect && ip.dst != quote.src {
         return Err(Invalid::IcmpWrongTarget);
     }
-    Ok(tuple)
+    Ok((quote, transport))
 }

@@ -10,7 +10,7 @@ use plumb_wire::{Instant, SplitMix64};
 use crate::slab::Slab;
 
 use super::tuple::{Key, Tuple, secret};
-use super::{EntryId, Refused, Status, Traffic, tcp};
+use super::{EntryId, Packet, Refused, Status, Traffic, tcp};
 
 /// A connection.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +18,8 @@ pub(super) struct Entry {
     /// Its name, once it is in the table.
     pub(super) id: Option<EntryId>,
     pub(super) key: Key,
+    /// The key is that of the first packet turned round.
+    pub(super) turned: bool,
     pub(super) zone: u16,
     pub(super) original: Tuple,
     pub(super) status: Status,
@@ -90,12 +92,14 @@ pub(super) struct Table {
 
 impl Entry {
     /// A connection that is not in the table yet.
-    pub(super) fn new(key: Key, zone: u16, original: Tuple, protocol: State, now: Instant) -> Self {
+    pub(super) fn new(packet: &Packet<'_>, protocol: State) -> Self {
+        let now = packet.now;
         Self {
             id: None,
-            key,
-            zone,
-            original,
+            key: packet.key,
+            turned: packet.turned,
+            zone: packet.zone,
+            original: Tuple::new(packet.ip, packet.transport),
             status: Status::NONE,
             mark: 0,
             traffic: [Traffic::default(); 2],

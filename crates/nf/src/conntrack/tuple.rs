@@ -2,10 +2,10 @@
 
 use core::net::IpAddr;
 
+use plumb_wire::SplitMix64;
 use plumb_wire::icmp::Family;
-use plumb_wire::{SplitMix64, protocol};
 
-use crate::dissect::{Dissected, Icmp, Ip, Transport};
+use crate::dissect::{Icmp, Ip, Ports, Tcp, Transport, Udp};
 
 /// One direction of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,73 +23,33 @@ pub struct Tuple {
 }
 
 impl Tuple {
-    /// The tuple of a packet; none for a later fragment, a damaged packet, or what is not IP.
-    pub fn of(packet: &Dissected) -> Option<Self> {
-        let ip = packet.ip.as_ref()?;
-        Self::new(ip, &packet.transport)
-    }
-
-    pub(super) fn new(ip: &Ip, transport: &Transport) -> Option<Self> {
+    /// The tuple of a packet, as far as it has one.
+    pub(super) fn new(ip: &Ip, transport: &Transport) -> Self {
         let (src_port, dst_port) = match transport {
             Transport::Tcp(tcp) => (tcp.src, tcp.dst),
             Transport::Udp(udp) => (udp.src, udp.dst),
             Transport::Ports(ports) => (ports.src, ports.dst),
             Transport::Icmp(icmp) => (icmp.ident, u16::from_be_bytes([icmp.kind, icmp.code])),
-            Transport::Other => (0, 0),
-            Transport::None => return None,
+            Transport::Other | Transport::None => (0, 0),
         };
-        Some(Self {
+        Self {
             src: ip.src,
             dst: ip.dst,
             protocol: ip.protocol,
             src_port,
             dst_port,
-        })
-    }
-
-    /// The tuple of the answer; none for ICMP messages that have no answer.
-    pub fn inverted(&self) -> Option<Self> {
-        let (src_port, dst_port) = match self.icmp_family() {
-            None => (self.dst_port, self.src_port),
-            Some(family) => {
-                let [kind, code] = self.dst_port.to_be_bytes();
-                let answer = answer_to(family, kind)?;
-                (self.src_port, u16::from_be_bytes([answer, code]))
-            }
-        };
-        Some(Self {
-            src: self.dst,
-            dst: self.src,
-            protocol: self.protocol,
-            src_port,
-            dst_port,
-        })
-    }
-
-    /// The family of ICMP that it is of, if any.
-    fn icmp_family(&self) -> Option<Family> {
-        match self.protocol {
-            protocol::ICMP if self.src.is_ipv4() => Some(Family::V4),
-            protocol::ICMPV6 if self.src.is_ipv6() => Some(Family::V6),
-            _ => None,
         }
     }
 }
 
-/// The type of the answer to a query, and of the query to an answer (`nf_ct_invert_icmp_tuple`).
-const fn answer_to(family: Family, kind: u8) -> Option<u8> {
+/// The type of the query that an answer is to (`nf_ct_invert_icmp_tuple`).
+const fn question_to(family: Family, kind: u8) -> Option<u8> {
     Some(match (family, kind) {
-        (Family::V4, 8) => 0,
         (Family::V4, 0) => 8,
-        (Family::V4, 13) => 14,
         (Family::V4, 14) => 13,
-        (Family::V4, 15) => 16,
         (Family::V4, 16) => 15,
-        (Family::V4, 17) => 18,
         (Family::V4, 18) => 17,
-        (Family::V6, 128) => 129,
         (Family::V6, 129) => 128,
-        (Family::V6, 139) => 140,
         (Family::V6, 140) => 139,
         _ => return None,
     })
@@ -105,42 +65,52 @@ pub(super) const fn is_query(icmp: &Icmp) -> bool {
 
 /// Both directions of a connection in one, so that one look-up finds it: without translation the
 /// answer's tuple is the question's, turned round.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Key([u64; 5]);
 
+impl PartialEq for Key {
+    /// In registers: a library's function is called to compare arrays otherwise.
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        let words = self.0.iter().zip(&other.0);
+        words.fold(0, |differ, (one, other)| differ | one ^ other) == 0
+    }
+}
+
+impl Eq for Key {}
+
 impl Key {
-    pub(super) fn new(tuple: &Tuple, zone: u16) -> Self {
-        let turned;
-        let tuple = match tuple.icmp_family() {
+    /// The key of a packet, and whether it had to be turned round for it, as one direction of a
+    /// connection has to be and the other has not; none for a later fragment or a damaged packet.
+    #[inline]
+    pub(super) fn of(ip: &Ip, transport: &Transport, zone: u16) -> Option<(Self, bool)> {
+        let (src, dst) = (words(&ip.src), words(&ip.dst));
+        let ((src_port, dst_port), turned) = match transport {
+            Transport::Tcp(Tcp {
+                src: one, dst: two, ..
+            })
+            | Transport::Udp(Udp {
+                src: one, dst: two, ..
+            })
+            | Transport::Ports(Ports { src: one, dst: two }) => {
+                let turned = (src, *one) > (dst, *two);
+                (if turned { (*two, *one) } else { (*one, *two) }, turned)
+            }
+            Transport::Other => ((0, 0), src > dst),
             // A question and an answer have the same end as source if turned to the question.
-            Some(_) => {
-                let [kind, _] = tuple.dst_port.to_be_bytes();
-                let is_answer = matches!(kind, 0 | 14 | 16 | 18 | 129 | 140);
-                match tuple.inverted() {
-                    Some(inverted) if is_answer => {
-                        turned = inverted;
-                        &turned
-                    }
-                    _ => tuple,
-                }
+            Transport::Icmp(icmp) => {
+                let question = question_to(icmp.family, icmp.kind);
+                let kind = question.unwrap_or(icmp.kind);
+                let ports = (icmp.ident, u16::from_be_bytes([kind, icmp.code]));
+                (ports, question.is_some())
             }
-            None if (tuple.src, tuple.src_port) > (tuple.dst, tuple.dst_port) => {
-                turned = Tuple {
-                    src: tuple.dst,
-                    dst: tuple.src,
-                    src_port: tuple.dst_port,
-                    dst_port: tuple.src_port,
-                    ..*tuple
-                };
-                &turned
-            }
-            None => tuple,
+            Transport::None => return None,
         };
-        let (src, dst) = (words(tuple.src), words(tuple.dst));
-        let ports = u64::from(tuple.src_port) << 48 | u64::from(tuple.dst_port) << 32;
+        let (src, dst) = if turned { (dst, src) } else { (src, dst) };
+        let ports = u64::from(src_port) << 48 | u64::from(dst_port) << 32;
         let rest =
-            u64::from(zone) << 16 | u64::from(tuple.protocol) << 8 | u64::from(tuple.src.is_ipv6());
-        Self([src[0], src[1], dst[0], dst[1], ports | rest])
+            u64::from(zone) << 16 | u64::from(ip.protocol) << 8 | u64::from(ip.src.is_ipv6());
+        Some((Self([src[0], src[1], dst[0], dst[1], ports | rest]), turned))
     }
 
     /// A hash that nobody without `secret` can steer (the mixing step of wyhash).
@@ -165,7 +135,7 @@ const fn fold(a: u64, b: u64) -> u64 {
     }
 }
 
-fn words(address: IpAddr) -> [u64; 2] {
+fn words(address: &IpAddr) -> [u64; 2] {
     match address {
         IpAddr::V4(address) => [0, address.to_bits().into()],
         IpAddr::V6(address) => {

@@ -162,6 +162,11 @@ impl Tracked {
         }
     }
 
+    /// A packet that was not looked at yet: as [`State::Invalid`] as one without a connection.
+    pub(crate) const fn not_yet() -> Self {
+        Self::alone(State::Invalid, None)
+    }
+
     /// A packet that was not tracked because a rule or the kind of function says so.
     pub const fn untracked() -> Self {
         Self::alone(State::Untracked, None)

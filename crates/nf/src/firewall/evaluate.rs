@@ -25,8 +25,9 @@ pub(super) struct Packet<'a> {
     /// Bytes behind the Ethernet header, as counters and limits count.
     pub(super) len: u32,
     pub(super) mark: u32,
-    /// None before connection tracking.
-    pub(super) tracked: Option<Tracked>,
+    /// What connection tracking says; before it, that there is no connection.
+    pub(super) tracked: Tracked,
+    /// It is not to be tracked.
     pub(super) notrack: bool,
     pub(super) hook: Hook,
 }
@@ -46,7 +47,7 @@ impl<'a> Packet<'a> {
             from,
             len,
             mark: 0,
-            tracked: None,
+            tracked: Tracked::not_yet(),
             notrack: false,
             hook: Hook::Prerouting,
         }
@@ -73,6 +74,8 @@ pub(super) struct State {
     pub(super) quotas: Vec<Allowance>,
     /// Packets that rules matched, by chain and rule.
     pub(super) hits: Vec<Vec<Count>>,
+    /// Chains that called another one and the rules where they go on, while a packet is looked at.
+    calls: Vec<(usize, usize)>,
 }
 
 impl State {
@@ -97,6 +100,7 @@ impl State {
             hits: hits
                 .map(|chain| chain.rules.iter().map(|_| Count::default()).collect())
                 .collect(),
+            calls: Vec::with_capacity(MOST_JUMPS),
         }
     }
 }
@@ -181,8 +185,7 @@ impl Evaluator<'_> {
             let fate = if drops { Fate::Drop } else { Fate::Accept };
             (fate, By::Policy(base))
         };
-        let mut stack = [(0, 0); MOST_JUMPS];
-        let mut depth = 0;
+        self.state.calls.clear();
         let (mut chain, mut at) = (base, 0);
         loop {
             let next = if at < rules.chains[chain].rules.len() {
@@ -196,19 +199,13 @@ impl Evaluator<'_> {
                 Next::Reject(reject) => return (Fate::Reject(reject), by),
                 Next::Verdict(Verdict::Accept) => return (Fate::Accept, by),
                 Next::Verdict(Verdict::Drop) => return (Fate::Drop, by),
-                Next::Verdict(Verdict::Return) => {
-                    if depth == 0 {
-                        return policy();
-                    }
-                    depth -= 1;
-                    (chain, at) = stack[depth];
-                }
+                Next::Verdict(Verdict::Return) => match self.state.calls.pop() {
+                    Some(caller) => (chain, at) = caller,
+                    None => return policy(),
+                },
                 Next::Verdict(Verdict::Jump(to)) => {
-                    // Deeper ones were refused when the rules were read.
-                    if let Some(place) = stack.get_mut(depth) {
-                        *place = (chain, at + 1);
-                        depth += 1;
-                    }
+                    // More than `MOST_JUMPS` were refused when the rules were read.
+                    self.state.calls.push((chain, at + 1));
                     (chain, at) = (to, 0);
                 }
                 Next::Verdict(Verdict::Goto(to)) => (chain, at) = (to, 0),
@@ -268,15 +265,16 @@ impl Evaluator<'_> {
                     }
                     None => false,
                 },
-                Op::SetCtMark(value) => match (self.value(packet, value), &mut packet.tracked) {
-                    (Some(mark), Some(tracked)) => {
-                        self.conntrack.set_mark(tracked, mark32(mark));
+                Op::SetCtMark(value) => match self.value(packet, value) {
+                    Some(mark) => {
+                        self.conntrack.set_mark(&mut packet.tracked, mark32(mark));
                         true
                     }
-                    _ => false,
+                    None => false,
                 },
                 Op::Notrack => {
                     packet.notrack = true;
+                    packet.tracked = Tracked::untracked();
                     true
                 }
                 Op::Reject(reject) => {

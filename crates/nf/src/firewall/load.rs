@@ -160,28 +160,13 @@ pub(super) fn meta(packet: &Packet<'_>, meta: Meta) -> Option<u32> {
     })
 }
 
-/// How a packet stands to the connections that are known, as nftables' bit.
-#[inline]
-pub(super) const fn ct_state(packet: &Packet<'_>) -> u32 {
-    const INVALID: u32 = 1;
-    const UNTRACKED: u32 = 64;
-    match &packet.tracked {
-        Some(tracked) => tracked.state.bit(),
-        None if packet.notrack => UNTRACKED,
-        None => INVALID,
-    }
-}
-
 /// What connection tracking says of a packet.
 pub(super) fn ct(packet: &Packet<'_>, ct: Ct) -> Option<u32> {
-    if ct == Ct::State {
-        return Some(ct_state(packet));
-    }
-    // Without a connection there is nothing to be known of it.
-    let tracked = packet.tracked.as_ref();
-    let tracked = tracked.filter(|tracked| tracked.state.has_connection())?;
+    let tracked = &packet.tracked;
     Some(match ct {
-        Ct::State => return None,
+        Ct::State => tracked.state.bit(),
+        // Without a connection there is nothing to be known of it.
+        _ if !tracked.state.has_connection() => return None,
         Ct::Status => tracked.status.bits(),
         Ct::Direction => match tracked.direction {
             crate::conntrack::Direction::Original => 0,

@@ -40,7 +40,7 @@ use plumb_wire::Instant;
 use plumb_wire::frame::Port;
 
 use crate::antispoof::Antispoof;
-use crate::conntrack::{self, Conntrack, Refused, Tracked};
+use crate::conntrack::{self, Conntrack, Refused};
 use crate::dissect::{Dissected, Fault};
 use crate::function::Detail;
 use crate::reassembly::{self, Outcome, Reassembler};
@@ -338,18 +338,16 @@ impl Firewall {
         let mut seen = Packet::new(frame, packet, from);
         let mut by = By::Nothing;
         let mut fate = evaluator.run(&mut seen, &rules.before, &mut by);
-        if fate == Fate::Accept {
-            seen.tracked = Some(if seen.notrack {
-                Tracked::untracked()
-            } else {
-                evaluator.conntrack.track(packet, frame, now)
-            });
+        let was_tracked = fate == Fate::Accept;
+        if was_tracked {
+            if !seen.notrack {
+                seen.tracked = evaluator.conntrack.track(packet, frame, now);
+            }
             fate = evaluator.run(&mut seen, &rules.after, &mut by);
         }
         let mut refused = None;
         if fate == Fate::Accept
-            && let Some(tracked) = &mut seen.tracked
-            && let Err(why) = self.conntrack.confirm(tracked, now)
+            && let Err(why) = self.conntrack.confirm(&mut seen.tracked, now)
         {
             fate = Fate::Drop;
             refused = Some(why);
@@ -357,12 +355,10 @@ impl Firewall {
         Decision {
             fate,
             by,
-            seen: seen.tracked.as_ref().filter(|_| packet.ip.is_some()).map(
-                |Tracked { state, invalid, .. }| Seen {
-                    state: *state,
-                    invalid: *invalid,
-                },
-            ),
+            seen: (was_tracked && packet.ip.is_some()).then_some(Seen {
+                state: seen.tracked.state,
+                invalid: seen.tracked.invalid,
+            }),
             refused,
         }
     }

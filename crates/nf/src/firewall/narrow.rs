@@ -2,7 +2,7 @@
 //! with but for a mask: that is most of what rules consist of.
 
 use super::evaluate::Packet;
-use super::load::{bytes, ct, ct_state, meta};
+use super::load::{bytes, ct, meta};
 use super::rules::Operand;
 use super::syntax::ast::Step;
 use super::syntax::field::{Base, Ct, Field, Meta, Needs};
@@ -80,7 +80,7 @@ impl Narrow {
     #[inline]
     fn value(&self, packet: &Packet<'_>) -> Option<u32> {
         match self.of {
-            Of::CtState => Some(ct_state(packet)),
+            Of::CtState => Some(packet.tracked.state.bit()),
             Of::Ct(of) => ct(packet, of),
             Of::Meta(of) => meta(packet, of),
             Of::Payload {

@@ -340,6 +340,7 @@ impl Nat {
     }
 }
 
+#[inline(always)]
 fn kind(bytes: &[u8], view: &View) -> Result<Kind, Cause> {
     let at = view.transport;
     let (protocol, need) = match view.protocol {

@@ -166,34 +166,36 @@ impl Nat {
     }
 
     fn ipv4(&mut self, from: Port, mut frame: Frame, ip: usize, now: Instant, out: &mut Output) {
-        let Some(view) = View::of_frame(&frame, ip) else {
+        // It stays where it is: what was written part by part is slow to move at once.
+        let view = View::of_frame(&frame, ip);
+        let Some(view) = &view else {
             return self.drop(Cause::Malformed, frame, out);
         };
         let expires = now + self.config.timeouts.fragments;
         if view.is_later {
-            let key = Key::of(from, &view);
+            let key = Key::of(from, view);
             if let Some(fate) = self.fragments.later(key, &mut frame, expires) {
                 self.follow(fate, frame, ip, out);
             }
             return;
         }
         let verdict = match from {
-            Port::Left => self.outbound(&mut frame, &view, now, out),
-            Port::Right => self.inbound(&mut frame, &view, Port::Right, now, out),
+            Port::Left => self.outbound(&mut frame, view, now, out),
+            Port::Right => self.inbound(&mut frame, view, Port::Right, now, out),
         };
         let mut fate = Fate::Dropped;
         match verdict {
             Ok(to) => {
                 self.translated[usize::from(from == Port::Right)] += 1;
                 if view.has_more {
-                    fate = fate_of(&frame, &view, to);
+                    fate = fate_of(&frame, view, to);
                 }
                 out.send(to, frame);
             }
             Err(cause) => self.drop(cause, frame, out),
         }
         if view.has_more {
-            let key = Key::of(from, &view);
+            let key = Key::of(from, view);
             for waiting in self.fragments.first(key, fate, expires) {
                 self.follow(fate, waiting, ip, out);
             }

@@ -29,6 +29,7 @@ struct File {
     no_upgrade: bool,
     #[serde(default)]
     gso: bool,
+    busy_poll: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -66,6 +67,10 @@ pub(super) fn parse(text: &str, args: &mut FunctionArgs) -> Result<Vec<Vec<Strin
     args.links.drop |= file.drop;
     args.links.no_upgrade |= file.no_upgrade;
     args.links.gso |= file.gso;
+    if let Some(text) = &file.busy_poll {
+        let said = text.parse().map_err(|e| format!("busy-poll: {e}"))?;
+        args.links.busy_poll.get_or_insert(said);
+    }
     if file.stages.is_empty() {
         return Err("a chain needs a stage".to_owned());
     }
@@ -163,6 +168,7 @@ mod tests {
         let found = parse(
             r#"
             counters = true
+            busy-poll = "50us"
             stages = [
                 "count | impair --delay '20 ms'",
                 ["tcpdump", "-r", "-"],
@@ -186,6 +192,7 @@ mod tests {
             .collect();
         assert_eq!(found, Ok(expected));
         assert!(args.links.counters && !args.links.json);
+        assert_eq!(args.links.busy_poll, "50us".parse().ok());
     }
 
     #[test]
@@ -199,6 +206,10 @@ mod tests {
                 "line 2: unknown field `stage`",
             ),
             ("stages = [", "line 1: "),
+            (
+                "stages = ['count']\nbusy-poll = 'soon'",
+                "busy-poll: expected a duration",
+            ),
             ("stages = ['a', 'nat |']", "stage 2: stage 2 is empty"),
             ("stages = [[]]", "stage 1: it is empty"),
             (

@@ -190,7 +190,7 @@ fn start(
 }
 
 /// The options of the chain that all its processes of plumb have too.
-fn options(args: &FunctionArgs) -> Vec<&'static str> {
+fn options(args: &FunctionArgs) -> Vec<String> {
     let links = &args.links;
     let all = [
         (links.no_upgrade, "--no-upgrade"),
@@ -200,7 +200,13 @@ fn options(args: &FunctionArgs) -> Vec<&'static str> {
         (links.json, "--json"),
     ];
     let said = all.into_iter().filter(|(is, _)| *is);
-    said.map(|(_, option)| option).collect()
+    let busy_poll = links.busy_poll.map(|long| {
+        let seconds = long.0.as_secs_f64();
+        format!("--busy-poll={seconds}")
+    });
+    said.map(|(_, option)| option.to_owned())
+        .chain(busy_poll)
+        .collect()
 }
 
 fn written(pair: &PathPair) -> std::ffi::OsString {

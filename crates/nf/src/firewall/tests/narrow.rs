@@ -99,7 +99,9 @@ proptest! {
         let dissected = Dissected::new(&frame);
         let mut packet = Packet::new(&frame, &dissected, Port::Left);
         packet.mark = 5;
-        packet.tracked = is_tracked.then(Tracked::untracked);
+        if is_tracked {
+            packet.tracked = Tracked::untracked();
+        }
         let value = load(&packet, &key);
         // Bounds are where it matters: at the value and beside it.
         let beside = |by: i8| value.unwrap_or(0).wrapping_add_signed((by % 2).into());
