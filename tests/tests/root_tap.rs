@@ -470,6 +470,10 @@ fn root_mistakes_and_faults_are_told_and_counted() {
         "names are not looked up",
     );
     refused(&["--to", "mon"], "what is to be tapped");
+    refused(
+        &["mon", "--busy-poll", "1ms"],
+        "takes packets from the kernel in batches",
+    );
     // Two taps whose copies would go round.
     let one = lab.tap(&["vm1", "--filter", "icmp", "--to", "vm2"]);
     let other = lab.tap(&["vm2", "--filter", "icmp", "--to", "vm1"]);

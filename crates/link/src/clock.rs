@@ -5,7 +5,8 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 
 /// The machine's monotonic clock, with the wall time that belonged to it when it was made.
 ///
-/// Wall time is never read again: a step of the system clock during a run changes no record.
+/// Wall time is not read again unless somebody asks for it ([`follow`](Self::follow)): a step of the
+/// system clock during a measurement changes no record of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     /// Wall time minus monotonic time.
@@ -23,10 +24,13 @@ impl Clock {
 
     /// Goes over to a later reading if the system clock was stepped between the two. Readings differ
     /// a little without that, which must not part the end of one time from the beginning of the next.
-    pub const fn follow(&mut self, later: Self) {
-        if self.offset_ns.abs_diff(later.offset_ns) > KernelTime::STEP_NS {
+    /// Says whether it was stepped.
+    pub const fn follow(&mut self, later: Self) -> bool {
+        let stepped = self.offset_ns.abs_diff(later.offset_ns) > KernelTime::STEP_NS;
+        if stepped {
             *self = later;
         }
+        stepped
     }
 
     /// The time: nanoseconds of CLOCK_MONOTONIC.
@@ -165,14 +169,14 @@ mod tests {
         let at = |offset_ns| Clock { offset_ns };
         let mut clock = at(WALL);
         // Between two readings of both clocks some time passes.
-        clock.follow(at(WALL + 900_000));
+        assert!(!clock.follow(at(WALL + 900_000)));
         assert_eq!(clock.wall_ns(START), WALL + 5 * SECOND);
         for stepped in [
             WALL + 3600 * SECOND,
             WALL - SECOND,
             WALL - SECOND + 2_000_000,
         ] {
-            clock.follow(at(stepped));
+            assert!(clock.follow(at(stepped)));
             assert_eq!(clock.wall_ns(START), stepped + 5 * SECOND);
         }
     }

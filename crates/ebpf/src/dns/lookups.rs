@@ -83,6 +83,11 @@ impl Lookups {
         }
     }
 
+    /// Changes what is added to the messages' time: the system clock was stepped.
+    pub const fn set_wall_offset(&mut self, wall_offset_ns: u64) {
+        self.wall_offset_ns = wall_offset_ns;
+    }
+
     /// Takes a message.
     pub fn handle_message(&mut self, seen: &Seen<'_>) {
         self.handle_timeout(seen.at);
@@ -289,6 +294,20 @@ mod tests {
         assert_eq!(record.start, WallTime(WALL));
         assert_eq!(record.process.as_deref(), Some("getent"));
         assert_eq!(record.pid, Some(77));
+    }
+
+    #[test]
+    fn after_a_step_of_the_clock_a_lookup_is_stamped_by_the_new_one() {
+        let mut lookups = Lookups::new(WALL);
+        lookups.handle_message(&seen(10, true, &message(3, None)));
+        lookups.set_wall_offset(WALL - 3_600_000_000_000);
+        lookups.handle_message(&seen(30, false, &message(3, Some(0))));
+        let [record] = records(&mut lookups).try_into().unwrap();
+        assert_eq!(
+            record.start,
+            WallTime(WALL - 3_600_000_000_000 + 10_000_000)
+        );
+        assert_eq!(record.resolution_ns, Some(20_000_000));
     }
 
     #[test]

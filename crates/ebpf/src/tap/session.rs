@@ -246,6 +246,15 @@ impl Session {
             .map(|((index, hook), attachment)| (*index, *hook, attachment.way()))
     }
 
+    /// Changes what is added to CLOCK_MONOTONIC for wall time: the system clock was stepped.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn set_wall_offset(&mut self, wall_offset_ns: u64) -> Result<(), Error> {
+        self.config.wall_offset = wall_offset_ns;
+        self.configure()
+    }
+
     /// What is handed on.
     pub const fn limits(&self) -> Limits {
         self.limits

@@ -26,6 +26,8 @@ impl Besides {
     /// Takes what has happened.
     pub(super) fn pass(&mut self, session: &mut Session, now: Instant) -> anyhow::Result<()> {
         if let Some(recorder) = &mut self.dns {
+            let offset_ns = session.clock.wall_ns(Instant::ZERO);
+            recorder.lookups().set_wall_offset(offset_ns);
             recorder.read(now)?;
             let mut lookups = recorder.lookups();
             while let Some(lookup) = lookups.poll_record() {

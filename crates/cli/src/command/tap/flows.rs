@@ -89,6 +89,11 @@ impl Flows {
         }))
     }
 
+    /// Wall time is that of another reading from now on.
+    pub(super) const fn set_clock(&mut self, clock: Clock) {
+        self.clock = clock;
+    }
+
     /// Tells of an interface.
     pub(super) fn port(&mut self, index: u32, name: &str, is_port: bool) {
         let name = name.to_owned();

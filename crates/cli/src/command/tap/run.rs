@@ -41,6 +41,8 @@ const QUIET: u32 = 10;
 const NEIGHBOUR_TRIES: u32 = 50;
 /// Bytes of a packet that flow records need, long extension headers of IPv6 included.
 const FLOW_SNAPLEN: u32 = 192;
+/// How often a step of the system clock is looked for where the kernel stamps copies.
+const CLOCK_EVERY: Duration = Duration::from_secs(60);
 /// How often ways that are missing are looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -48,6 +50,12 @@ pub(super) fn run(args: &TapRun) -> anyhow::Result<ExitCode> {
     if args.sources.is_empty() && args.vm.is_empty() && args.mac.is_empty() {
         return Err(Failure::usage(
             "what is to be tapped: an interface, a bridge, a pattern such as 'vnet*', --vm or --mac",
+        )
+        .into());
+    }
+    if args.links.busy_poll.is_some() {
+        return Err(Failure::usage(
+            "--busy-poll is for stages that frames come to; a tap takes packets from the kernel in batches",
         )
         .into());
     }
@@ -358,6 +366,7 @@ impl Tap<'_> {
                 break 0;
             }
             quiet = if count > 0 { 0 } else { quiet + 1 };
+            self.follow_clock()?;
             let now = self.clock.now();
             let changes = watch.changes();
             let troubled = self.targets.iter().any(|target| target.found.is_err());
@@ -386,8 +395,11 @@ impl Tap<'_> {
             } else {
                 None
             };
+            // Copies that the kernel stamps are not seen here.
+            let stamps = (!self.targets.is_empty()).then_some(CLOCK_EVERY);
             let limit = limit
                 .into_iter()
+                .chain(stamps)
                 .chain(flows_due.map(|at| at.since(now)))
                 .min();
             // What came before the kernel knew that it was to wake us.
@@ -400,6 +412,23 @@ impl Tap<'_> {
         };
         self.end(status)?;
         Ok(status)
+    }
+
+    /// Takes note of a step of the system clock: a session may last for longer than clocks are right.
+    fn follow_clock(&mut self) -> anyhow::Result<()> {
+        if !self.clock.follow(Clock::new()) {
+            return Ok(());
+        }
+        if let Some(sink) = &mut self.sink {
+            sink.set_clock(self.clock);
+        }
+        if let Some(flows) = &mut self.flows {
+            flows.set_clock(self.clock);
+        }
+        let offset_ns = self.clock.wall_ns(Instant::ZERO);
+        self.session
+            .set_wall_offset(offset_ns)
+            .map_err(|e| failure(&e).into())
     }
 
     /// Takes packets out of the ring; says how many.

@@ -67,6 +67,11 @@ impl Sink {
         }
     }
 
+    /// Wall time is that of another reading from now on.
+    pub(super) const fn set_clock(&mut self, clock: Clock) {
+        self.clock = clock;
+    }
+
     pub(super) const fn set_snaplen(&mut self, snaplen: u32) {
         self.snaplen = snaplen;
     }
