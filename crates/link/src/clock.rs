@@ -136,14 +136,30 @@ impl Default for KernelTime {
 
 /// Monotonic time, and wall time at the same moment.
 fn both() -> (Instant, u64) {
-    let before = nanos(clock_gettime(ClockId::Monotonic));
-    let wall = nanos(clock_gettime(ClockId::Realtime));
-    let after = nanos(clock_gettime(ClockId::Monotonic));
-    // Rounded up, so that what the kernel stamps before this call is never later than it.
-    (
-        Instant::from_nanos(before + (after - before).div_ceil(2)),
-        wall,
-    )
+    let read = || {
+        let before = nanos(clock_gettime(ClockId::Monotonic));
+        let wall = nanos(clock_gettime(ClockId::Realtime));
+        let after = nanos(clock_gettime(ClockId::Monotonic));
+        // Rounded up, so that what the kernel stamps before this call is never later than it.
+        let took = after - before;
+        (took, before + took.div_ceil(2), wall)
+    };
+    sharpest(read)
+}
+
+/// The reading that took least. Who loses the processor in the middle of one would take the wait for a
+/// step of the clock.
+fn sharpest(mut read: impl FnMut() -> (u64, u64, u64)) -> (Instant, u64) {
+    const SHARP_NS: u64 = 20_000;
+    let mut best = read();
+    for _ in 1..8 {
+        if best.0 <= SHARP_NS {
+            break;
+        }
+        best = best.min(read());
+    }
+    let (_, at, wall) = best;
+    (Instant::from_nanos(at), wall)
 }
 
 fn nanos(time: Timespec) -> u64 {
@@ -179,6 +195,31 @@ mod tests {
             assert!(clock.follow(at(stepped)));
             assert_eq!(clock.wall_ns(START), stepped + 5 * SECOND);
         }
+    }
+
+    #[test]
+    fn a_reading_that_was_interrupted_is_made_again() {
+        let mut readings = [
+            (9_000_000, 5, WALL + 4_500_000),
+            (50_000, 100, WALL),
+            (70, 200, WALL),
+        ]
+        .into_iter();
+        assert_eq!(
+            sharpest(|| readings.next().unwrap()),
+            (Instant::from_nanos(200), WALL)
+        );
+        // Where none is sharp, the best of some.
+        let mut took = 1_000_000;
+        let mut slower = || {
+            took += 1_000_000;
+            (took, took, WALL)
+        };
+        assert_eq!(
+            sharpest(&mut slower),
+            (Instant::from_nanos(2_000_000), WALL)
+        );
+        assert_eq!(took, 9_000_000);
     }
 
     #[test]

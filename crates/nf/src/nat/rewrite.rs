@@ -273,7 +273,7 @@ mod tests {
         }
 
         #[test]
-        fn an_addresss_delta_is_that_of_its_words(old: u32, new: u32, sum: u16) {
+        fn the_delta_of_an_address_is_that_of_its_words(old: u32, new: u32, sum: u16) {
             let word = |address: u32, shift: u32| u16::try_from(address >> shift & 0xffff).unwrap();
             let words = [16, 0].map(|shift| Delta::default().word(word(old, shift), word(new, shift)));
             let [upper, lower] = words;
