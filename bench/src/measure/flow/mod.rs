@@ -81,7 +81,7 @@ fn modes(bench: &Bench) -> Vec<Mode> {
         ));
     }
     modes.push(mode("bpftrace, tcplife on the tracepoint", Watch::Bpftrace));
-    modes.push(mode("bcc, tcplife", Watch::Bcc));
+    modes.push(mode("libbpf-tools, tcplife", Watch::LibbpfTools));
     modes
 }
 

@@ -21,8 +21,8 @@ pub(super) enum Watch {
     Plumb(PathBuf, &'static [&'static str]),
     /// `tcplife` of bpftrace, on the tracepoint: kprobes are not everywhere.
     Bpftrace,
-    /// `tcplife` of bcc.
-    Bcc,
+    /// `tcplife` of bcc's libbpf-tools: compiled beforehand, as bcc itself takes the kernel's headers.
+    LibbpfTools,
 }
 
 /// What tcplife.bt of bpftrace does, of the same tracepoint as plumb: process, addresses, ports,
@@ -78,11 +78,10 @@ impl<'a> Watcher<'a> {
                 command.arg("flow").args(*arguments).stdout(Stdio::null());
                 command
             }
-            Watch::Bcc => {
-                let mut command = Command::new("tcplife-bpfcc");
-                command
-                    .env("PYTHONUNBUFFERED", "1")
-                    .stdout(File::create(&output)?);
+            Watch::LibbpfTools => {
+                tracefs();
+                let mut command = Command::new("tcplife");
+                command.stdout(File::create(&output)?);
                 command
             }
             Watch::Bpftrace => {
@@ -138,8 +137,19 @@ impl<'a> Watcher<'a> {
                     .any(|line| line == "CapEff:\t0000000000000000")
             }
             Watch::Bpftrace => has_said(output, "begins"),
-            Watch::Bcc => has_said(output, "LADDR"),
+            // It writes when its buffer is full. One event is the tracepoint's, one each processor's.
+            Watch::LibbpfTools => self.perf_events() > 1,
         }
+    }
+
+    /// How many events of perf it has open.
+    fn perf_events(&self) -> usize {
+        let open = fs::read_dir(format!("/proc/{}/fd", self.pid()));
+        let links = open.into_iter().flatten().flatten();
+        links
+            .filter_map(|entry| fs::read_link(entry.path()).ok())
+            .filter(|to| to.as_os_str() == "anon_inode:[perf_event]")
+            .count()
     }
 
     /// Its number; 0 if there is nobody.
