@@ -358,6 +358,24 @@ fn a_stage_that_polls_stays_awake_after_a_frame_and_ends_as_any_other() {
 }
 
 #[test]
+fn a_stage_that_polls_notices_that_a_neighbour_was_killed() {
+    let place = Place::new();
+    let sent = place.record("in", 20, 500);
+    for (killed, status) in [("A", 0), ("C", 141)] {
+        let done = place.sh(&format!(
+            "rm -f ab bc in1; mkfifo ab bc in1; (cat in; sleep 50) > in1 & \
+             $P count < in1 > ab & A=$!; $P count --busy-poll 600s < ab > bc & B=$!; \
+             $P count < bc > out & C=$!; sleep 1; kill -9 ${killed}; wait $B; echo $?; \
+             kill %1; wait $C"
+        ));
+        assert_eq!(done.stdout, format!("{status}\n"), "{killed}: {done}");
+        if killed == "A" {
+            assert_same(&place.frames("out"), &sent, &done);
+        }
+    }
+}
+
+#[test]
 fn a_reader_that_has_seen_enough_ends_the_pipeline_quietly() {
     let place = Place::new();
     place.record("in", 15, 5000);

@@ -176,7 +176,7 @@ impl<F: Function> Run<'_, F> {
             true => Some(Asked::watch(self.live.reload).map_err(signal)?),
         };
         let mut look_at = Instant::ZERO;
-        let mut moved_at = Instant::ZERO;
+        let (mut moved_at, mut peek_at) = (Instant::ZERO, Instant::ZERO);
         let mut pipeline_ended: Option<(Ending, Instant)> = None;
         loop {
             let now = self.now();
@@ -238,17 +238,27 @@ impl<F: Function> Run<'_, F> {
                     });
                 }
             }
-            if !moved && !self.attention && now.since(moved_at) < self.live.busy_poll {
+            if moved || self.attention {
+                continue;
+            }
+            let polls = now.since(moved_at) < self.live.busy_poll;
+            if polls && now < peek_at {
                 // Others may have work to do on this processor.
                 std::thread::yield_now();
-            } else if !moved && !self.attention {
-                let mut until = self.function.poll_timeout();
-                if let (Some((_, at)), Some(after)) = (pipeline_ended, guests.next_word()) {
-                    let due = at + after;
-                    until = Some(until.map_or(due, |u| u.min(due)));
-                }
-                self.sleep(until, asked.as_ref(), &guests)?;
+                continue;
             }
+            peek_at = now + LOOK_EVERY;
+            let mut until = self.function.poll_timeout();
+            if let (Some((_, at)), Some(after)) = (pipeline_ended, guests.next_word()) {
+                let due = at + after;
+                until = Some(until.map_or(due, |u| u.min(due)));
+            }
+            // That a neighbour was killed is told by descriptors only.
+            self.sleep(
+                if polls { Some(now) } else { until },
+                asked.as_ref(),
+                &guests,
+            )?;
         }
     }
 
