@@ -85,7 +85,7 @@ fn root_lookups_of_this_host_are_seen_in_every_namespace_with_who_asked() {
     let Some(hierarchy) = hierarchy else {
         return skipped("it needs a cgroup2 hierarchy");
     };
-    let mut recorder = match Recorder::start(hierarchy.as_ref(), offset) {
+    let mut recorder = match Recorder::start(hierarchy.as_ref()) {
         Ok(recorder) => recorder,
         Err(error) => return skipped(&error.to_string()),
     };
@@ -107,7 +107,9 @@ fn root_lookups_of_this_host_are_seen_in_every_namespace_with_who_asked() {
         let other = UdpSocket::bind(SocketAddr::new(client.local_addr().unwrap().ip(), 5353));
         ask(&other.unwrap(), &client, 3, "other.example", 0);
     }
-    recorder.read(Instant::from_nanos(clocks().0)).unwrap();
+    recorder
+        .read(Instant::from_nanos(clocks().0), offset)
+        .unwrap();
 
     let me = std::process::id();
     let mut lookups = recorder.lookups();

@@ -85,12 +85,12 @@ impl fmt::Debug for Recorder {
 
 impl Recorder {
     /// Starts to watch a control group by its directory in the unified hierarchy; that of the root
-    /// is all of the host. `wall_offset_ns` is wall time minus CLOCK_MONOTONIC.
+    /// is all of the host.
     ///
     /// # Errors
     ///
     /// What is missing, or what the kernel refused.
-    pub fn start(directory: &Path, wall_offset_ns: u64) -> Result<Self, Error> {
+    pub fn start(directory: &Path) -> Result<Self, Error> {
         let cgroup = File::open(directory).map_err(|source| Error::Cgroup {
             path: directory.to_owned(),
             source,
@@ -110,7 +110,7 @@ impl Recorder {
         ];
         let counters = MapHandle::try_from(&loaded.maps.bss)?;
         let messages = MapHandle::try_from(&loaded.maps.messages)?;
-        let lookups = Rc::new(RefCell::new(Lookups::new(wall_offset_ns)));
+        let lookups = Rc::new(RefCell::new(Lookups::default()));
         let taker = Rc::clone(&lookups);
         let mut builder = RingBufferBuilder::new();
         builder.add(&loaded.maps.messages, move |record| {
@@ -137,11 +137,13 @@ impl Recorder {
     }
 
     /// Takes what the kernel has seen since, and gives up what has waited for too long.
+    /// `wall_offset_ns` is wall time minus CLOCK_MONOTONIC, as it is now.
     ///
     /// # Errors
     ///
     /// The kernel's.
-    pub fn read(&mut self, now: Instant) -> Result<(), Error> {
+    pub fn read(&mut self, now: Instant, wall_offset_ns: u64) -> Result<(), Error> {
+        self.lookups.borrow_mut().set_wall_offset(wall_offset_ns);
         self.ring.consume()?;
         self.lookups.borrow_mut().handle_timeout(now);
         Ok(())

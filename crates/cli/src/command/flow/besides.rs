@@ -5,7 +5,6 @@ use std::path::Path;
 
 use anyhow::Context;
 use plumb_ebpf::dns;
-use plumb_link::Clock;
 use plumb_wire::Instant;
 
 use super::quic::QuicSocket;
@@ -26,9 +25,7 @@ impl Besides {
     /// Takes what has happened.
     pub(super) fn pass(&mut self, session: &mut Session, now: Instant) -> anyhow::Result<()> {
         if let Some(recorder) = &mut self.dns {
-            let offset_ns = session.clock.wall_ns(Instant::ZERO);
-            recorder.lookups().set_wall_offset(offset_ns);
-            recorder.read(now)?;
+            recorder.read(now, session.clock.wall_ns(Instant::ZERO))?;
             let mut lookups = recorder.lookups();
             while let Some(lookup) = lookups.poll_record() {
                 session.write_lookup(lookup)?;
@@ -73,10 +70,9 @@ impl Besides {
 
 /// Begins to watch the name lookups of the host or of a control group.
 pub(super) fn watch_lookups(args: &args::Flow) -> anyhow::Result<dns::Recorder> {
-    let clock = Clock::new();
     let group = args.cgroup.as_deref().unwrap_or(Path::new("/"));
     let group = resolve::group_directory(group).map_err(Failure::usage)?;
-    dns::Recorder::start(&group, clock.wall_ns(Instant::ZERO)).map_err(|error| {
+    dns::Recorder::start(&group).map_err(|error| {
         if error.is_permission() {
             Failure::permission(format!(
                 "{error}: it takes CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; run `sudo setcap \
