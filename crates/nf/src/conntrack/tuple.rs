@@ -5,7 +5,7 @@ use core::net::IpAddr;
 use plumb_wire::SplitMix64;
 use plumb_wire::icmp::Family;
 
-use crate::dissect::{Icmp, Ip, Ports, Tcp, Transport, Udp};
+use crate::dissect::{Icmp, Ip, Transport};
 
 /// One direction of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,12 +25,10 @@ pub struct Tuple {
 impl Tuple {
     /// The tuple of a packet, as far as it has one.
     pub(super) fn new(ip: &Ip, transport: &Transport) -> Self {
-        let (src_port, dst_port) = match transport {
-            Transport::Tcp(tcp) => (tcp.src, tcp.dst),
-            Transport::Udp(udp) => (udp.src, udp.dst),
-            Transport::Ports(ports) => (ports.src, ports.dst),
-            Transport::Icmp(icmp) => (icmp.ident, u16::from_be_bytes([icmp.kind, icmp.code])),
-            Transport::Other | Transport::None => (0, 0),
+        let (src_port, dst_port) = if let Transport::Icmp(icmp) = transport {
+            (icmp.ident, u16::from_be_bytes([icmp.kind, icmp.code]))
+        } else {
+            transport.ports().unwrap_or((0, 0))
         };
         Self {
             src: ip.src,
@@ -86,17 +84,7 @@ impl Key {
     pub(super) fn of(ip: &Ip, transport: &Transport, zone: u16) -> Option<(Self, bool)> {
         let (src, dst) = (words(&ip.src), words(&ip.dst));
         let ((src_port, dst_port), turned) = match transport {
-            Transport::Tcp(Tcp {
-                src: one, dst: two, ..
-            })
-            | Transport::Udp(Udp {
-                src: one, dst: two, ..
-            })
-            | Transport::Ports(Ports { src: one, dst: two }) => {
-                let turned = (src, *one) > (dst, *two);
-                (if turned { (*two, *one) } else { (*one, *two) }, turned)
-            }
-            Transport::Other => ((0, 0), src > dst),
+            Transport::None => return None,
             // A question and an answer have the same end as source if turned to the question.
             Transport::Icmp(icmp) => {
                 let question = question_to(icmp.family, icmp.kind);
@@ -104,7 +92,11 @@ impl Key {
                 let ports = (icmp.ident, u16::from_be_bytes([kind, icmp.code]));
                 (ports, question.is_some())
             }
-            Transport::None => return None,
+            Transport::Tcp(_) | Transport::Udp(_) | Transport::Ports(_) | Transport::Other => {
+                let (one, two) = transport.ports().unwrap_or((0, 0));
+                let turned = (src, one) > (dst, two);
+                (if turned { (two, one) } else { (one, two) }, turned)
+            }
         };
         let (src, dst) = if turned { (dst, src) } else { (src, dst) };
         let ports = u64::from(src_port) << 48 | u64::from(dst_port) << 32;

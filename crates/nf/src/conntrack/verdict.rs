@@ -162,7 +162,8 @@ impl Tracked {
         }
     }
 
-    /// A packet that was not looked at yet: as [`State::Invalid`] as one without a connection.
+    /// A packet that was not looked at yet: without a connection, which rules see as
+    /// [`State::Invalid`], as in the kernel.
     pub(crate) const fn not_yet() -> Self {
         Self::alone(State::Invalid, None)
     }

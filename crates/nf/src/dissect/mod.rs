@@ -163,12 +163,7 @@ impl Dissected {
 
     /// Source and destination port, for the transports that have them.
     pub const fn ports(&self) -> Option<(u16, u16)> {
-        match &self.transport {
-            Transport::Tcp(Tcp { src, dst, .. })
-            | Transport::Udp(Udp { src, dst, .. })
-            | Transport::Ports(Ports { src, dst }) => Some((*src, *dst)),
-            Transport::None | Transport::Icmp(_) | Transport::Other => None,
-        }
+        self.transport.ports()
     }
 
     /// Where the transport header is; none in later fragments and what is not IP.

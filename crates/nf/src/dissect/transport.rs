@@ -25,6 +25,18 @@ pub enum Transport {
     Other,
 }
 
+impl Transport {
+    /// Source and destination port, for the transports that have them.
+    pub const fn ports(&self) -> Option<(u16, u16)> {
+        match self {
+            Self::Tcp(Tcp { src, dst, .. })
+            | Self::Udp(Udp { src, dst, .. })
+            | Self::Ports(Ports { src, dst }) => Some((*src, *dst)),
+            Self::None | Self::Icmp(_) | Self::Other => None,
+        }
+    }
+}
+
 /// A TCP header (RFC 9293) and its options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tcp {

@@ -25,10 +25,9 @@ pub(super) struct Packet<'a> {
     /// Bytes behind the Ethernet header, as counters and limits count.
     pub(super) len: u32,
     pub(super) mark: u32,
-    /// What connection tracking says; before it, that there is no connection.
+    /// What connection tracking says; before it, that there is no connection, or that it is not to
+    /// look for one.
     pub(super) tracked: Tracked,
-    /// It is not to be tracked.
-    pub(super) notrack: bool,
     pub(super) hook: Hook,
 }
 
@@ -48,7 +47,6 @@ impl<'a> Packet<'a> {
             len,
             mark: 0,
             tracked: Tracked::not_yet(),
-            notrack: false,
             hook: Hook::Prerouting,
         }
     }
@@ -273,7 +271,6 @@ impl Evaluator<'_> {
                     None => false,
                 },
                 Op::Notrack => {
-                    packet.notrack = true;
                     packet.tracked = Tracked::untracked();
                     true
                 }

@@ -340,7 +340,7 @@ impl Firewall {
         let mut fate = evaluator.run(&mut seen, &rules.before, &mut by);
         let was_tracked = fate == Fate::Accept;
         if was_tracked {
-            if !seen.notrack {
+            if seen.tracked.state != conntrack::State::Untracked {
                 seen.tracked = evaluator.conntrack.track(packet, frame, now);
             }
             fate = evaluator.run(&mut seen, &rules.after, &mut by);

@@ -189,6 +189,17 @@ fn jumps_return_and_gotos_do_not() {
 }
 
 #[test]
+fn a_mark_for_a_connection_that_is_not_known_yet_does_not_end_the_rule() {
+    // As Linux 6.18 has it: a counter behind it counts.
+    let mut bench = Bench::new(
+        "table ip a { chain pre { type filter hook prerouting priority raw
+            udp dport 1 ct mark set 5 drop } }",
+    );
+    assert!(!bench.passes(Port::Left, &udp("10.0.0.2:9", "10.0.1.2:1")));
+    assert!(bench.passes(Port::Left, &udp("10.0.0.2:9", "10.0.1.2:2")));
+}
+
+#[test]
 fn chains_are_met_by_hook_and_priority_and_an_accept_is_only_for_its_chain() {
     let text = "table ip a {
         chain late { type filter hook forward priority 10; policy accept; udp dport 1 drop }
