@@ -5,7 +5,6 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, bail};
-use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 
 use super::{Bench, OTHER_CPU, PROBER_CPU, text};
@@ -195,8 +194,6 @@ fn watch(bench: &Bench, capture: &Path) -> anyhow::Result<Child> {
 /// Ends tcpdump once it has taken what is in its buffer.
 fn finish(mut child: Child) -> anyhow::Result<()> {
     std::thread::sleep(core::time::Duration::from_millis(1500));
-    if let Some(pid) = Pid::from_raw(child.id().cast_signed()) {
-        kill_process(pid, Signal::TERM).context("cannot stop tcpdump")?;
-    }
+    super::ask_to_end(&child).context("cannot stop tcpdump")?;
     child.wait().map(|_| ()).context("cannot wait for tcpdump")
 }

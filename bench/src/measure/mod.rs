@@ -130,6 +130,16 @@ impl Bench {
     }
 }
 
+/// Asks a process to end, by SIGTERM: what runs in the background of a script was told to ignore the
+/// keyboard.
+fn ask_to_end(child: &std::process::Child) -> std::io::Result<()> {
+    use rustix::process::{Pid, Signal, kill_process};
+    match Pid::from_raw(child.id().cast_signed()) {
+        Some(pid) => Ok(kill_process(pid, Signal::TERM)?),
+        None => Ok(()),
+    }
+}
+
 fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }

@@ -245,12 +245,7 @@ impl<'a> Watcher<'a> {
             self.lab.mirror(false)?;
         }
         for child in &mut self.children {
-            let pid = i32::try_from(child.id())
-                .ok()
-                .and_then(rustix::process::Pid::from_raw);
-            if let Some(pid) = pid {
-                rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-            }
+            super::ask_to_end(child)?;
         }
         for mut child in self.children.drain(..) {
             child.wait()?;

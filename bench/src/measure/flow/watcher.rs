@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 
+use super::super::ask_to_end;
 use super::lab::Lab;
 
 /// A way to watch.
@@ -176,14 +177,10 @@ impl<'a> Watcher<'a> {
         words.chars().take(LONGEST).collect()
     }
 
-    /// Ends it, and gives what it said. By SIGTERM: what runs in the background of a script was told to
-    /// ignore the keyboard.
+    /// Ends it, and gives what it said.
     pub(super) fn stop(mut self) -> anyhow::Result<String> {
         if let Some(mut child) = self.child.take() {
-            let pid = i32::try_from(child.id()).ok();
-            if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
-                rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-            }
+            ask_to_end(&child)?;
             child.wait()?;
         }
         Ok(self.said())
