@@ -9,7 +9,7 @@ use plumb_record::{
 };
 
 use super::flow_record;
-use super::ndjson::write_record;
+use super::ndjson::{line_of, write_record};
 use super::style::{BAD, FAINT, GOOD, LABEL, Look};
 use super::text;
 
@@ -29,11 +29,17 @@ pub(crate) enum FlowFormat {
 pub(crate) struct FlowSink<W: Write> {
     out: W,
     format: FlowFormat,
+    /// The line that is written; its memory is used again.
+    line: Vec<u8>,
 }
 
 impl<W: Write> FlowSink<W> {
     pub(crate) const fn new(out: W, format: FlowFormat) -> Self {
-        Self { out, format }
+        Self {
+            out,
+            format,
+            line: Vec::new(),
+        }
     }
 
     /// Writes what comes before all profiles.
@@ -55,7 +61,11 @@ impl<W: Write> FlowSink<W> {
     /// Writes a profile.
     pub(crate) fn profile(&mut self, profile: &FlowProfile) -> io::Result<()> {
         match self.format {
-            FlowFormat::Json => write_record(&mut self.out, profile),
+            FlowFormat::Json => {
+                self.line.clear();
+                line_of(profile, &mut self.line)?;
+                self.out.write_all(&self.line)
+            }
             FlowFormat::Table(look) => writeln!(self.out, "{}", line(look, profile)),
             FlowFormat::Nothing => Ok(()),
         }

@@ -34,9 +34,14 @@ impl Json<'_> {
     fn text(&mut self, text: &str) {
         let bytes = text.as_bytes();
         self.0.push(b'"');
+        if !bytes.iter().fold(false, |any, byte| any | escapes(*byte)) {
+            self.raw(text);
+            self.0.push(b'"');
+            return;
+        }
         let mut done = 0;
         for (at, &byte) in bytes.iter().enumerate() {
-            if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+            if !escapes(byte) {
                 continue;
             }
             self.0.extend_from_slice(&bytes[done..at]);
@@ -77,6 +82,11 @@ impl Json<'_> {
     fn integer(&mut self, number: impl itoa::Integer) {
         self.raw(itoa::Buffer::new().format(number));
     }
+}
+
+/// Whether a byte of a text cannot stand for itself.
+const fn escapes(byte: u8) -> bool {
+    (byte < 0x20) | (byte == b'"') | (byte == b'\\')
 }
 
 /// An array or an object whose beginning is written.
@@ -159,22 +169,23 @@ impl<'a> Serializer for &'a mut Json<'_> {
     }
 
     fn serialize_u8(self, v: u8) -> Result<(), Error> {
-        self.integer(v);
-        Ok(())
+        self.serialize_u64(v.into())
     }
 
     fn serialize_u16(self, v: u16) -> Result<(), Error> {
-        self.integer(v);
-        Ok(())
+        self.serialize_u64(v.into())
     }
 
     fn serialize_u32(self, v: u32) -> Result<(), Error> {
-        self.integer(v);
-        Ok(())
+        self.serialize_u64(v.into())
     }
 
     fn serialize_u64(self, v: u64) -> Result<(), Error> {
-        self.integer(v);
+        match u8::try_from(v) {
+            // Most that is counted did not happen, or once.
+            Ok(digit @ 0..=9) => self.0.push(b'0' + digit),
+            _ => self.integer(v),
+        }
         Ok(())
     }
 

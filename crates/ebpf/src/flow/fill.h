@@ -118,13 +118,13 @@ static __always_inline void fill_tcp(struct flow_event *e, const struct tcp_sock
  * Keeps how a handshake ended, to be told with the connection's next event, which for a short one is
  * its last: an event less for each. False for what is not as usual.
  */
-static __always_inline bool keep_opening(const struct tcp_sock *tp, struct state *st)
+static __always_inline bool keep_opening(const struct tcp_sock *tp, struct state *st, __u64 now)
 {
 	if (tp->total_retrans || tp->bytes_sent || tp->bytes_received || st->flags & ST_UNCHECKED)
 		return false;
 	if (bpf_core_field_exists(tp->is_mptcp) && tp->is_mptcp)
 		return false;
-	st->opened_at = bpf_ktime_get_ns();
+	st->opened_at = now;
 	st->opened_segs_out = tp->segs_out;
 	st->opened_segs_in = tp->segs_in;
 	st->opened_srtt_us8 = tp->srtt_us;

@@ -26,14 +26,29 @@ static __always_inline void count(__u32 flags)
 }
 
 /*
+ * Whether the reader is to be woken by a record of `len` bytes. To do it for each would cost more than all
+ * else here: where the ring is a quarter full, and, as a reader that was woken may have to wait for a
+ * processor, with each sixteenth more. Two processors that fill it at once may miss a step.
+ */
+static __always_inline bool wakes(__u64 len)
+{
+	__u64 waiting = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA), step = config.watermark / 4;
+
+	if (waiting < config.watermark || waiting / step == (waiting - len - BPF_RINGBUF_HDR_SZ) / step)
+		return false;
+	__sync_fetch_and_add(&counts.wakes, 1);
+	return true;
+}
+
+/*
  * Tells user space, if the ring has room; else the gap in the sequence tells. False if the connection
  * is none of those that were asked for.
  */
 static __always_inline bool tell(const struct sock *sk, const struct tcp_sock *tp, struct state *st,
 				 __u8 kind, int old, int new)
 {
+	__u64 now = bpf_ktime_get_ns(), len = wide() ? sizeof(struct flow_wide_event) : sizeof(struct flow_event);
 	struct flow_event *e;
-	__u64 now = bpf_ktime_get_ns();
 
 	if (st->flags & ST_UNCHECKED) {
 		__u8 flags = 0;
@@ -74,19 +89,15 @@ static __always_inline bool tell(const struct sock *sk, const struct tcp_sock *t
 		fill_segments(&((struct flow_wide_event *)e)->segments, sk, tp, true);
 	st->opened_at = 0;
 	st->sequence++;
-	/* A wake-up for each event would cost more than all else here. */
-	if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) >= config.watermark)
-		bpf_ringbuf_submit(e, BPF_RB_FORCE_WAKEUP);
-	else
-		bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
+	bpf_ringbuf_submit(e, wakes(len) ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
 	return true;
 }
 
-static __always_inline void begin(struct state *st, __u8 flags)
+static __always_inline void begin(struct state *st, __u8 flags, __u64 now)
 {
 	__builtin_memset(st, 0, offsetof(struct state, pid));
 	st->flags = flags;
-	st->seen_at = st->window_at = bpf_ktime_get_ns();
+	st->seen_at = st->window_at = now;
 }
 
 /* The states of both TCP and MPTCP sockets. */
@@ -96,6 +107,7 @@ int BPF_PROG(flow_state, const struct sock *sk, int old, int new)
 	__u16 protocol = sk->sk_protocol;
 	const struct tcp_sock *tp = NULL;
 	struct state *st;
+	__u64 now;
 	__u8 flags;
 
 	if (protocol != PROTOCOL_TCP && protocol != PROTOCOL_MPTCP)
@@ -117,7 +129,7 @@ int BPF_PROG(flow_state, const struct sock *sk, int old, int new)
 			return 0;
 		st = create(sk);
 		if (st) {
-			begin(st, flags);
+			begin(st, flags, bpf_ktime_get_ns());
 			st->syn_at = st->window_at;
 			note_owner(st);
 			count(flags);
@@ -145,6 +157,7 @@ int BPF_PROG(flow_state, const struct sock *sk, int old, int new)
 			return 0;
 	}
 	if (new == TCP_ESTABLISHED) {
+		now = bpf_ktime_get_ns();
 		st = bpf_sk_storage_get(&states, (void *)sk, 0, 0);
 		if (!st || !(st->flags & ST_OPEN)) {
 			/* What a listener begot; a SYN of this host that was not admitted is none. */
@@ -162,16 +175,16 @@ int BPF_PROG(flow_state, const struct sock *sk, int old, int new)
 				st = create(sk);
 			if (!st)
 				return 0;
-			begin(st, flags);
+			begin(st, flags, now);
 			count(flags);
 		}
 		if (tp) {
 			begin_segments(sk, tp);
-			if (!keep_opening(tp, st))
+			if (!keep_opening(tp, st, now))
 				tell(sk, tp, st, EVENT_ESTABLISHED, old, new);
 		} else {
 			/* It has no handshake but those of its paths, and no addresses yet. */
-			st->syn_at = bpf_ktime_get_ns();
+			st->syn_at = now;
 			begin_stalls(sk);
 		}
 		return 0;

@@ -18,6 +18,11 @@ pub(super) struct Inbox {
 impl Inbox {
     /// Events that are taken at once.
     const AT_ONCE: usize = 16_384;
+    /// How often more is taken than was there at first.
+    const MOST_TAKES: usize = 16;
+    /// Events that are handed on at once: as many as the nearest cache but one holds with all that is
+    /// made of them.
+    const BATCH: usize = 64;
 
     pub(super) fn of(map: &dyn MapCore) -> Result<Self, Error> {
         let events = Rc::new(RefCell::new(Vec::new()));
@@ -39,11 +44,28 @@ impl Inbox {
         core::mem::take(&mut *self.events.borrow_mut())
     }
 
+    /// Hands on what is there, in batches whose memory is used again: of a busy host's events there are
+    /// more than fit into a processor's cache. Ends when there is nothing more, or as
+    /// [`take_all`](Self::take_all) does.
+    pub(super) fn for_each_batch(&self, mut handle: impl FnMut(&[Event])) {
+        for _ in 0..=Self::MOST_TAKES * Self::AT_ONCE / Self::BATCH {
+            // What it returns is a count, or an error of a callback; ours has none.
+            let _ = self.ring.consume_raw_n(Self::BATCH);
+            let mut events = core::mem::take(&mut *self.events.borrow_mut());
+            if events.is_empty() {
+                break;
+            }
+            handle(&events);
+            events.clear();
+            *self.events.borrow_mut() = events;
+        }
+    }
+
     /// Takes all that is there. A host that is busier than its reader would keep it here for ever,
     /// so what comes meanwhile is taken some times only.
     pub(super) fn take_all(&self) -> Vec<Event> {
         let mut all = self.take();
-        for _ in 0..16 {
+        for _ in 0..Self::MOST_TAKES {
             let more = self.take();
             if more.is_empty() {
                 break;

@@ -76,7 +76,8 @@ struct Connection {
 pub struct Profiler {
     config: Config,
     connections: BTreeMap<u64, Connection>,
-    profiles: VecDeque<FlowProfile>,
+    /// Each in a place of its own: they are long, and go from hand to hand.
+    profiles: VecDeque<Box<FlowProfile>>,
     hertz: HertzMeter,
     unknown: u64,
     /// Connections that the last sweep did not find in the kernel.
@@ -202,11 +203,11 @@ impl Profiler {
     /// How the connection of an event stands: a profile of all its life, with what the kernel has
     /// counted since its beginning. Nothing is remembered.
     pub fn total(&self, event: &Event) -> FlowProfile {
-        self.profile(event, None, &Counters::of(event))
+        *self.profile(event, None, &Counters::of(event))
     }
 
     /// The next profile, in the order of events.
-    pub fn poll_profile(&mut self) -> Option<FlowProfile> {
+    pub fn poll_profile(&mut self) -> Option<Box<FlowProfile>> {
         self.profiles.pop_front()
     }
 
@@ -225,9 +226,19 @@ impl Profiler {
         self.connections.insert(event.cookie, connection);
     }
 
-    fn profile(&self, event: &Event, before: Option<&Connection>, now: &Counters) -> FlowProfile {
-        let mut profile =
-            FlowProfile::new(event.cookie, protocol(event), event.local, event.remote);
+    fn profile(
+        &self,
+        event: &Event,
+        before: Option<&Connection>,
+        now: &Counters,
+    ) -> Box<FlowProfile> {
+        let (cookie, protocol) = (event.cookie, protocol(event));
+        let mut profile = Box::new(FlowProfile::new(
+            cookie,
+            protocol,
+            event.local,
+            event.remote,
+        ));
         profile.profile = event.sequence;
         profile.open = if event.has(flag::ACTIVE) {
             Some(FlowOpen::Active)
@@ -442,8 +453,13 @@ fn multipath(event: &Event, delta: &Counters) -> Option<FlowMptcp> {
 /// Text up to the first zero; `None` if there is none.
 fn text(bytes: &[u8]) -> Option<String> {
     let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
-    let text = bytes.get(..end).unwrap_or_default();
-    (!text.is_empty()).then(|| String::from_utf8_lossy(text).into_owned())
+    let text = bytes.get(..end).filter(|text| !text.is_empty())?;
+    // Mostly it is what it should be, which is told sooner than what is wrong.
+    let text = match core::str::from_utf8(text) {
+        Ok(text) => text.to_owned(),
+        Err(_) => String::from_utf8_lossy(text).into_owned(),
+    };
+    Some(text)
 }
 
 #[cfg(test)]

@@ -82,6 +82,8 @@ pub struct Counts {
     pub ended: u64,
     /// Connections that the kernel had no memory for.
     pub untracked: u64,
+    /// Times that the reader was woken because the ring had filled up.
+    pub wakes: u64,
 }
 
 /// The programs, running. They are gone when this is, or its process.
@@ -219,9 +221,9 @@ impl Recorder {
         &self.capabilities
     }
 
-    /// Takes all that the programs have told. Does not wait.
-    pub fn take(&mut self) -> Vec<Event> {
-        self.inbox.take_all()
+    /// Takes all that the programs have told, in batches. Does not wait.
+    pub fn take(&mut self, handle: impl FnMut(&[Event])) {
+        self.inbox.for_each_batch(handle);
     }
 
     /// Goes over all connections for what has lasted, idled, or lost its application. What it finds,
@@ -271,6 +273,7 @@ impl Recorder {
             connections: at(1).unwrap_or(0),
             ended: at(2).unwrap_or(0),
             untracked: at(3).unwrap_or(0),
+            wakes: at(4).unwrap_or(0),
         }
     }
 }

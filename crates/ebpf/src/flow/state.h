@@ -33,6 +33,7 @@ struct {
 	__u64 connections; /* that were watched, from the start on */
 	__u64 ended; /* of these */
 	__u64 untracked; /* connections that could not be given storage */
+	__u64 wakes; /* of the reader */
 } counts = {};
 
 /* What user space sets before a pass over the connections. */

@@ -175,7 +175,7 @@ fn watch(
             next_pass = now + every;
             go_over(session, |handle| recorder.pass(handle))?;
         }
-        session.handle(&recorder.take())?;
+        take(session, &mut recorder)?;
         if now >= next_sweep {
             next_sweep = now + SWEEP;
             sweep(session, &mut recorder, now)?;
@@ -197,7 +197,7 @@ fn watch(
     };
     session.live = None;
     go_over(session, |handle| recorder.stop(handle))?;
-    session.handle(&recorder.take())?;
+    take(session, &mut recorder)?;
     besides.pass(session, session.clock.now())?;
     besides.finish(session)?;
     let counts = recorder.counts();
@@ -230,6 +230,14 @@ fn sweep(session: &mut Session, recorder: &mut Recorder, now: Instant) -> anyhow
     seen.context("cannot look at the connections")?;
     session.profiler.sweep(&there, now.as_nanos());
     Ok(())
+}
+
+/// Hands on what the programs have told.
+fn take(session: &mut Session, recorder: &mut Recorder) -> anyhow::Result<()> {
+    go_over(session, |handle| {
+        recorder.take(handle);
+        Ok(())
+    })
 }
 
 /// Hands on what a pass over the connections tells.

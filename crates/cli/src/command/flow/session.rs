@@ -40,8 +40,8 @@ impl Session {
         for event in events {
             self.profiler.handle(event);
             self.point_out(event);
-            while let Some(profile) = self.profiler.poll_profile() {
-                self.write(profile)?;
+            while let Some(mut profile) = self.profiler.poll_profile() {
+                self.write(&mut profile)?;
             }
         }
         Ok(())
@@ -114,8 +114,8 @@ impl Session {
         Ok(false)
     }
 
-    fn write(&mut self, mut profile: FlowProfile) -> io::Result<()> {
-        if !self.processes.is_empty() && !self.wanted(&profile) {
+    fn write(&mut self, profile: &mut FlowProfile) -> io::Result<()> {
+        if !self.processes.is_empty() && !self.wanted(profile) {
             return Ok(());
         }
         let at = Instant::from_nanos(profile.end.0);
@@ -125,7 +125,7 @@ impl Session {
     }
 
     /// Writes a profile that a process reported, whose times are wall time.
-    pub(super) fn write_reported(&mut self, profile: FlowProfile) -> io::Result<()> {
+    pub(super) fn write_reported(&mut self, mut profile: FlowProfile) -> io::Result<()> {
         if !self.processes.is_empty() && !self.wanted(&profile) {
             return Ok(());
         }
@@ -139,7 +139,7 @@ impl Session {
         {
             live.handle_report(window, now);
         }
-        self.write_at(profile, now)
+        self.write_at(&mut profile, now)
     }
 
     pub(super) fn write_lookup(&mut self, mut lookup: DnsProfile) -> io::Result<()> {
@@ -163,20 +163,20 @@ impl Session {
     }
 
     /// Writes a profile in wall time, which ended at `at`.
-    fn write_at(&mut self, mut profile: FlowProfile, at: Instant) -> io::Result<()> {
+    fn write_at(&mut self, profile: &mut FlowProfile, at: Instant) -> io::Result<()> {
         if let Some(metrics) = &mut self.metrics {
-            metrics.handle_profile(&profile);
+            metrics.handle_profile(profile);
         }
         if !self.may_write(at) {
             return Ok(());
         }
         profile.cgroup = profile.cgroup_id.and_then(|id| self.cgroups.path(id, at));
         if let Some(kept) = self.kept {
-            anonymise(&mut profile, kept);
+            anonymise(profile, kept);
         }
         self.profiles += 1;
-        self.export.take(&profile);
-        self.sink.profile(&profile)
+        self.export.take(profile);
+        self.sink.profile(profile)
     }
 
     /// Whether --rate allows one more; what it does not is counted.

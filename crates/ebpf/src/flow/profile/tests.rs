@@ -27,7 +27,7 @@ fn run(events: &[Event]) -> Vec<FlowProfile> {
     for event in events {
         profiler.handle(event);
     }
-    core::iter::from_fn(|| profiler.poll_profile()).collect()
+    core::iter::from_fn(|| profiler.poll_profile().map(|profile| *profile)).collect()
 }
 
 fn established(at_ms: u64, syn_ms: u64) -> Event {

@@ -1,5 +1,5 @@
-//! Passes over the connections of this host, while connections are made and closed as fast as they
-//! can be.
+//! The recorder, while connections are made and closed as fast as they can be: passes over them, and
+//! the ring that tells of them.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -23,6 +23,21 @@ fn skipped(reason: &str) {
     #[expect(clippy::print_stderr, reason = "nobody else says it")]
     {
         eprintln!("skipped: {reason}");
+    }
+}
+
+/// A recorder of connections that are yet to come; none where that is not permitted.
+fn start(options: Options) -> Option<Recorder> {
+    match Recorder::start(options) {
+        Ok((recorder, there)) => {
+            assert!(there.is_empty(), "{there:?}");
+            Some(recorder)
+        }
+        Err(error @ (Error::Permission | Error::NoTypes)) => {
+            skipped(&error.to_string());
+            None
+        }
+        Err(error) => panic!("{error}"),
     }
 }
 
@@ -52,12 +67,9 @@ fn root_passes_without_a_pause_leave_nothing_behind_of_connections_that_end_mean
         ring: 32 << 20,
         ..Options::default()
     };
-    let (mut recorder, there) = match Recorder::start(options) {
-        Ok(started) => started,
-        Err(error @ (Error::Permission | Error::NoTypes)) => return skipped(&error.to_string()),
-        Err(error) => panic!("{error}"),
+    let Some(mut recorder) = start(options) else {
+        return;
     };
-    assert!(there.is_empty(), "{there:?}");
     let mut profiler = Profiler::new(Config {
         live: recorder.live(),
         max_connections: 1 << 20,
@@ -83,11 +95,13 @@ fn root_passes_without_a_pause_leave_nothing_behind_of_connections_that_end_mean
             let mut handle = |events: &[Event]| {
                 for event in events {
                     profiler.handle(event);
-                    profiles.extend(core::iter::from_fn(|| profiler.poll_profile()));
+                    profiles.extend(
+                        core::iter::from_fn(|| profiler.poll_profile()).map(|profile| *profile),
+                    );
                 }
             };
             recorder.pass(&mut handle).unwrap();
-            handle(&recorder.take());
+            recorder.take(&mut handle);
             passes += 1;
             if last {
                 return passes;
@@ -123,4 +137,35 @@ fn root_passes_without_a_pause_leave_nothing_behind_of_connections_that_end_mean
         profiler.sweep(&there, u64::MAX);
     }
     assert_eq!(profiler.len(), 0, "{profiler:?}");
+}
+
+#[test]
+fn root_a_reader_that_has_to_wait_is_not_woken_again_for_each_event() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let options = Options {
+        filter: Filter {
+            ports: vec![listener.local_addr().unwrap().port()],
+            ..Filter::default()
+        },
+        ring: 1 << 20,
+        ..Options::default()
+    };
+    let Some(mut recorder) = start(options) else {
+        return;
+    };
+    for _ in 0..1200 {
+        talk(&listener);
+    }
+    let closed = Instant::now() + Duration::from_secs(10);
+    while recorder.counts().ended < 2400 && Instant::now() < closed {
+        thread::sleep(Duration::from_millis(10));
+    }
+    let counts = recorder.counts();
+    assert_eq!((counts.dropped, counts.ended), (0, 2400), "{counts:?}");
+    // 2400 events of 360 bytes: from a quarter of the ring on, with each sixteenth.
+    let most = 2400 * 360 * 16 / (1 << 20) - 3;
+    assert!((1..=most).contains(&counts.wakes), "{counts:?}");
+    let mut events = 0;
+    recorder.take(|told| events += told.len());
+    assert_eq!(events, 2400);
 }
