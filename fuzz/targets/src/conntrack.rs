@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use plumb_nf::antispoof::Antispoof;
-use plumb_nf::conntrack::{Config, Conntrack, State};
+use plumb_nf::conntrack::{Config, Conntrack, State, Tracked};
 use plumb_nf::dissect::Dissected;
 use plumb_nf::reassembly::{self, Outcome, Reassembler};
 use plumb_nf::{Frame, Output, Port};
@@ -69,7 +69,8 @@ pub fn conntrack(mut data: &[u8]) {
 }
 
 fn track(tracker: &mut Conntrack, packet: &Dissected, frame: &Frame, flags: u8, now: Instant) {
-    let mut tracked = tracker.track(packet, frame, now);
+    let mut tracked = Tracked::untracked();
+    tracker.track(packet, frame, now, &mut tracked);
     assert_eq!(tracked.state == State::Invalid, tracked.invalid.is_some());
     if flags & 16 == 0 && tracker.confirm(&mut tracked, now).is_ok() {
         tracker.set_mark(&mut tracked, u32::from(flags));

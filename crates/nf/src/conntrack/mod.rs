@@ -98,13 +98,20 @@ impl Conntrack {
         }
     }
 
-    /// Says what a packet is, and takes note of it. A connection that it begins is forgotten when
-    /// the next packet is tracked, unless it is confirmed before.
-    pub fn track(&mut self, packet: &Dissected, frame: &Frame, now: Instant) -> Tracked {
+    /// Says in `tracked` what a packet is, and takes note of it. A connection that it begins is
+    /// forgotten when the next packet is tracked, unless it is confirmed before.
+    pub fn track(
+        &mut self,
+        packet: &Dissected,
+        frame: &Frame,
+        now: Instant,
+        tracked: &mut Tracked,
+    ) {
         self.pending = None;
-        let tracked = self.tracked(packet, frame, now);
+        if let Err(why) = self.look_at(packet, frame, now, tracked) {
+            *tracked = Tracked::invalid(why);
+        }
         self.counts.packets[tracked.state as usize] += 1;
-        tracked
     }
 
     /// Takes the connection of a packet that was let through into the table, if it is not there.
@@ -225,33 +232,43 @@ impl Conntrack {
         .into()
     }
 
-    /// What a packet is. Nobody below takes what is said of it in parts and puts it together again:
-    /// what was written part by part is slow to read at once.
-    fn tracked(&mut self, packet: &Dissected, frame: &Frame, now: Instant) -> Tracked {
+    /// What a packet is, or what is wrong with it. It is written where it stays: what was written part
+    /// by part is slow to move at once.
+    #[inline]
+    fn look_at(
+        &mut self,
+        packet: &Dissected,
+        frame: &Frame,
+        now: Instant,
+        tracked: &mut Tracked,
+    ) -> Result<(), Invalid> {
         if let Some(fault) = packet.fault {
-            return Tracked::invalid(Invalid::Fault(fault));
+            return Err(Invalid::Fault(fault));
         }
         let Some(ip) = &packet.ip else {
-            return Tracked::untracked();
+            *tracked = Tracked::untracked();
+            return Ok(());
         };
         let zone = match packet.vlan[0] {
             Some(tag) if self.config.zone_per_vlan => tag & 0x0fff,
             _ => 0,
         };
-        let Some((key, turned)) = Key::of(ip, &packet.transport, zone) else {
-            return Tracked::invalid(Invalid::LaterFragment);
-        };
+        let (key, turned) =
+            Key::of(ip, &packet.transport, zone).ok_or(Invalid::LaterFragment)?;
         if self.config.verify_checksums && !packet.checksum_is_right(frame) {
-            return Tracked::invalid(Invalid::Checksum);
+            return Err(Invalid::Checksum);
         }
         match &packet.transport {
-            Transport::Icmp(icmp) if icmp.is_between_neighbours() => return Tracked::untracked(),
+            Transport::Icmp(icmp) if icmp.is_between_neighbours() => {
+                *tracked = Tracked::untracked();
+                return Ok(());
+            }
             Transport::Icmp(icmp) if related::is_error(icmp) => {
-                return self.related(ip, icmp, frame, zone, now);
+                return self.related(ip, icmp, frame, zone, now, tracked);
             }
             Transport::Tcp(segment) => {
                 if let Some(fault) = tcp::flags_fault(segment) {
-                    return Tracked::invalid(fault);
+                    return Err(fault);
                 }
             }
             Transport::None
@@ -269,16 +286,22 @@ impl Conntrack {
             now,
         };
         match self.live(&packet.key, now) {
-            Some(slot) => self.known(slot, &packet),
-            None => self.begin(&packet),
+            Some(slot) => self.known(slot, &packet, tracked),
+            None => self.begin(&packet, tracked),
         }
     }
 
     /// A packet of a connection that is in the table, or that begins a new one in its place.
-    fn known(&mut self, slot: u32, packet: &Packet<'_>) -> Tracked {
+    #[inline]
+    fn known(
+        &mut self,
+        slot: u32,
+        packet: &Packet<'_>,
+        tracked: &mut Tracked,
+    ) -> Result<(), Invalid> {
         let now = packet.now;
         let Some(entry) = self.table.get_mut(slot) else {
-            return self.begin(packet);
+            return self.begin(packet, tracked);
         };
         // Between an end and itself there is one direction only.
         let direction = if entry.turned == packet.turned {
@@ -294,7 +317,7 @@ impl Conntrack {
         match outcome {
             Outcome::Reopens => {
                 self.end(slot, End::Reopened, now);
-                return self.begin(packet);
+                return self.begin(packet, tracked);
             }
             Outcome::Invalid(why, keep) => {
                 if let Some(keep) = keep
@@ -302,7 +325,7 @@ impl Conntrack {
                 {
                     self.table.expire_at(slot, now + keep);
                 }
-                return Tracked::invalid(why);
+                return Err(why);
             }
             Outcome::Passes => {}
             Outcome::Ends => {
@@ -329,7 +352,7 @@ impl Conntrack {
         }
         let is_moved = entry.rank() != rank;
         let is_sooner = !entry.keep_until(expires);
-        let mut tracked = describe(entry, state, direction, self.ticket);
+        describe(entry, state, direction, self.ticket, tracked);
         if is_sooner {
             self.table.expire_at(slot, expires);
         }
@@ -341,19 +364,18 @@ impl Conntrack {
             tracked.id = None;
             tracked.status = tracked.status.with(Status::DYING);
         }
-        tracked
+        Ok(())
     }
 
     /// The first packet of a connection.
-    fn begin(&mut self, packet: &Packet<'_>) -> Tracked {
+    fn begin(&mut self, packet: &Packet<'_>, tracked: &mut Tracked) -> Result<(), Invalid> {
         let now = packet.now;
         let protocol = match packet.transport {
-            Transport::Tcp(segment) => match tcp::Connection::new(segment, &self.config) {
-                Ok(connection) => table::State::Tcp(connection),
-                Err(why) => return Tracked::invalid(why),
-            },
+            Transport::Tcp(segment) => {
+                table::State::Tcp(tcp::Connection::new(segment, &self.config)?)
+            }
             Transport::Icmp(icmp) if !tuple::is_query(icmp) => {
-                return Tracked::invalid(Invalid::IcmpNoQuestion);
+                return Err(Invalid::IcmpNoQuestion);
             }
             Transport::Icmp(_) => table::State::Icmp,
             Transport::Udp(_) => table::State::Udp(now + STREAM_AFTER),
@@ -366,37 +388,48 @@ impl Conntrack {
         let mut entry = Entry::new(packet, protocol);
         match outcome(&self.config, &mut entry, Direction::Original, packet) {
             Outcome::Part { keep, .. } => entry.expires = now + keep.unwrap_or_default(),
-            Outcome::Invalid(why, _) => return Tracked::invalid(why),
+            Outcome::Invalid(why, _) => return Err(why),
             Outcome::Passes | Outcome::Ends | Outcome::Reopens => {
-                return Tracked::invalid(Invalid::TcpNoStart);
+                return Err(Invalid::TcpNoStart);
             }
         }
         count(&mut entry, Direction::Original, packet.ip);
         self.ticket += 1;
-        let tracked = describe(&entry, State::New, Direction::Original, self.ticket);
+        describe(
+            &entry,
+            State::New,
+            Direction::Original,
+            self.ticket,
+            tracked,
+        );
         self.pending = Some(entry);
-        tracked
+        Ok(())
     }
 
     /// An ICMP error.
-    fn related(&mut self, ip: &Ip, icmp: &Icmp, frame: &Frame, zone: u16, now: Instant) -> Tracked {
-        let quote = match related::quote(ip, icmp, &frame.bytes) {
-            Ok((ip, transport)) => Key::of(&ip, &transport, zone),
-            Err(why) => return Tracked::invalid(why),
-        };
-        let Some((key, turned)) = quote else {
-            return Tracked::invalid(Invalid::IcmpNoConnection);
-        };
+    fn related(
+        &mut self,
+        ip: &Ip,
+        icmp: &Icmp,
+        frame: &Frame,
+        zone: u16,
+        now: Instant,
+        tracked: &mut Tracked,
+    ) -> Result<(), Invalid> {
+        let (ip, transport) = related::quote(ip, icmp, &frame.bytes)?;
+        let quoted = Key::of(&ip, &transport, zone);
+        let (key, turned) = quoted.ok_or(Invalid::IcmpNoConnection)?;
         let slot = self.live(&key, now);
         let Some(entry) = slot.and_then(|slot| self.table.get(slot)) else {
-            return Tracked::invalid(Invalid::IcmpNoConnection);
+            return Err(Invalid::IcmpNoConnection);
         };
         let direction = if entry.turned == turned {
             Direction::Reply
         } else {
             Direction::Original
         };
-        describe(entry, State::Related, direction, self.ticket)
+        describe(entry, State::Related, direction, self.ticket, tracked);
+        Ok(())
     }
 
     /// Finds a connection that is not over at `now`.
@@ -475,17 +508,22 @@ fn outcome(
     }
 }
 
-const fn describe(entry: &Entry, state: State, direction: Direction, ticket: u64) -> Tracked {
-    Tracked {
-        state,
-        direction,
-        status: entry.status,
-        mark: entry.mark,
-        zone: entry.zone,
-        id: entry.id,
-        invalid: None,
-        ticket,
-    }
+#[inline(always)]
+const fn describe(
+    entry: &Entry,
+    state: State,
+    direction: Direction,
+    ticket: u64,
+    tracked: &mut Tracked,
+) {
+    tracked.state = state;
+    tracked.direction = direction;
+    tracked.status = entry.status;
+    tracked.mark = entry.mark;
+    tracked.zone = entry.zone;
+    tracked.id = entry.id;
+    tracked.invalid = None;
+    tracked.ticket = ticket;
 }
 
 fn count(entry: &mut Entry, direction: Direction, ip: &Ip) {

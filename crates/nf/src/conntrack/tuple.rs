@@ -80,7 +80,7 @@ impl Eq for Key {}
 impl Key {
     /// The key of a packet, and whether it had to be turned round for it, as one direction of a
     /// connection has to be and the other has not; none for a later fragment or a damaged packet.
-    #[inline]
+    #[inline(always)]
     pub(super) fn of(ip: &Ip, transport: &Transport, zone: u16) -> Option<(Self, bool)> {
         let (src, dst) = (words(&ip.src), words(&ip.dst));
         let ((src_port, dst_port), turned) = match transport {

@@ -341,7 +341,8 @@ impl Firewall {
         let was_tracked = fate == Fate::Accept;
         if was_tracked {
             if seen.tracked.state != conntrack::State::Untracked {
-                seen.tracked = evaluator.conntrack.track(packet, frame, now);
+                let conntrack = &mut *evaluator.conntrack;
+                conntrack.track(packet, frame, now, &mut seen.tracked);
             }
             fate = evaluator.run(&mut seen, &rules.after, &mut by);
         }

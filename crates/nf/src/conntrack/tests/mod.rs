@@ -41,8 +41,11 @@ impl Wire {
     }
 
     pub(super) fn look(&mut self, frame: &Frame) -> Tracked {
+        let mut tracked = Tracked::untracked();
+        let packet = Dissected::new(frame);
         self.conntrack
-            .track(&Dissected::new(frame), frame, self.now)
+            .track(&packet, frame, self.now, &mut tracked);
+        tracked
     }
 
     pub(super) fn send(&mut self, frame: &Frame) -> Tracked {
