@@ -49,12 +49,11 @@ impl Inbox {
     /// [`take_all`](Self::take_all) does.
     pub(super) fn for_each_batch(&self, mut handle: impl FnMut(&[Event])) {
         for _ in 0..=Self::MOST_TAKES * Self::AT_ONCE / Self::BATCH {
-            // What it returns is a count, or an error of a callback; ours has none.
-            let _ = self.ring.consume_raw_n(Self::BATCH);
-            let mut events = core::mem::take(&mut *self.events.borrow_mut());
-            if events.is_empty() {
+            // A count, or an error of a callback; ours has none.
+            if self.ring.consume_raw_n(Self::BATCH) <= 0 {
                 break;
             }
+            let mut events = core::mem::take(&mut *self.events.borrow_mut());
             handle(&events);
             events.clear();
             *self.events.borrow_mut() = events;

@@ -253,8 +253,7 @@ impl Conntrack {
             Some(tag) if self.config.zone_per_vlan => tag & 0x0fff,
             _ => 0,
         };
-        let (key, turned) =
-            Key::of(ip, &packet.transport, zone).ok_or(Invalid::LaterFragment)?;
+        let (key, turned) = Key::of(ip, &packet.transport, zone).ok_or(Invalid::LaterFragment)?;
         if self.config.verify_checksums && !packet.checksum_is_right(frame) {
             return Err(Invalid::Checksum);
         }

@@ -43,8 +43,7 @@ impl Wire {
     pub(super) fn look(&mut self, frame: &Frame) -> Tracked {
         let mut tracked = Tracked::untracked();
         let packet = Dissected::new(frame);
-        self.conntrack
-            .track(&packet, frame, self.now, &mut tracked);
+        self.conntrack.track(&packet, frame, self.now, &mut tracked);
         tracked
     }
 
