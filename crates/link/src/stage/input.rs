@@ -8,8 +8,9 @@ use plumb_wire::pcapng::{Control, LinkType, MAX_BLOCK_LEN, Read, TOKEN_LEN};
 use super::pipe::{Identity, Moved, Pipe};
 use super::{LinkError, LinkFrame, Meta};
 
-/// Bytes that are read at once.
-const BUFFER_LEN: usize = 256 * 1024;
+/// Bytes that are read at once. Whoever reads keeps the pipe from its writer meanwhile: with 64 KiB the
+/// two take turns where with this they work side by side.
+const READ_LEN: usize = 32 * 1024;
 
 /// The end of a pipe where packets come out.
 #[derive(Debug)]
@@ -44,7 +45,7 @@ impl Input {
         Self {
             pipe,
             reader: Reader::for_stage(),
-            buffer: vec![0; BUFFER_LEN],
+            buffer: vec![0; READ_LEN],
             start: 0,
             end: 0,
             ended: false,
@@ -135,12 +136,15 @@ impl Input {
         if self.start + need > self.buffer.len() || self.end == self.buffer.len() {
             self.buffer.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
-            let len = need.min(MAX_BLOCK_LEN).max(self.buffer.len());
-            self.buffer.resize(len, 0);
+            if need > self.buffer.len() {
+                // As much again behind a long block, for the next one's beginning.
+                self.buffer.resize(need.min(MAX_BLOCK_LEN) + READ_LEN, 0);
+            }
         }
+        let most = self.buffer.len().min(self.end + READ_LEN);
         let moved = self
             .pipe
-            .read(&mut self.buffer[self.end..])
+            .read(&mut self.buffer[self.end..most])
             .map_err(|e| LinkError::io("read", "packets", e))?;
         match moved {
             Moved::Bytes(len) => {
