@@ -93,7 +93,8 @@ impl Tracker {
     }
 
     fn track(&mut self, packet: &Dissected, frame: &Frame) -> String {
-        let mut tracked: Tracked = self.conntrack.track(packet, frame, self.now);
+        let mut tracked = Tracked::untracked();
+        self.conntrack.track(packet, frame, self.now, &mut tracked);
         // The kernel's rules see a packet before its connection is confirmed.
         let assured = u8::from(tracked.status.contains(Status::ASSURED));
         self.conntrack

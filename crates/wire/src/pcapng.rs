@@ -149,15 +149,39 @@ impl<'a> Packet<'a> {
     /// # Panics
     /// If `into` is shorter than [`block_len`](Self::block_len).
     pub fn emit(&self, into: &mut [u8]) -> usize {
-        let data = self.captured();
-        let mut out = Output::block(ENHANCED_PACKET, &mut into[..self.block_len()]);
+        self.emit_with(self.captured(), into)
+    }
+
+    /// Writes the block without the packet's own bytes, which belong behind the first
+    /// [`BEFORE_DATA`](Self::BEFORE_DATA), and returns how many it wrote.
+    ///
+    /// # Panics
+    /// If `into` is shorter than [`around_len`](Self::around_len).
+    pub fn emit_around(&self, into: &mut [u8]) -> usize {
+        self.emit_with(&[], into)
+    }
+
+    /// Bytes that [`emit_around`](Self::emit_around) writes.
+    pub fn around_len(&self) -> usize {
+        self.block_len() - self.captured().len()
+    }
+
+    /// Bytes of a block before those of its packet.
+    pub const BEFORE_DATA: usize = 28;
+
+    /// The block with all of the packet's bytes or none.
+    fn emit_with(&self, data: &[u8], into: &mut [u8]) -> usize {
+        let len = self.captured().len();
+        let part = &mut into[..self.around_len() + data.len()];
+        let mut out = Output::part(ENHANCED_PACKET, part, self.block_len());
         out.bytes(&self.interface.to_le_bytes());
         let [.., a, b, c, d] = self.at_ns.to_le_bytes();
         out.bytes(&[a, b, c, d]);
         out.bytes(&self.at_ns.to_le_bytes()[..4]);
-        out.word(data.len());
+        out.word(len);
         out.word(self.data.len().max(to_usize(self.original_len)));
-        out.padded(data);
+        out.bytes(data);
+        out.bytes(&[0; 3][..padded(len) - len]);
         out.option(EPB_FLAGS, &[self.direction as u8, 0, 0, 0]);
         if self.offload_len() > 0 {
             let mut value = [0; OFFLOAD_LEN];
@@ -204,13 +228,20 @@ pub fn emit_section(into: &mut [u8]) -> usize {
 struct Output<'a> {
     into: &'a mut [u8],
     at: usize,
+    /// Length of the whole block.
+    len: usize,
 }
 
 impl<'a> Output<'a> {
     /// Begins a block of type `kind` that takes all of `into`.
     fn block(kind: u32, into: &'a mut [u8]) -> Self {
         let len = into.len();
-        let mut out = Self { into, at: 0 };
+        Self::part(kind, into, len)
+    }
+
+    /// Begins a block of `len` bytes of which `into` takes a part.
+    fn part(kind: u32, into: &'a mut [u8], len: usize) -> Self {
+        let mut out = Self { into, at: 0, len };
         out.bytes(&kind.to_le_bytes());
         out.word(len);
         out
@@ -238,9 +269,10 @@ impl<'a> Output<'a> {
         self.padded(value);
     }
 
+    /// Ends the block, and returns how many bytes were written.
     fn finish(mut self) -> usize {
+        self.word(self.len);
         let len = self.into.len();
-        self.word(len);
         debug_assert_eq!(self.at, len, "a block's length is what its parts take");
         len
     }

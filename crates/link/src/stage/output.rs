@@ -1,5 +1,6 @@
 //! Packets into a stream of bytes.
 
+use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use plumb_wire::pcapng::{
@@ -12,6 +13,9 @@ use super::{LinkError, Outgoing};
 
 /// Bytes that are collected for a call; more at once is slower, as it does not fit a core's cache.
 const WRITE_LEN: usize = 64 * 1024;
+/// Frames from this length on go from where they are into the pipe: to copy them first would cost more
+/// than a call of their own.
+const LONG_LEN: usize = 16 * 1024;
 /// A pipe that is full after so many bytes is there to stay, and is made larger: the neighbours take
 /// turns less often.
 const GROW_AFTER: u64 = 256 * 1024;
@@ -29,6 +33,8 @@ pub(super) struct Output {
     /// What of the buffer is in use, and what of that is written.
     filled: usize,
     written: usize,
+    /// What lies around a long frame.
+    around: Vec<u8>,
     /// Bytes since the section began.
     section_len: u64,
     closed: bool,
@@ -62,6 +68,7 @@ impl Output {
             buffer: Vec::new(),
             filled: 0,
             written: 0,
+            around: Vec::new(),
             section_len: 0,
             closed: false,
             grown: false,
@@ -125,14 +132,72 @@ impl Output {
                 return Ok(false);
             }
         }
-        self.force(frame);
+        if frame.bytes.len() < LONG_LEN || !self.write_through(frame)? {
+            self.force(frame);
+        }
+        Ok(true)
+    }
+
+    /// Writes a frame behind what was collected, and collects what the pipe does not take of both.
+    /// False if this end cannot be written like that.
+    fn write_through(&mut self, frame: Outgoing<'_>) -> Result<bool, LinkError> {
+        let End::Open(pipe) = &self.end else {
+            return Ok(false);
+        };
+        let packet = self.packet(frame);
+        let (block_len, around_len) = (packet.block_len(), packet.around_len());
+        let mut around = core::mem::take(&mut self.around);
+        around.resize(around_len.max(around.len()), 0);
+        packet.emit_around(&mut around);
+        let (before, behind) = around[..around_len].split_at(Packet::BEFORE_DATA);
+        let collected = &self.buffer[self.written..self.filled];
+        let pieces = [collected, before, packet.data, behind];
+        let moved = match self.closed {
+            true => Some(Moved::End),
+            false => pipe
+                .write_pieces(&pieces.map(IoSlice::new))
+                .map_err(|e| LinkError::io("write", "packets", e))?,
+        };
+        let mut taken = match moved {
+            None => {
+                self.around = around;
+                return Ok(false);
+            }
+            Some(Moved::Bytes(len)) => len,
+            Some(Moved::Wait) => 0,
+            Some(Moved::End) => {
+                self.closed = true;
+                0
+            }
+        };
+        let of_collected = taken.min(collected.len());
+        taken -= of_collected;
+        self.written += of_collected;
+        self.compact();
+        self.section_len += block_len as u64;
+        for piece in [before, packet.data, behind] {
+            let rest = &piece[taken.min(piece.len())..];
+            taken -= piece.len() - rest.len();
+            self.append(rest.len(), |into| {
+                into.copy_from_slice(rest);
+                rest.len()
+            });
+            self.section_len -= rest.len() as u64;
+        }
+        self.around = around;
         Ok(true)
     }
 
     /// Adds a frame, room or not.
     pub(super) fn force(&mut self, frame: Outgoing<'_>) {
+        let packet = self.packet(frame);
+        self.append(packet.block_len(), |into| packet.emit(into));
+    }
+
+    /// A frame as the stream has it.
+    fn packet<'a>(&self, frame: Outgoing<'a>) -> Packet<'a> {
         let data = &frame.bytes[..frame.bytes.len().min(MAX_PACKET_LEN)];
-        let packet = Packet {
+        Packet {
             interface: frame.interface,
             at_ns: frame.meta.at_ns,
             direction: if self.keeps_direction {
@@ -145,8 +210,7 @@ impl Output {
             data,
             comment: (!frame.comment.is_empty()).then_some(frame.comment),
             offload: frame.meta.offload,
-        };
-        self.append(packet.block_len(), |into| packet.emit(into));
+        }
     }
 
     /// Writes what is there, as far as that goes without waiting.
@@ -176,11 +240,16 @@ impl Output {
                 Moved::End => self.closed = true,
             }
         }
+        self.compact();
+        Ok(())
+    }
+
+    /// Makes room where enough was written.
+    fn compact(&mut self) {
         if self.written == self.filled || self.written >= WRITE_LEN {
             self.buffer.copy_within(self.written..self.filled, 0);
             (self.filled, self.written) = (self.filled - self.written, 0);
         }
-        Ok(())
     }
 
     /// Whether a frame would be taken.
@@ -218,5 +287,90 @@ impl Output {
         let written = emit(&mut self.buffer[at..at + len]);
         self.filled = at + written;
         self.section_len += written as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use plumb_wire::capture::Reader;
+    use plumb_wire::pcapng::Read;
+    use proptest::prelude::*;
+
+    use super::super::Meta;
+    use super::*;
+
+    fn outgoing(bytes: &[u8], at_ns: u64) -> Outgoing<'_> {
+        Outgoing {
+            meta: Meta {
+                at_ns,
+                ..Meta::default()
+            },
+            interface: 0,
+            original_len: 0,
+            comment: "",
+            bytes,
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        /// Long frames, short ones and what is left over of both keep their order, whatever the pipe
+        /// has room for when they come.
+        #[test]
+        fn frames_of_all_lengths_leave_whole_and_in_order(
+            frames in proptest::collection::vec((0..70_000usize, 0..90_000usize), 1..40),
+        ) {
+            let (from, to) = rustix::pipe::pipe().unwrap();
+            let from = Pipe::new(from).unwrap();
+            let mut output = Output::new(Pipe::new(to).unwrap(), Some("eth0"));
+            output.begin(None);
+            let (mut stream, mut piece) = (Vec::new(), vec![0; 1 << 17]);
+            let mut read = |most: usize| {
+                let moved = from.read(&mut piece[..most]).unwrap();
+                if let Moved::Bytes(len) = moved {
+                    stream.extend_from_slice(&piece[..len]);
+                }
+            };
+            let made: Vec<Vec<u8>> = (0..)
+                .zip(&frames)
+                .map(|(at, (len, _))| (0..=u8::MAX).map(|n| n ^ at).cycle().take(*len).collect())
+                .collect();
+            for (at, (frame, (_, most))) in (1..).zip(made.iter().zip(&frames)) {
+                while !output.push(outgoing(frame, at)).unwrap() {
+                    read((*most).max(1));
+                }
+            }
+            while output.backlog() > 0 {
+                read(1 << 17);
+                output.drain().unwrap();
+            }
+            for _ in 0..32 {
+                read(1 << 17);
+            }
+            prop_assert_eq!(stream.len() as u64, output.section_len);
+            let (mut reader, mut rest) = (Reader::for_stage(), &stream[..]);
+            let mut found = Vec::new();
+            loop {
+                match reader.read(&mut rest).unwrap() {
+                    Read::Packet(packet) => found.push((packet.at_ns, packet.data.to_vec())),
+                    Read::Control(_) => {}
+                    Read::NeedBytes(_) => break,
+                }
+            }
+            prop_assert!(rest.is_empty());
+            prop_assert_eq!(found, (1..).zip(made).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_long_frame_that_nobody_reads_ends_the_stream() {
+        let (from, to) = rustix::pipe::pipe().unwrap();
+        let mut output = Output::new(Pipe::new(to).unwrap(), Some("eth0"));
+        output.begin(None);
+        drop(from);
+        assert!(output.push(outgoing(&[1; 20_000], 1)).unwrap());
+        assert!(output.is_closed());
+        assert!(output.push(outgoing(&[1; 20_000], 2)).unwrap());
     }
 }

@@ -159,6 +159,21 @@ impl Pipe {
                 ReadWriteFlags::NOWAIT,
             )),
         };
+        Self::written(result)
+    }
+
+    /// Writes several pieces, one behind the other, in one call; nothing where that is not done with
+    /// what this is.
+    pub(crate) fn write_pieces(&self, pieces: &[IoSlice<'_>]) -> io::Result<Option<Moved>> {
+        if self.kind != Kind::Fifo || self.must_poll.get() {
+            return Ok(None);
+        }
+        let flags = ReadWriteFlags::NOWAIT;
+        let result = rustix::io::pwritev2(&self.fd, pieces, CURRENT, flags);
+        Self::written(self.or_poll(result)).map(Some)
+    }
+
+    fn written(result: rustix::io::Result<usize>) -> io::Result<Moved> {
         match result {
             Ok(len) => Ok(Moved::Bytes(len)),
             Err(Errno::AGAIN | Errno::INTR) => Ok(Moved::Wait),

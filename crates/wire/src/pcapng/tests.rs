@@ -2,6 +2,7 @@ use super::*;
 use crate::Malformed;
 use proptest::prelude::*;
 use std::string::String;
+use std::vec;
 use std::vec::Vec;
 
 /// A packet that owns what it refers to.
@@ -288,6 +289,17 @@ fn what_no_option_or_packet_can_hold_is_cut() {
 }
 
 proptest! {
+    #[test]
+    fn what_lies_around_a_packet_and_the_packet_are_its_block(owned in owned()) {
+        let packet = owned.packet();
+        let mut around = vec![0xee; packet.around_len()];
+        prop_assert_eq!(packet.emit_around(&mut around), around.len());
+        around.splice(Packet::BEFORE_DATA..Packet::BEFORE_DATA, owned.data.iter().copied());
+        let mut block = vec![0xee; packet.block_len()];
+        packet.emit(&mut block);
+        prop_assert_eq!(around, block);
+    }
+
     #[test]
     fn what_is_written_is_read_back_from_pieces_of_any_size(
         packets in proptest::collection::vec(owned(), 0..8),
