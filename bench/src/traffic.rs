@@ -202,6 +202,8 @@ impl Traffic {
             } else {
                 link.flush()?;
             }
+            // Where frames are always there, it never sleeps, and would not come to know its neighbour.
+            link.look_after()?;
             let now = Instant::now();
             if seen.frames > 0 {
                 let begin = *first.get_or_insert(now);
