@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod skipping;
+
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use std::net::UdpSocket;
@@ -12,16 +14,7 @@ use plumb_ebpf::dns::Recorder;
 use plumb_record::DnsProfile;
 use plumb_wire::Instant;
 
-fn skipped(reason: &str) {
-    assert!(
-        std::env::var_os("TESTS_NO_SKIP").is_none(),
-        "this test cannot run: {reason}"
-    );
-    #[expect(clippy::print_stderr, reason = "nobody else says it")]
-    {
-        eprintln!("skipped: {reason}");
-    }
-}
+use skipping::skipped;
 
 /// Nanoseconds of CLOCK_MONOTONIC, and wall time minus that.
 fn clocks() -> (u64, u64) {

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod skipping;
+
 use core::net::Ipv4Addr;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
@@ -15,16 +17,7 @@ use std::time::Instant;
 use plumb_ebpf::flow::{Config, Error, Event, Filter, Options, Profiler, Recorder};
 use plumb_record::{FlowEvent, FlowProfile};
 
-fn skipped(reason: &str) {
-    assert!(
-        std::env::var_os("TESTS_NO_SKIP").is_none(),
-        "this test cannot run: {reason}"
-    );
-    #[expect(clippy::print_stderr, reason = "nobody else says it")]
-    {
-        eprintln!("skipped: {reason}");
-    }
-}
+use skipping::skipped;
 
 /// A recorder of connections that are yet to come; none where that is not permitted.
 fn start(options: Options) -> Option<Recorder> {
