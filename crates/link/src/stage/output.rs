@@ -144,20 +144,20 @@ impl Output {
         let End::Open(pipe) = &self.end else {
             return Ok(false);
         };
+        if self.closed {
+            return Ok(false);
+        }
         let packet = self.packet(frame);
-        let (block_len, around_len) = (packet.block_len(), packet.around_len());
+        let around_len = packet.around_len();
         let mut around = core::mem::take(&mut self.around);
         around.resize(around_len.max(around.len()), 0);
         packet.emit_around(&mut around);
         let (before, behind) = around[..around_len].split_at(Packet::BEFORE_DATA);
         let collected = &self.buffer[self.written..self.filled];
         let pieces = [collected, before, packet.data, behind];
-        let moved = match self.closed {
-            true => Some(Moved::End),
-            false => pipe
-                .write_pieces(&pieces.map(IoSlice::new))
-                .map_err(|e| LinkError::io("write", "packets", e))?,
-        };
+        let moved = pipe
+            .write_pieces(&pieces.map(IoSlice::new))
+            .map_err(|e| LinkError::io("write", "packets", e))?;
         let mut taken = match moved {
             None => {
                 self.around = around;
@@ -174,7 +174,8 @@ impl Output {
         taken -= of_collected;
         self.written += of_collected;
         self.compact();
-        self.section_len += block_len as u64;
+        // What follows of the frame is counted where it is collected.
+        self.section_len += taken as u64;
         for piece in [before, packet.data, behind] {
             let rest = &piece[taken.min(piece.len())..];
             taken -= piece.len() - rest.len();
@@ -182,7 +183,6 @@ impl Output {
                 into.copy_from_slice(rest);
                 rest.len()
             });
-            self.section_len -= rest.len() as u64;
         }
         self.around = around;
         Ok(true)
