@@ -11,6 +11,7 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_tracing.h>
 
+#include "../ring.h"
 #include "flow/event.h"
 #include "flow/state.h"
 #include "flow/segments.h"
@@ -23,21 +24,6 @@ static __always_inline void count(__u32 flags)
 {
 	if (!(flags & ST_UNCHECKED))
 		__sync_fetch_and_add(&counts.connections, 1);
-}
-
-/*
- * Whether the reader is to be woken by a record of `len` bytes. To do it for each would cost more than all
- * else here: where the ring is a quarter full, and, as a reader that was woken may have to wait for a
- * processor, with each sixteenth more. Two processors that fill it at once may miss a step.
- */
-static __always_inline bool wakes(__u64 len)
-{
-	__u64 waiting = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA), step = config.watermark / 4;
-
-	if (waiting < config.watermark || waiting / step == (waiting - len - BPF_RINGBUF_HDR_SZ) / step)
-		return false;
-	__sync_fetch_and_add(&counts.wakes, 1);
-	return true;
 }
 
 /*
@@ -89,7 +75,12 @@ static __always_inline bool tell(const struct sock *sk, const struct tcp_sock *t
 		fill_segments(&((struct flow_wide_event *)e)->segments, sk, tp, true);
 	st->opened_at = 0;
 	st->sequence++;
-	bpf_ringbuf_submit(e, wakes(len) ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
+	if (wakes(&events, config.watermark, len)) {
+		__sync_fetch_and_add(&counts.wakes, 1);
+		bpf_ringbuf_submit(e, BPF_RB_FORCE_WAKEUP);
+	} else {
+		bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
+	}
 	return true;
 }
 

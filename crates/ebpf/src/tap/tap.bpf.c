@@ -13,6 +13,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_core_read.h>
 
+#include "../ring.h"
 #include "tap.h"
 
 #define DROP 2
@@ -259,7 +260,7 @@ INLINE int to_ring(struct __sk_buff *skb, const struct config *c, __u32 cap, __u
 	struct record *r;
 	__u32 reserved;
 	__u64 copied;
-	__u64 flags = BPF_RB_NO_WAKEUP, waiting, filled, step;
+	__u64 flags = BPF_RB_NO_WAKEUP;
 
 	TRY(64)
 	TRY(128)
@@ -299,13 +300,8 @@ INLINE int to_ring(struct __sk_buff *skb, const struct config *c, __u32 cap, __u
 	describe(skb, r);
 	if (c->flags & WAKE) {
 		flags = 0;
-	} else {
-		waiting = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA);
-		filled = reserved + BPF_RINGBUF_HDR_SZ;
-		/* At a quarter of the ring and with each sixteenth more: processors at once may miss one. */
-		step = c->watermark / 4;
-		if (step && waiting >= c->watermark && waiting / step != (waiting - filled) / step)
-			flags = BPF_RB_FORCE_WAKEUP;
+	} else if (wakes(&ring, c->watermark, reserved)) {
+		flags = BPF_RB_FORCE_WAKEUP;
 	}
 	bpf_ringbuf_submit(r, flags);
 	return 1;
