@@ -19,6 +19,8 @@ pub enum Capability {
     NetRaw,
     /// CAP_SYS_ADMIN: namespaces, where unprivileged ones are forbidden.
     SysAdmin,
+    /// CAP_SYS_NICE: threads that rise in priority.
+    SysNice,
 }
 
 impl Capability {
@@ -30,6 +32,7 @@ impl Capability {
             Self::NetAdmin => "cap_net_admin",
             Self::NetRaw => "cap_net_raw",
             Self::SysAdmin => "cap_sys_admin",
+            Self::SysNice => "cap_sys_nice",
         }
     }
 
@@ -40,6 +43,7 @@ impl Capability {
             Self::NetAdmin => CapabilitySet::NET_ADMIN,
             Self::NetRaw => CapabilitySet::NET_RAW,
             Self::SysAdmin => CapabilitySet::SYS_ADMIN,
+            Self::SysNice => CapabilitySet::SYS_NICE,
         }
     }
 }
@@ -52,6 +56,7 @@ impl core::fmt::Display for Capability {
             Self::NetAdmin => "CAP_NET_ADMIN",
             Self::NetRaw => "CAP_NET_RAW",
             Self::SysAdmin => "CAP_SYS_ADMIN",
+            Self::SysNice => "CAP_SYS_NICE",
         })
     }
 }
@@ -67,15 +72,30 @@ pub fn has(capability: Capability) -> bool {
 /// # Errors
 /// If the kernel refuses, which it does not do on any supported version.
 pub fn drop_all() -> Result<(), Error> {
+    keep(CapabilitySet::empty())
+}
+
+/// The same, but for one capability, if the thread has it.
+///
+/// # Errors
+/// As [`drop_all`].
+pub fn drop_all_but(kept: Capability) -> Result<(), Error> {
+    match has(kept) {
+        true => keep(kept.bit()),
+        false => drop_all(),
+    }
+}
+
+fn keep(kept: CapabilitySet) -> Result<(), Error> {
     let failed =
         |operation, source| Error::system(operation, "of this process", io::Error::from(source));
     rustix::thread::set_no_new_privs(true).map_err(|e| failed("forbid new privileges", e))?;
-    let none = CapabilitySets {
-        effective: CapabilitySet::empty(),
-        permitted: CapabilitySet::empty(),
+    let sets = CapabilitySets {
+        effective: kept,
+        permitted: kept,
         inheritable: CapabilitySet::empty(),
     };
-    set_capabilities(None, none).map_err(|e| failed("drop the capabilities", e))
+    set_capabilities(None, sets).map_err(|e| failed("drop the capabilities", e))
 }
 
 #[cfg(test)]
@@ -93,9 +113,24 @@ mod tests {
                 Capability::NetAdmin,
                 Capability::NetRaw,
                 Capability::SysAdmin,
+                Capability::SysNice,
             ] {
                 assert!(!has(capability), "{capability}");
             }
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
+    fn a_thread_that_dropped_all_but_one_has_that_one_if_it_had_it() {
+        std::thread::spawn(|| {
+            let had = has(Capability::NetRaw);
+            drop_all_but(Capability::NetRaw).unwrap();
+            assert_eq!(has(Capability::NetRaw), had);
+            assert!(!has(Capability::NetAdmin));
+            drop_all_but(Capability::NetAdmin).unwrap();
+            assert!(!has(Capability::NetAdmin) && !has(Capability::NetRaw));
         })
         .join()
         .unwrap();

@@ -41,6 +41,7 @@ pub mod capability;
 pub mod memory;
 pub mod namespace;
 pub mod route;
+pub mod scheduling;
 pub mod stage;
 
 pub use batch::Batch;

@@ -8,6 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use libc::{c_int, c_void, socklen_t};
+use rustix::thread::Pid;
 
 pub(crate) use interface::{
     interface_index, interface_is_up, interface_mtu, tun_set_iff, tun_set_offload,
@@ -442,6 +443,26 @@ pub(crate) fn next_signal(fd: BorrowedFd<'_>) -> Option<c_int> {
 }
 
 /// Turns the -1 of a failed call into the error that `errno` holds.
+/// Gives a thread a policy that has no priorities.
+pub(crate) fn set_scheduler(thread: Pid, policy: c_int) -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // Not the function of this name: musl's does nothing but fail.
+    // SAFETY: the kernel reads the parameters from a live reference, and keeps no pointer.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_sched_setscheduler,
+            thread.as_raw_nonzero().get(),
+            policy,
+            core::ptr::from_ref(&parameters),
+        )
+    };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
 pub(crate) fn check(result: c_int) -> io::Result<()> {
     if result < 0 {
         Err(io::Error::last_os_error())

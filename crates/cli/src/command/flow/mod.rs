@@ -1,6 +1,7 @@
 //! `plumb flow`: how the connections of this host fare.
 
 mod anonymise;
+mod background;
 mod besides;
 mod capabilities;
 mod cgroups;
@@ -23,6 +24,7 @@ use plumb_record::{EndReason, EndType, FlowSchema, Start, StartType, WallTime};
 use plumb_wire::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use self::background::Background;
 use self::besides::{Besides, watch_lookups};
 use self::capabilities::{capabilities, explain};
 use self::cgroups::Cgroups;
@@ -42,7 +44,7 @@ use crate::output::style::Look;
 
 /// Time between two looks into the ring, where it does not fill up before. A wake-up for each event
 /// would cost more than watching the connection does.
-const LOOK: Duration = Duration::from_millis(100);
+const LOOK: Duration = Duration::from_millis(50);
 /// Time between two looks for connections whose end was lost.
 const SWEEP: Duration = Duration::from_secs(60);
 /// How long a collector may take nothing at the end.
@@ -73,6 +75,11 @@ pub(super) fn run(args: &args::Flow) -> anyhow::Result<Exit> {
             Some(path) => Some(QuicSocket::bind(path)?),
             None => None,
         },
+    };
+    // Whoever looks at the screen is not to wait.
+    let background = match args.live || args.capabilities {
+        true => None,
+        false => Background::begin(&recorder)?,
     };
     capability::drop_all()?;
     if args.capabilities {
@@ -127,7 +134,14 @@ pub(super) fn run(args: &args::Flow) -> anyhow::Result<Exit> {
         session.live = Some(Live::open(settings, clock.now())?);
     }
     session.handle(&there)?;
-    let exit = watch(&mut session, recorder, besides, &mut interrupts, args);
+    let exit = watch(
+        &mut session,
+        recorder,
+        besides,
+        &mut interrupts,
+        background,
+        args,
+    );
     // The terminal is put back before anything is printed.
     session.live = None;
     for outcome in session.export.finish(PATIENCE) {
@@ -151,6 +165,7 @@ fn watch(
     mut recorder: Recorder,
     mut besides: Besides,
     interrupts: &mut Interrupts,
+    mut background: Option<Background>,
     args: &args::Flow,
 ) -> anyhow::Result<Exit> {
     let started = session.clock.now();
@@ -170,6 +185,9 @@ fn watch(
     let reason = loop {
         wait(&recorder, &signal, session, LOOK)?;
         let now = session.clock.now();
+        if let Some(background) = &mut background {
+            background.turn(now);
+        }
         session.clock.follow(Clock::new());
         if now >= next_pass {
             next_pass = now + every;
@@ -196,6 +214,7 @@ fn watch(
         }
     };
     session.live = None;
+    drop(background);
     go_over(session, |handle| recorder.stop(handle))?;
     take(session, &mut recorder)?;
     besides.pass(session, session.clock.now())?;

@@ -291,9 +291,11 @@ fn refused(error: &Error, name: &str) -> Failure {
              lab:NAME, which needs nothing",
             program()
         ),
-        Capability::NetRaw | Capability::SysAdmin | Capability::Bpf | Capability::PerfMon => {
-            "use sudo".to_owned()
-        }
+        Capability::NetRaw
+        | Capability::SysAdmin
+        | Capability::SysNice
+        | Capability::Bpf
+        | Capability::PerfMon => "use sudo".to_owned(),
     };
     Failure::permission(format!("{error}; {grant}"))
 }
