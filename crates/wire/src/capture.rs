@@ -64,6 +64,14 @@ impl Reader {
         }
     }
 
+    /// As [`pcapng::Reader::apart`]; classic captures have no such blocks.
+    pub fn apart(&self, input: &[u8]) -> Option<pcapng::Apart> {
+        match &self.kind {
+            Kind::Pcapng(reader) => reader.apart(input),
+            Kind::Unknown | Kind::Pcap(_) => None,
+        }
+    }
+
     /// Checks that the stream may end with `rest` unread.
     ///
     /// # Errors

@@ -9,11 +9,13 @@
 //! 0 in the order written), then packets ([`Packet::emit`]). [`Reader`] takes it back from a
 //! stream in pieces of any size.
 
+mod apart;
 mod control;
 mod reader;
 #[cfg(test)]
 mod tests;
 
+pub use apart::Apart;
 pub use control::{Control, MAX_PATH_LEN, Rendezvous, TOKEN_LEN, emit_switch, switch_len};
 pub use reader::{Read, Reader};
 

@@ -113,6 +113,12 @@ impl Pipe {
     }
 
     pub(crate) fn read(&self, into: &mut [u8]) -> io::Result<Moved> {
+        self.read_pieces(into, &mut [])
+    }
+
+    /// Reads into `into`, and what is more than that `behind`, where that is done in one call with what
+    /// this is.
+    pub(crate) fn read_pieces(&self, into: &mut [u8], behind: &mut [u8]) -> io::Result<Moved> {
         let result = match self.kind {
             Kind::Other => rustix::io::read(&self.fd, into),
             Kind::Socket => {
@@ -124,7 +130,7 @@ impl Pipe {
             },
             Kind::Fifo => self.or_poll(rustix::io::preadv2(
                 &self.fd,
-                &mut [IoSliceMut::new(into)],
+                &mut [IoSliceMut::new(into), IoSliceMut::new(behind)],
                 CURRENT,
                 ReadWriteFlags::NOWAIT,
             )),

@@ -3,6 +3,7 @@
 use crate::frame::Offload;
 use crate::{Malformed, head};
 
+use super::apart::Apart;
 use super::control::{
     CUSTOM_NOT_COPIED, Control, LOCAL_BLOCK, MAX_PATH_LEN, RENDEZVOUS_FIXED_LEN, RENDEZVOUS_TAG,
     Rendezvous, SWITCH_TAG,
@@ -127,6 +128,13 @@ impl Reader {
         }
     }
 
+    /// The block that `input` begins with, where [`read`](Self::read) wants more of it, and whose data
+    /// may be taken from the stream apart from it: that of a packet.
+    pub fn apart(&self, input: &[u8]) -> Option<Apart> {
+        let section = self.section.as_ref().filter(|_| self.skip == 0)?;
+        Apart::of(section.order, input)
+    }
+
     /// Checks that the stream may end with `rest` unread.
     ///
     /// # Errors
@@ -188,18 +196,26 @@ fn is_section(input: &[u8]) -> bool {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Order {
+pub(super) enum Order {
     Little,
     Big,
 }
 
 impl Order {
     /// Reads a word. Panics where the caller has not checked the length.
-    fn u32(self, bytes: &[u8], at: usize) -> u32 {
+    pub(super) fn u32(self, bytes: &[u8], at: usize) -> u32 {
         let word = [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
         match self {
             Self::Little => u32::from_le_bytes(word),
             Self::Big => u32::from_be_bytes(word),
+        }
+    }
+
+    /// A word as it is written.
+    pub(super) const fn bytes(self, word: u32) -> [u8; 4] {
+        match self {
+            Self::Little => word.to_le_bytes(),
+            Self::Big => word.to_be_bytes(),
         }
     }
 
@@ -420,7 +436,7 @@ impl<'a> Body<'a> {
     }
 }
 
-const fn damaged(what: &'static str) -> Malformed {
+pub(super) const fn damaged(what: &'static str) -> Malformed {
     Malformed {
         what,
         need: 0,

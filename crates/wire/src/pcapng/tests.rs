@@ -1,6 +1,7 @@
 use super::*;
 use crate::Malformed;
 use proptest::prelude::*;
+use std::format;
 use std::string::String;
 use std::vec;
 use std::vec::Vec;
@@ -361,4 +362,68 @@ fn interfaces_keep_their_names() {
     reader.read(&mut &capture[..]).unwrap();
     let names = [0, 1, 2, 3].map(|id| reader.name(id));
     assert_eq!(names, [Some("tun0"), Some(""), Some("a-long-name"), None]);
+}
+
+/// What a reader makes of the last block of a capture, with its data apart from it, if that is possible.
+fn read_apart(capture: &[u8], block_at: usize) -> Option<Result<(Vec<u8>, String), Malformed>> {
+    let mut reader = Reader::new();
+    let (mut before, block) = capture.split_at(block_at);
+    while let Ok(Read::Packet(_)) = reader.read(&mut before) {}
+    let apart = reader.apart(&block[..Apart::HEAD_LEN])?;
+    let (head, rest) = block.split_at(Apart::HEAD_LEN);
+    let (data, rest) = rest.split_at_checked(apart.padded_len())?;
+    let mut closed = [head, rest.get(..apart.tail_len())?].concat();
+    Some(
+        apart
+            .close(&mut closed)
+            .and_then(|()| match reader.read(&mut &closed[..])? {
+                Read::Packet(packet) => {
+                    let data = data[..apart.data_len()].to_vec();
+                    let whole = Packet {
+                        data: &data,
+                        ..packet
+                    };
+                    let said = format!("{whole:?}");
+                    Ok((data, said))
+                }
+                other => panic!("{other:?}"),
+            }),
+    )
+}
+
+proptest! {
+    #[test]
+    fn a_packet_whose_data_are_read_apart_is_the_same(packets in proptest::collection::vec(owned(), 1..4)) {
+        let bytes = capture(&packets);
+        let last = packets.last().unwrap().packet();
+        let (data, said) = read_apart(&bytes, bytes.len() - last.block_len()).unwrap().unwrap();
+        prop_assert_eq!(&data, last.data);
+        prop_assert_eq!(said, format!("{last:?}"));
+    }
+
+    #[test]
+    fn what_is_damaged_as_a_whole_is_damaged_or_the_same_apart(
+        packet in owned(), big: bool, at in 0..200usize, with: u8, cut in 0..40usize,
+    ) {
+        let (mut bytes, len) = if big {
+            let block = big_packet(packet.at_ns, &packet.data, &[]);
+            let before = [big_section(), big_interface(0, &[])].concat();
+            ([before, block.clone()].concat(), block.len())
+        } else {
+            (capture(core::slice::from_ref(&packet)), packet.packet().block_len())
+        };
+        let block_at = bytes.len() - len;
+        if let Some(byte) = bytes.get_mut(block_at + at) {
+            *byte = with;
+        }
+        bytes.truncate(bytes.len() - cut.min(len - Apart::HEAD_LEN));
+        let whole = read_all(&bytes).map(|packets| {
+            packets.last().map(|packet| format!("{packet:?}"))
+        });
+        match (read_apart(&bytes, block_at), whole) {
+            (Some(Ok((_, said))), whole) => prop_assert_eq!(whole, Ok(Some(said))),
+            (Some(Err(_)), whole) => prop_assert!(whole.is_err()),
+            (None, _) => {}
+        }
+    }
 }
