@@ -6,14 +6,15 @@
 use core::net::Ipv4Addr;
 use core::time::Duration;
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io::Read as _;
 use std::net::{TcpListener, TcpStream};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use plumb_ipfix::{Collector, CollectorLimits, Profiles, Record};
 use plumb_record::FlowProfile;
-use plumb_tests::{Chain, Running, SCENARIOS, Watch, require};
+use plumb_tests::{Chain, Directory, Running, SCENARIOS, Watch, plumb, require, run};
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// Number of the enterprise for examples (RFC 5612), which plumb uses unless told.
@@ -157,4 +158,75 @@ fn root_flow_counts_each_byte_once_though_it_is_killed_and_started_again() {
         .collect();
     // 300 more, and the server's answer; what was before belongs to no window.
     assert_eq!(bytes, [(None, 777, 300)]);
+}
+
+/// How the kernel schedules the main thread of a process: the 41st field of stat (proc(5)).
+fn policy(process: u32) -> String {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/task/{process}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    fields.split(' ').nth(38).unwrap().to_owned()
+}
+
+fn wait_for_policy(process: u32, wanted: &str) {
+    let started = Instant::now();
+    while policy(process) != wanted {
+        assert!(started.elapsed() < LIMIT, "never had policy {wanted}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// What the threads of a process may still do.
+fn capabilities(process: u32) -> BTreeSet<(String, String)> {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let read = |name: &std::path::Path| std::fs::read_to_string(name).unwrap();
+    let of = |thread: std::path::PathBuf| {
+        let status = read(&thread.join("status"));
+        let effective = status
+            .lines()
+            .find_map(|l| l.strip_prefix("CapEff:"))
+            .unwrap();
+        let name = read(&thread.join("comm"));
+        (name.trim().to_owned(), effective.trim().to_owned())
+    };
+    threads.map(|entry| of(entry.unwrap().path())).collect()
+}
+
+#[test]
+fn root_flow_works_in_idle_time_until_it_has_no_turn() {
+    const IDLE: &str = "5";
+    const OTHER: &str = "0";
+    require!("ip", "ethtool", "python3", "readlink", "mkfifo");
+    let chain = Chain::new(2);
+    let _server = plumb_tests::server(&chain, 1);
+    let directory = Directory::new();
+    let fifo = directory.file("profiles");
+    run(Command::new("mkfifo").arg(&fifo)).expect(0);
+    // Open, but not read: where it is full, plumb waits.
+    let both = File::options().read(true).write(true).open(&fifo).unwrap();
+    let mut command = Command::new("sh");
+    let line = r#"exec "$0" flow --json --net 5.9.0.0/16 >"$1""#;
+    let running = Running::start(command.args(["-c", line]).arg(plumb()).arg(&fifo));
+    let process = running.pid();
+    wait_for_policy(process, IDLE);
+    let expected = [
+        ("plumb", "0000000000000000"),
+        // CAP_SYS_NICE is bit 23.
+        ("plumb-guard", "0000000000800000"),
+    ];
+    let expected = expected.map(|(name, had)| (name.to_owned(), had.to_owned()));
+    assert_eq!(capabilities(process), BTreeSet::from(expected));
+
+    let host = chain.target(true).to_string();
+    let mut short = chain.command(0, "python3");
+    let short = Running::start(short.args([SCENARIOS, "short", &host]));
+    wait_for_policy(process, OTHER);
+    let reader = File::open(&fifo).unwrap();
+    drop(both);
+    let reader = std::thread::spawn(move || std::io::read_to_string(reader));
+    short.finish(LIMIT).expect(0);
+    wait_for_policy(process, IDLE);
+    running.signal("INT");
+    running.finish(LIMIT).expect(130);
+    let ended = reader.join().unwrap().unwrap();
+    assert!(ended.contains(r#""event":"ended""#));
 }
