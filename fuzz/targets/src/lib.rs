@@ -134,13 +134,38 @@ pub fn pcapng(data: &[u8]) {
         let mut rest = data;
         // A block has twelve bytes at least, so there cannot be more steps than that allows.
         for _ in 0..=data.len() / 12 {
+            let mut alone = reader.clone();
+            let apart = reader.apart(rest).map(|apart| (apart, rest));
             match reader.read(&mut rest) {
                 Ok(pcapng::Read::NeedBytes(_)) | Err(_) => continue 'readers,
-                Ok(pcapng::Read::Packet(_) | pcapng::Read::Control(_)) => {}
+                Ok(pcapng::Read::Packet(whole)) => {
+                    if let Some((apart, block)) = apart {
+                        pcapng_apart(&mut alone, apart, block, whole);
+                    }
+                }
+                Ok(pcapng::Read::Control(_)) => {}
             }
         }
         assert!(rest.len() < 12, "the reader does not get on");
     }
+}
+
+/// Reads the packet that `block` begins with once more, its data apart from it.
+fn pcapng_apart(
+    reader: &mut pcapng::Reader,
+    apart: pcapng::Apart,
+    block: &[u8],
+    whole: pcapng::Packet<'_>,
+) {
+    let (head, rest) = block.split_at(pcapng::Apart::HEAD_LEN);
+    let (data, tail) = rest.split_at(apart.padded_len());
+    let mut closed = [head, &tail[..apart.tail_len()]].concat();
+    apart.close(&mut closed).expect("it is sound as a whole");
+    let Ok(pcapng::Read::Packet(packet)) = reader.read(&mut &closed[..]) else {
+        panic!("it is a packet as a whole");
+    };
+    let data = &data[..apart.data_len()];
+    assert_eq!(pcapng::Packet { data, ..packet }, whole);
 }
 
 /// Reads bytes as a topology file.
