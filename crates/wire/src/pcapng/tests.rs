@@ -386,7 +386,7 @@ fn read_apart(capture: &[u8], block_at: usize) -> Option<Result<(Vec<u8>, String
                     let said = format!("{whole:?}");
                     Ok((data, said))
                 }
-                other => panic!("{other:?}"),
+                other @ (Read::NeedBytes(_) | Read::Control(_)) => panic!("{other:?}"),
             }),
     )
 }
