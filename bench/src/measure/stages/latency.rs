@@ -35,11 +35,19 @@ fn others(stages: &Stages) -> Vec<Other> {
         other("4, busy polling", 4, vec![polling; 4]),
     ];
     if stages.has_chain {
-        let chain = words(&[&stages.plumb, "chain", "count | count | count | count"]);
-        let mut polling = chain.clone();
-        polling.splice(2..2, words(&["--busy-poll", "1ms"]));
-        others.push(other("4, fused", 4, vec![chain]));
-        others.push(other("4, fused, busy polling", 4, vec![polling]));
+        let chain = |count: usize| {
+            let functions = vec!["count"; count].join(" | ");
+            words(&[&stages.plumb, "chain", &functions])
+        };
+        let polling = |count| {
+            let mut chain = chain(count);
+            chain.splice(2..2, words(&["--busy-poll", "1ms"]));
+            chain
+        };
+        others.push(other("4, fused", 4, vec![chain(4)]));
+        others.push(other("16, fused", 16, vec![chain(16)]));
+        others.push(other("4, fused, busy polling", 4, vec![polling(4)]));
+        others.push(other("16, fused, busy polling", 16, vec![polling(16)]));
     }
     others
 }

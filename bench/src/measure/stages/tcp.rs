@@ -40,6 +40,8 @@ struct Figures {
 
 const WRITES: [usize; 7] = [64, 128, 256, 512, 1024, 8192, 65_500];
 const LARGE_MTU: u32 = 65_521;
+/// The arm of the build before in the order of [`arms`].
+const BEFORE: &str = "the same, build before";
 
 pub(super) fn measure(bench: &mut Bench, stages: &Stages) -> anyhow::Result<()> {
     bench.report.say(
@@ -141,7 +143,7 @@ impl Arm {
         self.name.starts_with("kernel")
             || self.name.starts_with("nat, second function")
             || self.name.ends_with("fused")
-            || self.name.ends_with("before")
+            || self.name == BEFORE
     }
 }
 
@@ -160,7 +162,7 @@ fn arms(stages: &Stages) -> Vec<Arm> {
     )];
     if let Some(before) = &stages.before {
         arms.push(of(
-            "the same, build before",
+            BEFORE,
             before,
             Path::Stages(functions(before)),
         ));
@@ -172,17 +174,24 @@ fn arms(stages: &Stages) -> Vec<Arm> {
             Path::Stages(vec![stages.fused()]),
         ));
     }
+    let pipes = |name, plumb, options| of(name, plumb, Path::NamedPipes(functions(plumb), options));
+    arms.push(pipes("the same, pipes, `--gso`", plumb, &["--gso"]));
+    if let Some(before) = &stages.before {
+        arms.push(pipes(
+            "the same, pipes, `--gso`, build before",
+            before,
+            &["--gso"],
+        ));
+    }
+    arms.push(pipes("the same, pipes, frames of the MTU", plumb, &[]));
+    if let Some(before) = &stages.before {
+        arms.push(pipes(
+            "the same, pipes, frames of the MTU, build before",
+            before,
+            &[],
+        ));
+    }
     arms.extend([
-        of(
-            "the same, pipes, `--gso`",
-            plumb,
-            Path::NamedPipes(functions(plumb), &["--gso"]),
-        ),
-        of(
-            "the same, pipes, frames of the MTU",
-            plumb,
-            Path::NamedPipes(functions(plumb), &[]),
-        ),
         of("nothing between: ring", plumb, Path::Stages(Vec::new())),
         of(
             "`cat`, `cat`: pipes, a ring back",
