@@ -161,11 +161,7 @@ fn arms(stages: &Stages) -> Vec<Arm> {
         Path::Stages(functions(plumb)),
     )];
     if let Some(before) = &stages.before {
-        arms.push(of(
-            BEFORE,
-            before,
-            Path::Stages(functions(before)),
-        ));
+        arms.push(of(BEFORE, before, Path::Stages(functions(before))));
     }
     if stages.has_chain {
         arms.push(of(

@@ -15,7 +15,6 @@ static __always_inline void fill_common(struct flow_event *e, const struct sock 
 	e->netns = sk->__sk_common.skc_net.net->ns.inum;
 	e->pid = st->pid;
 	e->error = sk->sk_err;
-	e->local_port = local_port(sk);
 	e->remote_port = bpf_ntohs(sk->__sk_common.skc_dport);
 	e->flags = st->flags & (ST_ACTIVE | ST_PASSIVE | ST_LOSSY);
 	if (sk->__sk_common.skc_flags & (1UL << SOCK_DONE))
@@ -42,6 +41,7 @@ static __always_inline void fill_tcp(struct flow_event *e, const struct tcp_sock
 	const struct inet_connection_sock *icsk = &tp->inet_conn;
 	const struct sock *sk = &icsk->icsk_inet.sk;
 
+	e->local_port = bpf_ntohs(icsk->icsk_inet.inet_sport);
 	e->bytes_sent = tp->bytes_sent;
 	e->bytes_acked = tp->bytes_acked;
 	e->bytes_received = tp->bytes_received;
@@ -145,6 +145,7 @@ static __always_inline void fill_meta(struct flow_event *e, const struct sock *s
 	struct mptcp_sock *msk = (void *)sk;
 	struct mptcp_pm_data___before *before = (void *)&msk->pm;
 
+	e->local_port = local_port(sk);
 	e->flags |= FLAG_META;
 	e->token = BPF_CORE_READ(msk, token);
 	e->bytes_sent = BPF_CORE_READ(msk, bytes_sent);

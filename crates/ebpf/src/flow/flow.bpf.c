@@ -23,7 +23,7 @@ char LICENSE[] SEC("license") = "GPL";
 static __always_inline void count(__u32 flags)
 {
 	if (!(flags & ST_UNCHECKED))
-		__sync_fetch_and_add(&counts.connections, 1);
+		ADD(connections, 1);
 }
 
 /*
@@ -57,7 +57,7 @@ static __always_inline bool tell(const struct sock *sk, const struct tcp_sock *t
 	e = bpf_ringbuf_reserve(&events, wide() ? sizeof(struct flow_wide_event) : sizeof(*e), 0);
 	if (!e) {
 		st->sequence++;
-		__sync_fetch_and_add(&counts.dropped, st->opened_at ? 2 : 1);
+		ADD(dropped, st->opened_at ? 2 : 1);
 		st->opened_at = 0;
 		return true;
 	}
@@ -76,7 +76,7 @@ static __always_inline bool tell(const struct sock *sk, const struct tcp_sock *t
 	st->opened_at = 0;
 	st->sequence++;
 	if (wakes(&events, config.watermark, len)) {
-		__sync_fetch_and_add(&counts.wakes, 1);
+		ADD(wakes, 1);
 		bpf_ringbuf_submit(e, BPF_RB_FORCE_WAKEUP);
 	} else {
 		bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
@@ -186,7 +186,7 @@ int BPF_PROG(flow_state, const struct sock *sk, int old, int new)
 	/* Before the reader may see the event: a pass that begins after it finds the connection ended. */
 	st->flags |= ST_ENDED;
 	if (tell(sk, tp, st, EVENT_CLOSED, old, new))
-		__sync_fetch_and_add(&counts.ended, 1);
+		ADD(ended, 1);
 	if (!tp)
 		end_stalls(sk);
 	st->flags = ST_IGNORED;
@@ -413,7 +413,7 @@ int flow_baseline(struct bpf_iter__task_file *ctx)
 	st->window_at = st->seen_at = bpf_ktime_get_ns();
 	st->window_segs = st->seen_segs = tp->segs_in + tp->segs_out;
 	st->flags = flags;
-	__sync_fetch_and_add(&counts.connections, 1);
+	ADD(connections, 1);
 	begin_segments(sk, tp);
 	write_event(ctx->meta->seq, sk, tp, st, EVENT_BASELINE);
 	return 0;

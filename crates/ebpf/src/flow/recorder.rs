@@ -86,6 +86,9 @@ pub struct Counts {
     pub wakes: u64,
 }
 
+/// Bytes between the counts of a processor and those of the next.
+const COUNTS_LEN: usize = 64;
+
 /// The programs, running. They are gone when this is, or its process.
 pub struct Recorder {
     inbox: Inbox,
@@ -264,16 +267,20 @@ impl Recorder {
     pub fn counts(&self) -> Counts {
         let value = self.counts.lookup(&0u32.to_ne_bytes(), MapFlags::ANY);
         let value = value.ok().flatten().unwrap_or_default();
-        let at = |n: usize| {
-            let bytes = value.get(n * 8..)?.first_chunk()?;
-            Some(u64::from_ne_bytes(*bytes))
+        // One set for each of so many processors, of words from the start of a cache line on.
+        let sum = |n: usize| {
+            let words = value.chunks_exact(COUNTS_LEN).filter_map(|set| {
+                let bytes = set.get(n * 8..)?.first_chunk()?;
+                Some(u64::from_ne_bytes(*bytes))
+            });
+            words.sum()
         };
         Counts {
-            dropped: at(0).unwrap_or(0),
-            connections: at(1).unwrap_or(0),
-            ended: at(2).unwrap_or(0),
-            untracked: at(3).unwrap_or(0),
-            wakes: at(4).unwrap_or(0),
+            dropped: sum(0),
+            connections: sum(1),
+            ended: sum(2),
+            untracked: sum(3),
+            wakes: sum(4),
         }
     }
 }

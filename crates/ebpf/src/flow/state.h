@@ -27,14 +27,21 @@ static __always_inline bool wide(void)
 const volatile __u32 event_size = sizeof(struct flow_event);
 const volatile __u32 wide_event_size = sizeof(struct flow_wide_event);
 
-/* What user space reads. */
+/*
+ * What user space reads, and adds up: processors that count in one place would take a cache line from
+ * each other for each connection. Those above 64 share with others, which is why it is added atomically.
+ */
+#define COUNTS 64
 struct {
 	__u64 dropped; /* events that found the ring full; one that tells of the handshake, too, is two */
 	__u64 connections; /* that were watched, from the start on */
 	__u64 ended; /* of these */
 	__u64 untracked; /* connections that could not be given storage */
 	__u64 wakes; /* of the reader */
-} counts = {};
+} __attribute__((aligned(64))) counts[COUNTS] = {};
+
+/* Adds to one of them. */
+#define ADD(which, n) __sync_fetch_and_add(&counts[bpf_get_smp_processor_id() % COUNTS].which, n)
 
 /* What user space sets before a pass over the connections. */
 struct pass {
@@ -266,7 +273,7 @@ static __always_inline struct state *create(const struct sock *sk)
 	struct state *st = bpf_sk_storage_get(&states, (void *)sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 
 	if (!st)
-		__sync_fetch_and_add(&counts.untracked, 1);
+		ADD(untracked, 1);
 	return st;
 }
 
