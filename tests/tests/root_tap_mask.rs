@@ -15,17 +15,33 @@ fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     is_tcp.then(|| bytes.get(..14 + total)?.split_at_checked(at))?
 }
 
-/// Bytes of payload in the frames of a capture, all of which are zeros.
+/// Bytes of the stream in the frames of a capture, all of which are zeros. What was sent again, as a
+/// machine at work on other things makes TCP do, is one time in it.
 #[track_caller]
 fn masked(file: &Path) -> usize {
     let frames = frames(file);
     let payloads = frames.iter().filter_map(|frame| split(&frame.bytes));
-    payloads
-        .map(|(_, payload)| {
+    let mut pieces: Vec<(u32, usize)> = payloads
+        .map(|(head, payload)| {
             assert!(payload.iter().all(|byte| *byte == 0), "{payload:02x?}");
-            payload.len()
+            let sequence = head[38..42].first_chunk().expect("a TCP header");
+            (u32::from_be_bytes(*sequence), payload.len())
         })
-        .sum()
+        .collect();
+    // Numbers wrap: they are told from the first one, which no frame is before.
+    let first = pieces.first().map_or(0, |(sequence, _)| *sequence);
+    for (sequence, _) in &mut pieces {
+        *sequence = sequence.wrapping_sub(first);
+    }
+    pieces.sort_unstable();
+    let (mut bytes, mut end) = (0, 0);
+    for (sequence, len) in pieces {
+        let start = (sequence as usize).max(end);
+        let behind = sequence as usize + len;
+        bytes += behind.saturating_sub(start);
+        end = end.max(behind);
+    }
+    bytes
 }
 
 #[test]
