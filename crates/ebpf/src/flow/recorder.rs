@@ -86,9 +86,6 @@ pub struct Counts {
     pub wakes: u64,
 }
 
-/// Bytes between the counts of a processor and those of the next.
-const COUNTS_LEN: usize = 64;
-
 /// The programs, running. They are gone when this is, or its process.
 pub struct Recorder {
     inbox: Inbox,
@@ -155,7 +152,7 @@ impl Recorder {
         let maps = |map: &libbpf_rs::MapMut<'_>| {
             MapHandle::try_from(map).map_err(|e| Error::of("keep a map", &e))
         };
-        let (counts, passes) = (maps(&skel.maps.bss)?, maps(&skel.maps.passes)?);
+        let (counts, passes) = (maps(&skel.maps.counts)?, maps(&skel.maps.passes)?);
         let states = maps(&skel.maps.states)?;
         fill_filters(&skel, &options.filter)?;
 
@@ -265,15 +262,15 @@ impl Recorder {
 
     /// What the programs counted.
     pub fn counts(&self) -> Counts {
-        let value = self.counts.lookup(&0u32.to_ne_bytes(), MapFlags::ANY);
-        let value = value.ok().flatten().unwrap_or_default();
-        // One set for each of so many processors, of words from the start of a cache line on.
+        let values = self
+            .counts
+            .lookup_percpu(&0u32.to_ne_bytes(), MapFlags::ANY);
+        let values = values.ok().flatten().unwrap_or_default();
         let sum = |n: usize| {
-            let words = value.chunks_exact(COUNTS_LEN).filter_map(|set| {
-                let bytes = set.get(n * 8..)?.first_chunk()?;
-                Some(u64::from_ne_bytes(*bytes))
-            });
-            words.sum()
+            let of_each = values
+                .iter()
+                .filter_map(|value| value.get(n * 8..)?.first_chunk());
+            of_each.map(|bytes| u64::from_ne_bytes(*bytes)).sum()
         };
         Counts {
             dropped: sum(0),

@@ -27,21 +27,31 @@ static __always_inline bool wide(void)
 const volatile __u32 event_size = sizeof(struct flow_event);
 const volatile __u32 wide_event_size = sizeof(struct flow_wide_event);
 
-/*
- * What user space reads, and adds up: processors that count in one place would take a cache line from
- * each other for each connection. Those above 64 share with others, which is why it is added atomically.
- */
-#define COUNTS 64
-struct {
+/* What user space reads, and adds up: processors that count in one place take a cache line from each other. */
+struct counts {
 	__u64 dropped; /* events that found the ring full; one that tells of the handshake, too, is two */
 	__u64 connections; /* that were watched, from the start on */
 	__u64 ended; /* of these */
 	__u64 untracked; /* connections that could not be given storage */
 	__u64 wakes; /* of the reader */
-} __attribute__((aligned(64))) counts[COUNTS] = {};
+};
 
-/* Adds to one of them. */
-#define ADD(which, n) __sync_fetch_and_add(&counts[bpf_get_smp_processor_id() % COUNTS].which, n)
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct counts);
+} counts SEC(".maps");
+
+/* Adds to one of them; atomically, as a segment may come in where a process runs a program. */
+#define ADD(which, n)                                                       \
+	do {                                                                \
+		__u32 zero = 0;                                             \
+		struct counts *here = bpf_map_lookup_elem(&counts, &zero);  \
+                                                                            \
+		if (here)                                                   \
+			__sync_fetch_and_add(&here->which, n);              \
+	} while (0)
 
 /* What user space sets before a pass over the connections. */
 struct pass {
