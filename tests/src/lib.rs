@@ -15,6 +15,7 @@ mod chain;
 mod command;
 mod dissect;
 mod flows;
+pub mod ipfix_lab;
 mod lab;
 mod machines;
 mod records;

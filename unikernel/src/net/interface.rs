@@ -409,5 +409,5 @@ fn destination(packet: &[u8]) -> Option<IpAddr> {
 }
 
 #[cfg(test)]
-#[path = "tests.rs"]
+#[path = "tests/mod.rs"]
 mod tests;
