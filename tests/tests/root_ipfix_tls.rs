@@ -52,29 +52,30 @@ fn certify(directory: &Path, name: &str) {
     ]);
 }
 
+/// Starts a collector for TLS that has this certificate, and waits until it listens.
+fn collector(lab: &Lab, more: &[&str]) -> Running {
+    let certificate = ["-cert", "certificate.pem", "-key", "key.pem"];
+    let mut command = lab.chain.command(1, "openssl");
+    command
+        .args(["s_server", "-accept", "4740"])
+        .args(certificate)
+        .args(more)
+        .current_dir(lab.directory.path())
+        // It ends with its own input.
+        .stdin(Stdio::piped());
+    let mut collector = Running::start(&mut command);
+    collector.wait_until(|out, _| out.contains("ACCEPT"));
+    collector
+}
+
 #[test]
 fn root_tls_is_spoken_with_openssl_and_tshark_reads_what_is_in_it() {
     require!("ip", "tcpdump", "tshark", "openssl");
     let lab = Lab::new(300);
     let target = lab.chain.target(true);
     certify(lab.directory.path(), &format!("IP:{target}"));
-    let mut command = lab.chain.command(1, "openssl");
-    command
-        .args([
-            "s_server",
-            "-accept",
-            "4740",
-            "-cert",
-            "certificate.pem",
-            "-key",
-            "key.pem",
-        ])
-        .args(["-naccept", "1", "-Verify", "1", "-CAfile", "ca.pem"])
-        .current_dir(lab.directory.path())
-        // It ends with its own input.
-        .stdin(Stdio::piped());
-    let mut collector = Running::start(&mut command);
-    collector.wait_until(|out, _| out.contains("ACCEPT"));
+    let verify = ["-naccept", "1", "-Verify", "1", "-CAfile", "ca.pem"];
+    let collector = collector(&lab, &verify);
     let mut capture = lab.capture("tcp port 4740");
     let (ca, certificate, key) = (
         lab.file("ca.pem"),
@@ -124,21 +125,7 @@ fn root_a_collector_with_another_name_gets_nothing() {
     require!("ip", "openssl");
     let lab = Lab::new(1);
     certify(lab.directory.path(), "DNS:collector.example");
-    let mut command = lab.chain.command(1, "openssl");
-    command
-        .args([
-            "s_server",
-            "-accept",
-            "4740",
-            "-cert",
-            "certificate.pem",
-            "-key",
-            "key.pem",
-        ])
-        .current_dir(lab.directory.path())
-        .stdin(Stdio::piped());
-    let mut collector = Running::start(&mut command);
-    collector.wait_until(|out, _| out.contains("ACCEPT"));
+    let collector = collector(&lab, &[]);
     let flows = lab.file("flows.ndjson");
     let to = format!("ipfix://{},tls", lab.chain.target(true));
     let ca = lab.file("ca.pem");

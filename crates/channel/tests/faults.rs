@@ -11,6 +11,15 @@ use plumb_probe::{Event, Stats, TraceOptions};
 
 use ends::{NOW, begun, configure, events, ready, says, to_guest, to_host, trace_job};
 
+/// Tells of the trace of job 1 as it was, but for what `lie` does to it.
+fn tell(guest: &mut Guest, event: &Event, lie: impl FnOnce(&mut plumb_record::Trace)) {
+    let mut event = event.clone();
+    if let Event::Trace { trace, .. } = &mut event {
+        lie(trace);
+    }
+    guest.event(1, &event, NOW);
+}
+
 #[test]
 fn a_guest_that_says_what_it_may_not_say_is_found_out() {
     type Misdeed = fn(&mut Guest, &Event);
@@ -26,74 +35,19 @@ fn a_guest_that_says_what_it_may_not_say_is_found_out() {
         }),
         (
             "a record that job 1 cannot have, in its addresses",
-            |guest, event| {
-                let Event::Trace {
-                    job,
-                    started,
-                    trace,
-                } = event.clone()
-                else {
-                    return;
-                };
-                let mut trace = trace;
-                trace.dst = [9, 9, 9, 9].into();
-                guest.event(
-                    1,
-                    &Event::Trace {
-                        job,
-                        started,
-                        trace,
-                    },
-                    NOW,
-                );
-            },
+            |guest, event| tell(guest, event, |trace| trace.dst = [9, 9, 9, 9].into()),
         ),
         (
             "a record that job 1 cannot have, in its hops",
             |guest, event| {
-                let Event::Trace {
-                    job,
-                    started,
-                    mut trace,
-                } = event.clone()
-                else {
-                    return;
-                };
                 // What a terminal would obey.
-                trace.hops[0].vendor = vec!["\u{1b}[2J".to_owned()];
-                guest.event(
-                    1,
-                    &Event::Trace {
-                        job,
-                        started,
-                        trace,
-                    },
-                    NOW,
-                );
+                let vendor = vec!["\u{1b}[2J".to_owned()];
+                tell(guest, event, |trace| trace.hops[0].vendor = vendor);
             },
         ),
         (
             "a record that job 1 cannot have, in its tunnels",
-            |guest, event| {
-                let Event::Trace {
-                    job,
-                    started,
-                    mut trace,
-                } = event.clone()
-                else {
-                    return;
-                };
-                trace.tunnels.clear();
-                guest.event(
-                    1,
-                    &Event::Trace {
-                        job,
-                        started,
-                        trace,
-                    },
-                    NOW,
-                );
-            },
+            |guest, event| tell(guest, event, |trace| trace.tunnels.clear()),
         ),
         ("a Ready frame out of turn", |guest, _| {
             guest.ready(ready(1))
