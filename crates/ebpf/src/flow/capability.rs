@@ -63,7 +63,7 @@ pub(super) fn list(types: &Btf<'_>, verdicts: &[Option<String>]) -> Vec<Capabili
         gives: program.gives,
         source: match program.hook {
             Hook::Tracepoint(name, _) => format!("tp_btf/{name}"),
-            Hook::Iterator(name) => format!("iter/{name}"),
+            Hook::Iterator(name) | Hook::IteratorCalling(name, _) => format!("iter/{name}"),
         },
         since: program.since,
         missing: reason(verdicts, program.name).map(str::to_owned),

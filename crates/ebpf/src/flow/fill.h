@@ -8,7 +8,7 @@
 /* What both a connection and a multipath connection have. */
 static __always_inline void fill_common(struct flow_event *e, const struct sock *sk, struct state *st)
 {
-	e->cookie = bpf_get_socket_cookie((void *)sk);
+	e->cookie = st->cookie;
 	e->syn_at = st->syn_at;
 	e->cgroup = cgroup_id(sk);
 	e->sequence = st->sequence;

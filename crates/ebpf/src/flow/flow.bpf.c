@@ -17,6 +17,9 @@
 #include "flow/segments.h"
 #include "flow/fill.h"
 
+/* Since Linux 6.2. Reads through what it gives cannot fault. */
+extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
+
 char LICENSE[] SEC("license") = "GPL";
 
 /* Counts a connection, unless it may turn out to be none of those that were asked for. */
@@ -84,9 +87,10 @@ static __always_inline bool tell(const struct sock *sk, const struct tcp_sock *t
 	return true;
 }
 
-static __always_inline void begin(struct state *st, __u8 flags, __u64 now)
+static __always_inline void begin(const struct sock *sk, struct state *st, __u32 flags, __u64 now)
 {
 	__builtin_memset(st, 0, offsetof(struct state, pid));
+	st->cookie = bpf_get_socket_cookie((void *)sk);
 	st->flags = flags;
 	st->seen_at = st->window_at = now;
 }
@@ -106,25 +110,30 @@ int BPF_PROG(flow_state, const struct sock *sk, int old, int new)
 	if (protocol == PROTOCOL_TCP && old == TCP_ESTABLISHED)
 		end_segments(sk);
 	switch (new) {
-	case TCP_LISTEN:
-		st = create(sk);
-		if (st) {
-			__builtin_memset(st, 0, sizeof(*st));
-			st->flags = ST_LISTENER;
-			note_owner(st);
-		}
+	case TCP_LISTEN: {
+		struct state begun = {};
+
+		begin(sk, &begun, ST_LISTENER, bpf_ktime_get_ns());
+		note_owner(&begun);
+		keep(sk, &begun);
 		return 0;
-	case TCP_SYN_SENT:
+	}
+	case TCP_SYN_SENT: {
+		struct state begun = {};
+
 		flags = ST_ACTIVE | ST_OPEN;
 		if (!admit(sk, &flags))
 			return 0;
-		st = create(sk);
-		if (st) {
-			begin(st, flags, bpf_ktime_get_ns());
-			st->syn_at = st->window_at;
-			note_owner(st);
+		begin(sk, &begun, flags, bpf_ktime_get_ns());
+		begun.syn_at = begun.window_at;
+		note_owner(&begun);
+		if (keep(sk, &begun))
 			count(flags);
-		}
+		return 0;
+	}
+	case TCP_SYN_RECV:
+		if (config.table && protocol == PROTOCOL_TCP && old == TCP_LISTEN)
+			inherit(sk);
 		return 0;
 	case TCP_FIN_WAIT1:
 	case TCP_LAST_ACK:
@@ -149,7 +158,7 @@ int BPF_PROG(flow_state, const struct sock *sk, int old, int new)
 	}
 	if (new == TCP_ESTABLISHED) {
 		now = bpf_ktime_get_ns();
-		st = bpf_sk_storage_get(&states, (void *)sk, 0, 0);
+		st = find(sk);
 		if (!st || !(st->flags & ST_OPEN)) {
 			/* What a listener begot; a SYN of this host that was not admitted is none. */
 			if (protocol == PROTOCOL_TCP && old != TCP_SYN_RECV)
@@ -159,14 +168,19 @@ int BPF_PROG(flow_state, const struct sock *sk, int old, int new)
 			flags = ST_PASSIVE | ST_OPEN;
 			if (!admit(sk, &flags)) {
 				if (st)
-					st->flags = ST_IGNORED;
+					forget(sk, st);
 				return 0;
 			}
-			if (!st)
-				st = create(sk);
-			if (!st)
-				return 0;
-			begin(st, flags, now);
+			if (!st) {
+				struct state begun = {};
+
+				if (!keep(sk, &begun))
+					return 0;
+				st = find(sk);
+				if (!st)
+					return 0;
+			}
+			begin(sk, st, flags, now);
 			count(flags);
 		}
 		if (tp) {
@@ -180,16 +194,20 @@ int BPF_PROG(flow_state, const struct sock *sk, int old, int new)
 		}
 		return 0;
 	}
-	st = tracked(sk);
+	st = find(sk);
 	if (!st)
 		return 0;
+	if (!(st->flags & ST_OPEN)) {
+		forget(sk, st);
+		return 0;
+	}
 	/* Before the reader may see the event: a pass that begins after it finds the connection ended. */
 	st->flags |= ST_ENDED;
 	if (tell(sk, tp, st, EVENT_CLOSED, old, new))
 		ADD(ended, 1);
 	if (!tp)
 		end_stalls(sk);
-	st->flags = ST_IGNORED;
+	forget(sk, st);
 	return 0;
 }
 
@@ -352,18 +370,20 @@ enum passed_on {
  * Tells whoever goes over the connections.
  *
  * Nothing holds the socket: while this runs it may end, and its memory become another one's. As long as
- * its end has not begun to be told, it was itself that has been described.
+ * its end has not begun to be told, it was itself that has been described. So with its state, where that
+ * is in the table.
  */
 static __always_inline enum passed_on pass_on(const struct sock *sk, const struct tcp_sock *tp,
 					      struct state *st, __u8 kind)
 {
+	__u64 cookie = *(volatile __u64 *)&st->cookie;
 	struct flow_event *e;
 
 	e = bpf_ringbuf_reserve(&passed, wide() ? sizeof(struct flow_wide_event) : sizeof(*e), 0);
 	if (!e)
 		return AGAIN;
 	describe(e, sk, tp, st, kind);
-	if (!is_open(st)) {
+	if (!is_open(st) || *(volatile __u64 *)&st->cookie != cookie) {
 		bpf_ringbuf_discard(e, BPF_RB_NO_WAKEUP);
 		return GONE;
 	}
@@ -397,19 +417,24 @@ int flow_baseline(struct bpf_iter__task_file *ctx)
 	state = sk->__sk_common.skc_state;
 	if (state == TCP_CLOSE || state == TCP_SYN_SENT)
 		return 0;
-	if (bpf_sk_storage_get(&states, sk, 0, 0))
+	if (find(sk))
 		return 0;
-	if (state != TCP_LISTEN && !admit(sk, &flags))
-		return 0;
-	st = create(sk);
-	if (!st)
-		return 0;
-	st->pid = task->tgid;
-	copy_name(st->comm, task->group_leader->comm);
 	if (state == TCP_LISTEN) {
-		st->flags = ST_LISTENER;
+		struct state begun = {};
+
+		begin(sk, &begun, ST_LISTENER, bpf_ktime_get_ns());
+		own(&begun, task);
+		keep(sk, &begun);
 		return 0;
 	}
+	if (!admit(sk, &flags))
+		return 0;
+	/* What was there before may stay for long: the table is for those that come and go. */
+	st = create_storage(sk);
+	if (!st)
+		return 0;
+	own(st, task);
+	st->cookie = bpf_get_socket_cookie(sk);
 	st->window_at = st->seen_at = bpf_ktime_get_ns();
 	st->window_segs = st->seen_segs = tp->segs_in + tp->segs_out;
 	st->flags = flags;
@@ -434,32 +459,25 @@ static __always_inline enum passed_on look_at(const struct sock *sk, const struc
 	return pass_on(sk, tp, st, EVENT_LOOK);
 }
 
-/* A pass over all connections: what has lasted, idled, lost its application, or is to be ended. */
-SEC("iter/bpf_sk_storage_map")
-int flow_pass(struct bpf_iter__bpf_sk_storage_map *ctx)
+/* What has lasted, idled, lost its application, or is to be ended. */
+static __always_inline enum passed_on go_by(const struct sock *sk, const struct tcp_sock *tp, struct state *st)
 {
-	struct state *st = ctx->value;
-	struct sock *sk = ctx->sk;
-	const struct tcp_sock *tp;
 	__u64 now = bpf_ktime_get_ns();
 	struct pass *pass;
 	__u32 segs, zero = 0;
 	enum passed_on outcome;
 	__u8 kind, state;
 
-	if (!sk || !st || !is_open(st))
-		return 0;
 	pass = bpf_map_lookup_elem(&passes, &zero);
 	if (!pass)
-		return 0;
-	tp = bpf_skc_to_tcp_sock(sk);
+		return GONE;
 	if (pass->looking)
-		return look_at(sk, tp, st) == AGAIN;
+		return look_at(sk, tp, st);
 	if (!tp || (st->flags & ST_UNCHECKED))
-		return 0;
+		return GONE;
 	state = sk->__sk_common.skc_state;
 	if (state == TCP_SYN_SENT || state == TCP_SYN_RECV || state == TCP_CLOSE)
-		return 0;
+		return GONE;
 	segs = tp->segs_in + tp->segs_out;
 	if (segs != st->seen_segs) {
 		st->seen_segs = segs;
@@ -471,27 +489,79 @@ int flow_pass(struct bpf_iter__bpf_sk_storage_map *ctx)
 		outcome = pass_on(sk, tp, st, EVENT_OPENED);
 		if (outcome == TOLD)
 			st->opened_at = 0;
-		return outcome == AGAIN;
+		return outcome;
 	} else if ((sk->__sk_common.skc_flags & (1UL << SOCK_DEAD)) && state != TCP_FIN_WAIT2 &&
 		 st->closing_at && !(st->flags & ST_ORPHANED) &&
 		 now - st->closing_at >= pass->orphan_ns)
 		kind = EVENT_ORPHANED;
 	else if (segs == st->window_segs)
-		return 0;
+		return TOLD;
 	else if (now - st->window_at >= pass->active_ns)
 		kind = EVENT_ACTIVE_TIMEOUT;
 	else if (now - st->seen_at >= pass->idle_ns)
 		kind = EVENT_IDLE_TIMEOUT;
 	else
-		return 0;
+		return TOLD;
 	outcome = pass_on(sk, tp, st, kind);
 	if (outcome != TOLD)
-		return outcome == AGAIN;
+		return outcome;
 	if (kind == EVENT_ORPHANED)
 		st->flags |= ST_ORPHANED;
 	st->opened_at = 0;
 	st->sequence++;
 	st->window_at = now;
 	st->window_segs = segs;
-	return 0;
+	return TOLD;
+}
+
+/* A pass over the connections whose sockets have storage. */
+SEC("iter/bpf_sk_storage_map")
+int flow_pass(struct bpf_iter__bpf_sk_storage_map *ctx)
+{
+	struct state *st = ctx->value;
+	struct sock *sk = ctx->sk;
+
+	if (!sk || !st || !is_open(st))
+		return 0;
+	return go_by(sk, bpf_skc_to_tcp_sock(sk), st) == AGAIN;
+}
+
+/* How long a socket may take from an event of its state to that state. */
+#define SETTLING_NS 1000000000ULL
+
+/*
+ * Whether the socket of an entry is gone, though the kernel left out the event that tells so. The memory of
+ * a TCP socket is never but that of another one.
+ */
+static __always_inline bool is_stale(const struct sock *sk, const struct state *st)
+{
+	__u8 state = sk->__sk_common.skc_state;
+
+	if (st->flags & ST_BEGOT)
+		return state != TCP_LISTEN && state != TCP_SYN_RECV;
+	return (state == TCP_CLOSE || sk->__sk_common.skc_cookie.counter != st->cookie) &&
+	       bpf_ktime_get_ns() - st->window_at >= SETTLING_NS;
+}
+
+/* A pass over the connections in the table. */
+SEC("iter/bpf_map_elem")
+int flow_table(struct bpf_iter__bpf_map_elem *ctx)
+{
+	struct state *st = ctx->value;
+	const struct tcp_sock *tp;
+	const struct sock *sk;
+	__u64 *at = ctx->key, key;
+
+	if (!config.table || !at || !st)
+		return 0;
+	key = *at;
+	sk = bpf_rdonly_cast((void *)key, bpf_core_type_id_kernel(struct sock));
+	tp = bpf_rdonly_cast((void *)key, bpf_core_type_id_kernel(struct tcp_sock));
+	if (is_stale(sk, st)) {
+		bpf_map_delete_elem(&table, &key);
+		return 0;
+	}
+	if (!is_open(st))
+		return 0;
+	return go_by(sk, tp, st) == AGAIN;
 }

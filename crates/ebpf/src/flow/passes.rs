@@ -22,8 +22,8 @@ pub(super) enum Purpose {
 
 /// Goes over connections.
 pub(super) struct Passes {
-    /// The iterator, if it could be attached.
-    pub(super) link: Option<Link>,
+    /// The iterators that could be attached.
+    pub(super) links: Vec<Link>,
     /// What the program is to know of a pass.
     pub(super) settings: MapHandle,
     pub(super) inbox: Inbox,
@@ -39,9 +39,6 @@ impl Passes {
         options: &Options,
         mut take: impl FnMut(Vec<Event>),
     ) -> io::Result<()> {
-        let Some(link) = &self.link else {
-            return Ok(());
-        };
         let nanos = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
         let settings = [
             nanos(options.active_timeout),
@@ -56,6 +53,13 @@ impl Passes {
             .map_err(io::Error::other)?;
         // What a pass left that was broken off.
         drop(self.inbox.take_all());
+        self.links
+            .iter()
+            .try_for_each(|link| self.read(link, &mut take))
+    }
+
+    /// Reads one iterator to its end.
+    fn read(&self, link: &Link, take: &mut impl FnMut(Vec<Event>)) -> io::Result<()> {
         let mut iterator = Iter::new(link).map_err(io::Error::other)?;
         let mut nothing = 0;
         loop {

@@ -1,6 +1,6 @@
 //! The programs, what each needs from the kernel, and what is lost without it.
 
-use libbpf_rs::btf::types::{Composite, FuncProto, Ptr, Typedef};
+use libbpf_rs::btf::types::{Composite, Func, FuncProto, Ptr, Typedef};
 use libbpf_rs::btf::{Btf, ReferencesType as _};
 
 /// What a program is attached to.
@@ -10,6 +10,8 @@ pub(super) enum Hook {
     Tracepoint(&'static str, usize),
     /// An iterator.
     Iterator(&'static str),
+    /// An iterator, for a program that calls this function of the kernel.
+    IteratorCalling(&'static str, &'static str),
 }
 
 /// A program of `flow.bpf.c`.
@@ -35,8 +37,9 @@ pub(super) const SEGMENT: &str = "flow_segment";
 pub(super) const STALL: &str = "flow_stall";
 pub(super) const BASELINE: &str = "flow_baseline";
 pub(super) const PASS: &str = "flow_pass";
+pub(super) const TABLE: &str = "flow_table";
 
-pub(super) const PROGRAMS: [Program; 10] = [
+pub(super) const PROGRAMS: [Program; 11] = [
     Program {
         name: STATE,
         hook: Hook::Tracepoint("inet_sock_set_state", 3),
@@ -94,6 +97,13 @@ pub(super) const PROGRAMS: [Program; 10] = [
         is_per_segment: false,
     },
     Program {
+        name: TABLE,
+        hook: Hook::IteratorCalling("bpf_map_elem", "bpf_rdonly_cast"),
+        gives: "less cost for each connection: no storage for its socket",
+        since: "6.2",
+        is_per_segment: false,
+    },
+    Program {
         name: SEGMENT,
         hook: Hook::Tracepoint("tcp_probe", 2),
         gives: "round-trip times one by one, distance out of order, zero windows",
@@ -124,6 +134,12 @@ impl Hook {
                 .type_by_name::<Composite<'_>>(&format!("bpf_iter__{name}"))
                 .is_none()
                 .then(|| format!("this kernel has no iterator {name}")),
+            Self::IteratorCalling(name, function) => Self::Iterator(name).missing(types).or_else(|| {
+                types
+                    .type_by_name::<Func<'_>>(function)
+                    .is_none()
+                    .then(|| format!("this kernel has no function {function}"))
+            }),
         }
     }
 }

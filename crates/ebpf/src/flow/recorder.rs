@@ -153,13 +153,13 @@ impl Recorder {
             MapHandle::try_from(map).map_err(|e| Error::of("keep a map", &e))
         };
         let (counts, passes) = (maps(&skel.maps.counts)?, maps(&skel.maps.passes)?);
-        let states = maps(&skel.maps.states)?;
+        let (states, table) = (maps(&skel.maps.states)?, maps(&skel.maps.table)?);
         fill_filters(&skel, &options.filter)?;
 
         let inbox = Inbox::of(&skel.maps.events)?;
         let passed = Inbox::of(&skel.maps.passed)?;
 
-        let (mut links, mut pass, mut baseline) = (Vec::new(), None, None);
+        let (mut links, mut passes_over, mut baseline) = (Vec::new(), Vec::new(), None);
         for program in skel.object().progs_mut() {
             let name = program.name().to_string_lossy().into_owned();
             let place = PROGRAMS.iter().position(|p| p.name == name);
@@ -174,10 +174,16 @@ impl Recorder {
                     let map = MapIterOpts::from_fd(states.as_fd());
                     program.attach_iter_with_opts(IterOpts::Map(map))
                 }
+                programs::TABLE => {
+                    let map = MapIterOpts::from_fd(table.as_fd());
+                    program.attach_iter_with_opts(IterOpts::Map(map))
+                }
                 _ => program.attach(),
             };
             match attached {
-                Ok(link) if name == programs::PASS => pass = Some(link),
+                Ok(link) if [programs::PASS, programs::TABLE].contains(&&*name) => {
+                    passes_over.push(link);
+                }
                 Ok(link) if name == programs::BASELINE => baseline = Some(link),
                 Ok(link) => links.push(link),
                 Err(error) => *verdict = Some(format!("cannot be attached: {error}")),
@@ -192,7 +198,7 @@ impl Recorder {
             inbox,
             counts,
             passes: Passes {
-                link: pass,
+                links: passes_over,
                 settings: passes,
                 inbox: passed,
             },
@@ -298,7 +304,9 @@ fn load<'a>(
 ) -> Result<FlowSkel<'a>, Error> {
     let runs = |name| loading::reason(verdicts, name).is_none();
     let (segments, stalls) = (runs(programs::SEGMENT), runs(programs::STALL));
-    let mut open = open(storage, options, segments, stalls)?;
+    // What is kept for each segment is in storage, and is found only with the socket itself.
+    let table = runs(programs::TABLE) && !segments && !stalls;
+    let mut open = open(storage, options, segments, stalls, table)?;
     for mut program in open.open_object_mut().progs_mut() {
         let place = PROGRAMS.iter().position(|p| program.name() == p.name);
         let wanted = place
@@ -330,6 +338,7 @@ fn open<'a>(
     options: &Options,
     segments: bool,
     stalls: bool,
+    table: bool,
 ) -> Result<OpenFlowSkel<'a>, Error> {
     let failed = |e| Error::of("open the programs", &e);
     let mut open = FlowSkelBuilder::default().open(storage).map_err(failed)?;
@@ -345,8 +354,12 @@ fn open<'a>(
         config.watermark = options.ring / 4;
         config.segments = segments.into();
         config.stalls = stalls.into();
+        config.table = table.into();
         debug_assert_eq!(usize::try_from(rodata.event_size), Ok(Event::LEN));
         debug_assert_eq!(usize::try_from(rodata.wide_event_size), Ok(Event::WIDE_LEN));
+    }
+    if !table {
+        open.maps.table.set_max_entries(1).map_err(failed)?;
     }
     if !stalls {
         open.maps.stalls.set_max_entries(1).map_err(failed)?;

@@ -15,6 +15,7 @@ const volatile struct settings {
 	__u32 watermark; /* bytes in the ring that wake the reader */
 	__u32 segments; /* whether each segment is watched */
 	__u32 stalls; /* whether each segment of multipath connections is */
+	__u32 table; /* whether the table is used */
 } config = {};
 
 /* Whether events are wide. */
@@ -116,9 +117,11 @@ struct {
 #define ST_UNCHECKED 0x40 /* its addresses were not all known when it was admitted */
 #define ST_ORPHANED 0x80
 #define ST_ENDED 0x100 /* its end is being told: a pass has nothing more to tell of it */
+#define ST_BEGOT 0x200 /* a listener's, whose handshake is not over */
 
 /* What is kept about a connection, and about a listener for the connections that it begets. */
 struct state {
+	__u64 cookie;
 	__u64 syn_at;
 	__u64 window_at; /* when the open window began */
 	__u64 seen_at; /* when segments had last been counted anew */
@@ -150,7 +153,25 @@ struct state {
 	char comm[16] __attribute__((aligned(8)));
 };
 
-/* A child inherits the state of its listener, and so knows its process. */
+/*
+ * The states of most connections and listeners, by the addresses of their sockets. To give a socket storage
+ * takes two allocations and their return after a grace period, so that each connection has memory that no
+ * processor has near. What one gives back here is the next one's.
+ *
+ * No socket holds what is here. It is taken out where the socket is closed, and by a pass if the kernel left
+ * that event out, as it does where it interrupts the same program.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1 << 15);
+	__type(key, __u64);
+	__type(value, struct state);
+} table SEC(".maps");
+
+/*
+ * The others: those that were there before, those that found the table full, and multipath connections. A
+ * child inherits the state of its listener, and so knows its process.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
@@ -172,15 +193,19 @@ static __always_inline void copy_name(char *to, const char *from)
 	((__u64 *)to)[1] = ((const __u64 *)from)[1];
 }
 
+static __always_inline void own(struct state *st, const struct task_struct *task)
+{
+	st->pid = task->tgid;
+	copy_name(st->comm, task->group_leader->comm);
+}
+
 /* The process that runs, if one does: states also change where a packet or a kernel thread came by. */
 static __always_inline void note_owner(struct state *st)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 
-	if (task->flags & PF_KTHREAD)
-		return;
-	st->pid = task->tgid;
-	copy_name(st->comm, task->group_leader->comm);
+	if (!(task->flags & PF_KTHREAD))
+		own(st, task);
 }
 
 static __always_inline __u16 local_port(const struct sock *sk)
@@ -278,7 +303,7 @@ static __always_inline bool admit(const struct sock *sk, __u8 *flags)
 	return admit_addresses(sk, flags);
 }
 
-static __always_inline struct state *create(const struct sock *sk)
+static __always_inline struct state *create_storage(const struct sock *sk)
 {
 	struct state *st = bpf_sk_storage_get(&states, (void *)sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 
@@ -287,11 +312,72 @@ static __always_inline struct state *create(const struct sock *sk)
 	return st;
 }
 
+/* Begins to keep the state of a socket. */
+static __always_inline bool keep(const struct sock *sk, const struct state *begun)
+{
+	__u64 key = (__u64)sk;
+	struct state *st;
+
+	if (config.table && sk->sk_protocol == PROTOCOL_TCP &&
+	    !bpf_map_update_elem(&table, &key, begun, BPF_ANY))
+		return true;
+	st = create_storage(sk);
+	if (!st)
+		return false;
+	__builtin_memcpy(st, begun, sizeof(*st));
+	return true;
+}
+
+static __always_inline struct state *find(const struct sock *sk)
+{
+	__u64 key = (__u64)sk;
+	struct state *st;
+
+	if (config.table) {
+		st = bpf_map_lookup_elem(&table, &key);
+		if (st)
+			return st;
+	}
+	return bpf_sk_storage_get(&states, (void *)sk, 0, 0);
+}
+
 static __always_inline struct state *tracked(const struct sock *sk)
 {
-	struct state *st = bpf_sk_storage_get(&states, (void *)sk, 0, 0);
+	struct state *st = find(sk);
 
 	return st && (st->flags & ST_OPEN) ? st : NULL;
+}
+
+/* Ends to keep it. What is in the table belongs to another socket at once. */
+static __always_inline void forget(const struct sock *sk, struct state *st)
+{
+	__u64 key = (__u64)sk;
+
+	st->flags = ST_IGNORED;
+	if (config.table)
+		bpf_map_delete_elem(&table, &key);
+}
+
+/*
+ * Lets a child of a listener in the table know its process. This early the child is a copy of its listener,
+ * and an empty list in it still points to where that has it.
+ */
+static __always_inline void inherit(const struct sock *sk)
+{
+	const struct tcp_sock *tp = bpf_skc_to_tcp_sock((void *)sk);
+	struct state child = { .flags = ST_BEGOT }, *listener;
+	__u64 key;
+
+	if (!tp)
+		return;
+	key = (__u64)tp->tsq_node.next - bpf_core_field_offset(struct tcp_sock, tsq_node);
+	listener = bpf_map_lookup_elem(&table, &key);
+	if (!listener || !(listener->flags & ST_LISTENER))
+		return;
+	child.pid = listener->pid;
+	copy_name(child.comm, listener->comm);
+	key = (__u64)sk;
+	bpf_map_update_elem(&table, &key, &child, BPF_ANY);
 }
 
 #endif

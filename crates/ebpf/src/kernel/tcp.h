@@ -30,6 +30,10 @@ typedef struct {
 	struct net *net;
 } possible_net_t;
 
+typedef struct {
+	__s64 counter;
+} atomic64_t;
+
 struct sock_common {
 	__be32 skc_daddr;
 	__be32 skc_rcv_saddr;
@@ -41,6 +45,7 @@ struct sock_common {
 	struct in6_addr skc_v6_daddr;
 	struct in6_addr skc_v6_rcv_saddr;
 	unsigned long skc_flags;
+	atomic64_t skc_cookie;
 };
 
 struct kernfs_node {
@@ -103,8 +108,13 @@ struct minmax {
 	struct minmax_sample s[3];
 };
 
+struct list_head {
+	struct list_head *next;
+};
+
 struct tcp_sock {
 	struct inet_connection_sock inet_conn;
+	struct list_head tsq_node;
 	__u32 rcv_nxt;
 	__u32 snd_wnd;
 	__u32 snd_una;
@@ -224,6 +234,13 @@ struct bpf_iter__bpf_sk_storage_map {
 	struct bpf_iter_meta *meta;
 	struct bpf_map *map;
 	struct sock *sk;
+	void *value;
+};
+
+struct bpf_iter__bpf_map_elem {
+	struct bpf_iter_meta *meta;
+	struct bpf_map *map;
+	void *key;
 	void *value;
 };
 
