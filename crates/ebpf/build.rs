@@ -29,7 +29,7 @@ fn main() {
             .source(&source)
             .clang(&clang)
             .clang_args(
-                ["-Isrc", "-Wall", "-Werror"]
+                ["-Isrc", "-Wall", "-Werror", "-mcpu=v3"]
                     .into_iter()
                     .chain(kernel_headers.iter().flat_map(|path| ["-idirafter", path])),
             )

@@ -91,8 +91,8 @@ static __always_inline void begin(const struct sock *sk, struct state *st, __u32
 {
 	__builtin_memset(st, 0, offsetof(struct state, pid));
 	st->cookie = bpf_get_socket_cookie((void *)sk);
-	st->flags = flags;
 	st->seen_at = st->window_at = now;
+	st->flags = flags;
 }
 
 /* The states of both TCP and MPTCP sockets. */
@@ -110,27 +110,26 @@ int BPF_PROG(flow_state, const struct sock *sk, int old, int new)
 	if (protocol == PROTOCOL_TCP && old == TCP_ESTABLISHED)
 		end_segments(sk);
 	switch (new) {
-	case TCP_LISTEN: {
-		struct state begun = {};
-
-		begin(sk, &begun, ST_LISTENER, bpf_ktime_get_ns());
-		note_owner(&begun);
-		keep(sk, &begun);
+	case TCP_LISTEN:
+		st = create(sk);
+		if (st) {
+			begin(sk, st, 0, bpf_ktime_get_ns());
+			note_owner(st);
+			st->flags = ST_LISTENER;
+		}
 		return 0;
-	}
-	case TCP_SYN_SENT: {
-		struct state begun = {};
-
+	case TCP_SYN_SENT:
 		flags = ST_ACTIVE | ST_OPEN;
 		if (!admit(sk, &flags))
 			return 0;
-		begin(sk, &begun, flags, bpf_ktime_get_ns());
-		begun.syn_at = begun.window_at;
-		note_owner(&begun);
-		if (keep(sk, &begun))
+		st = create(sk);
+		if (st) {
+			begin(sk, st, flags, bpf_ktime_get_ns());
+			st->syn_at = st->window_at;
+			note_owner(st);
 			count(flags);
+		}
 		return 0;
-	}
 	case TCP_SYN_RECV:
 		if (config.table && protocol == PROTOCOL_TCP && old == TCP_LISTEN)
 			inherit(sk);
@@ -159,7 +158,8 @@ int BPF_PROG(flow_state, const struct sock *sk, int old, int new)
 	if (new == TCP_ESTABLISHED) {
 		now = bpf_ktime_get_ns();
 		st = find(sk);
-		if (!st || !(st->flags & ST_OPEN)) {
+		/* Where an end was left out, it may be another socket's. */
+		if (!st || !(st->flags & ST_OPEN) || st->cookie != bpf_get_socket_cookie((void *)sk)) {
 			/* What a listener begot; a SYN of this host that was not admitted is none. */
 			if (protocol == PROTOCOL_TCP && old != TCP_SYN_RECV)
 				return 0;
@@ -171,15 +171,10 @@ int BPF_PROG(flow_state, const struct sock *sk, int old, int new)
 					forget(sk, st);
 				return 0;
 			}
-			if (!st) {
-				struct state begun = {};
-
-				if (!keep(sk, &begun))
-					return 0;
-				st = find(sk);
-				if (!st)
-					return 0;
-			}
+			if (!st)
+				st = create(sk);
+			if (!st)
+				return 0;
 			begin(sk, st, flags, now);
 			count(flags);
 		}
@@ -420,11 +415,12 @@ int flow_baseline(struct bpf_iter__task_file *ctx)
 	if (find(sk))
 		return 0;
 	if (state == TCP_LISTEN) {
-		struct state begun = {};
-
-		begin(sk, &begun, ST_LISTENER, bpf_ktime_get_ns());
-		own(&begun, task);
-		keep(sk, &begun);
+		st = create(sk);
+		if (st) {
+			begin(sk, st, 0, bpf_ktime_get_ns());
+			own(st, task);
+			st->flags = ST_LISTENER;
+		}
 		return 0;
 	}
 	if (!admit(sk, &flags))
@@ -547,21 +543,32 @@ static __always_inline bool is_stale(const struct sock *sk, const struct state *
 SEC("iter/bpf_map_elem")
 int flow_table(struct bpf_iter__bpf_map_elem *ctx)
 {
-	struct state *st = ctx->value;
-	const struct tcp_sock *tp;
-	const struct sock *sk;
-	__u64 *at = ctx->key, key;
+	__u32 *at = ctx->key, index;
+	struct bucket *bucket;
 
-	if (!config.table || !at || !st)
+	if (!config.table || !at)
 		return 0;
-	key = *at;
-	sk = bpf_rdonly_cast((void *)key, bpf_core_type_id_kernel(struct sock));
-	tp = bpf_rdonly_cast((void *)key, bpf_core_type_id_kernel(struct tcp_sock));
-	if (is_stale(sk, st)) {
-		bpf_map_delete_elem(&table, &key);
+	index = *at;
+	bucket = bpf_map_lookup_elem(&table, &index);
+	if (!bucket)
 		return 0;
+	for (int n = 0; n < WAYS; n++) {
+		struct state *st = &bucket->states[n];
+		__u64 key = bucket->keys[n];
+		const struct sock *sk;
+
+		if (!key || n < bucket->resume)
+			continue;
+		sk = bpf_rdonly_cast((void *)key, bpf_core_type_id_kernel(struct sock));
+		if (is_stale(sk, st))
+			__sync_val_compare_and_swap(&bucket->keys[n], key, 0);
+		else if (is_open(st) &&
+			 go_by(sk, bpf_rdonly_cast((void *)key, bpf_core_type_id_kernel(struct tcp_sock)), st) ==
+				 AGAIN) {
+			bucket->resume = n;
+			return 1;
+		}
 	}
-	if (!is_open(st))
-		return 0;
-	return go_by(sk, tp, st) == AGAIN;
+	bucket->resume = 0;
+	return 0;
 }

@@ -154,22 +154,32 @@ struct state {
 };
 
 /*
- * The states of most connections and listeners, by the addresses of their sockets. To give a socket storage
- * takes two allocations and their return after a grace period, so that each connection has memory that no
- * processor has near. What one gives back here is the next one's.
+ * The states of most connections and listeners, where the addresses of their sockets say. To give a socket
+ * storage takes two allocations and their return after a grace period, so that each connection has memory
+ * that no processor has near. What one gives back here is the next one's, and no lock is taken for it: who
+ * has a socket's lock has its entry.
  *
  * No socket holds what is here. It is taken out where the socket is closed, and by a pass if the kernel left
  * that event out, as it does where it interrupts the same program.
  */
+#define WAYS 4
+#define TABLE_BITS 13
+
+struct bucket {
+	__u64 keys[WAYS]; /* the sockets; 0: free */
+	__u64 resume; /* where a pass goes on that had no room to tell more */
+	struct state states[WAYS];
+};
+
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1 << 15);
-	__type(key, __u64);
-	__type(value, struct state);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1 << TABLE_BITS);
+	__type(key, __u32);
+	__type(value, struct bucket);
 } table SEC(".maps");
 
 /*
- * The others: those that were there before, those that found the table full, and multipath connections. A
+ * The others: those that were there before, those that found no room in the table, and multipath connections. A
  * child inherits the state of its listener, and so knows its process.
  */
 struct {
@@ -312,29 +322,66 @@ static __always_inline struct state *create_storage(const struct sock *sk)
 	return st;
 }
 
-/* Begins to keep the state of a socket. */
-static __always_inline bool keep(const struct sock *sk, const struct state *begun)
+static __always_inline struct bucket *bucket_of(const void *sk)
 {
-	__u64 key = (__u64)sk;
+	/* The difference of two pointers is a number, with which the verifier lets one calculate. */
+	__u64 distance = (__u64)sk - (__u64)&config;
+	__u32 n = distance * 0x9e3779b97f4a7c15ULL >> (64 - TABLE_BITS);
+
+	return bpf_map_lookup_elem(&table, &n);
+}
+
+static __always_inline struct state *find_in_table(const void *sk)
+{
+	struct bucket *bucket = bucket_of(sk);
+
+	if (!bucket)
+		return NULL;
+	for (int n = 0; n < WAYS; n++)
+		if (bucket->keys[n] == (__u64)sk)
+			return &bucket->states[n];
+	return NULL;
+}
+
+static __always_inline struct state *create_in_table(const void *sk)
+{
+	struct bucket *bucket = bucket_of(sk);
+
+	if (!bucket)
+		return NULL;
+	for (int n = 0; n < WAYS; n++)
+		if (bucket->keys[n] == (__u64)sk)
+			return &bucket->states[n];
+	for (int n = 0; n < WAYS; n++)
+		if (!bucket->keys[n] && !__sync_val_compare_and_swap(&bucket->keys[n], 0, (__u64)sk)) {
+			struct state *st = &bucket->states[n];
+
+			/* Whose it was before is nothing to this one. */
+			st->pid = 0;
+			__builtin_memset(st->comm, 0, sizeof(st->comm));
+			return st;
+		}
+	return NULL;
+}
+
+static __always_inline struct state *create(const struct sock *sk)
+{
 	struct state *st;
 
-	if (config.table && sk->sk_protocol == PROTOCOL_TCP &&
-	    !bpf_map_update_elem(&table, &key, begun, BPF_ANY))
-		return true;
-	st = create_storage(sk);
-	if (!st)
-		return false;
-	__builtin_memcpy(st, begun, sizeof(*st));
-	return true;
+	if (config.table && sk->sk_protocol == PROTOCOL_TCP) {
+		st = create_in_table(sk);
+		if (st)
+			return st;
+	}
+	return create_storage(sk);
 }
 
 static __always_inline struct state *find(const struct sock *sk)
 {
-	__u64 key = (__u64)sk;
 	struct state *st;
 
 	if (config.table) {
-		st = bpf_map_lookup_elem(&table, &key);
+		st = find_in_table(sk);
 		if (st)
 			return st;
 	}
@@ -348,14 +395,20 @@ static __always_inline struct state *tracked(const struct sock *sk)
 	return st && (st->flags & ST_OPEN) ? st : NULL;
 }
 
-/* Ends to keep it. What is in the table belongs to another socket at once. */
+/* Ends to keep the state of a socket. What is in the table may be another one's at once. */
 static __always_inline void forget(const struct sock *sk, struct state *st)
 {
-	__u64 key = (__u64)sk;
+	struct bucket *bucket;
 
 	st->flags = ST_IGNORED;
-	if (config.table)
-		bpf_map_delete_elem(&table, &key);
+	if (!config.table)
+		return;
+	bucket = bucket_of(sk);
+	if (!bucket)
+		return;
+	for (int n = 0; n < WAYS; n++)
+		if (bucket->keys[n] == (__u64)sk)
+			__sync_lock_test_and_set(&bucket->keys[n], 0);
 }
 
 /*
@@ -365,19 +418,19 @@ static __always_inline void forget(const struct sock *sk, struct state *st)
 static __always_inline void inherit(const struct sock *sk)
 {
 	const struct tcp_sock *tp = bpf_skc_to_tcp_sock((void *)sk);
-	struct state child = { .flags = ST_BEGOT }, *listener;
-	__u64 key;
+	struct state *listener, *child;
 
 	if (!tp)
 		return;
-	key = (__u64)tp->tsq_node.next - bpf_core_field_offset(struct tcp_sock, tsq_node);
-	listener = bpf_map_lookup_elem(&table, &key);
+	listener = find_in_table((void *)tp->tsq_node.next - bpf_core_field_offset(struct tcp_sock, tsq_node));
 	if (!listener || !(listener->flags & ST_LISTENER))
 		return;
-	child.pid = listener->pid;
-	copy_name(child.comm, listener->comm);
-	key = (__u64)sk;
-	bpf_map_update_elem(&table, &key, &child, BPF_ANY);
+	child = create_in_table(sk);
+	if (!child)
+		return;
+	child->pid = listener->pid;
+	copy_name(child->comm, listener->comm);
+	child->flags = ST_BEGOT;
 }
 
 #endif
