@@ -14,6 +14,8 @@ use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::Instant;
 
+use libbpf_rs::query::MapInfoIter;
+use libbpf_rs::{MapCore as _, MapFlags, MapHandle, MapType};
 use plumb_ebpf::flow::{Config, Error, Event, Filter, Options, Profiler, Recorder};
 use plumb_record::{FlowEvent, FlowProfile};
 
@@ -46,6 +48,20 @@ fn talk(listener: &TcpListener) {
 
 #[test]
 fn root_passes_without_a_pause_leave_nothing_behind_of_connections_that_end_meanwhile() {
+    pass_while_connections_come_and_go(Options::default().table);
+}
+
+#[test]
+fn root_the_same_holds_where_few_find_room_in_the_table() {
+    pass_while_connections_come_and_go(8);
+}
+
+#[test]
+fn root_the_same_holds_without_a_table() {
+    pass_while_connections_come_and_go(0);
+}
+
+fn pass_while_connections_come_and_go(table: u32) {
     let listeners: Vec<_> = (0..2)
         .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap())
         .collect();
@@ -58,6 +74,7 @@ fn root_passes_without_a_pause_leave_nothing_behind_of_connections_that_end_mean
         // Each pass ends the window of every connection that has done something since the last.
         active_timeout: Duration::from_nanos(1),
         ring: 32 << 20,
+        table,
         ..Options::default()
     };
     let Some(mut recorder) = start(options) else {
@@ -161,4 +178,121 @@ fn root_a_reader_that_has_to_wait_is_not_woken_again_for_each_event() {
     let mut events = 0;
     recorder.take(|told| events += told.len());
     assert_eq!(events, 2400);
+}
+
+/// Where each socket that is recorded stands, listeners left out.
+fn look(recorder: &mut Recorder, profiler: &Profiler) -> Vec<FlowProfile> {
+    let mut profiles = Vec::new();
+    recorder
+        .look(|event| profiles.push(profiler.total(&event)))
+        .unwrap();
+    profiles
+}
+
+#[test]
+fn root_more_connections_than_the_table_has_room_for_are_all_recorded() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let options = Options {
+        filter: Filter {
+            ports: vec![listener.local_addr().unwrap().port()],
+            ..Filter::default()
+        },
+        table: 16,
+        ..Options::default()
+    };
+    let Some(mut recorder) = start(options) else {
+        return;
+    };
+    let profiler = Profiler::new(Config {
+        live: recorder.live(),
+        max_connections: 1 << 20,
+    });
+    let open: Vec<_> = (0..100)
+        .map(|_| {
+            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            (client, listener.accept().unwrap())
+        })
+        .collect();
+    let there = look(&mut recorder, &profiler);
+    let ends: BTreeSet<_> = there
+        .iter()
+        .map(|p| (p.local_port, p.remote_port))
+        .collect();
+    assert_eq!((there.len(), ends.len()), (200, 200), "{there:?}");
+    drop(open);
+    let late = Instant::now() + Duration::from_secs(10);
+    while recorder.counts().ended < 200 && Instant::now() < late {
+        thread::sleep(Duration::from_millis(10));
+    }
+    let counts = recorder.counts();
+    assert_eq!((counts.connections, counts.ended), (200, 200), "{counts:?}");
+    assert!(look(&mut recorder, &profiler).is_empty());
+}
+
+#[test]
+fn root_a_child_knows_its_listeners_process_before_anybody_has_accepted_it() {
+    for table in [Options::default().table, 0] {
+        let before = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = before.local_addr().unwrap().port();
+        // Whoever comes after the recorder; any port, as its own is not known yet.
+        let options = Options {
+            table,
+            ..Options::default()
+        };
+        let mut recorder = match Recorder::start(options) {
+            Ok((recorder, _)) => recorder,
+            Err(error @ (Error::Permission | Error::NoTypes)) => {
+                skipped(&error.to_string());
+                return;
+            }
+            Err(error) => panic!("{error}"),
+        };
+        let after = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let ports = [port, after.local_addr().unwrap().port()];
+        let _clients = ports.map(|port| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap());
+        let profiler = Profiler::new(Config {
+            live: recorder.live(),
+            max_connections: 1 << 20,
+        });
+        let there = look(&mut recorder, &profiler);
+        for port in ports {
+            let child = there.iter().find(|p| p.local_port == port);
+            let child = child.unwrap_or_else(|| panic!("no child of {port}: {there:?}"));
+            assert_eq!(child.pid, Some(std::process::id()), "{child:?}");
+        }
+    }
+}
+
+/// `ST_OPEN` of `state.h`.
+const OPEN: u32 = 0x10;
+
+#[test]
+fn root_what_a_socket_left_in_the_table_is_cleared_by_a_pass() {
+    // A size that no other test has.
+    let options = Options {
+        table: 64,
+        ..Options::default()
+    };
+    let Ok((mut recorder, _)) = Recorder::start(options) else {
+        skipped("programs may not be loaded here");
+        return;
+    };
+    let info = MapInfoIter::default()
+        .find(|map| map.name == "table" && map.ty == MapType::Array && map.max_entries == 16);
+    let table = MapHandle::from_map_id(info.unwrap().id).unwrap();
+    // A connection of a socket at an address where nothing is.
+    let bucket = 5u32.to_ne_bytes();
+    let mut value = table.lookup(&bucket, MapFlags::ANY).unwrap().unwrap();
+    // A bucket has four addresses of sockets, a number, and four states, which begin with cookie and flags.
+    let key = 8..16;
+    let cookie = 5 * 8 + (value.len() - 5 * 8) / 4;
+    value[key.clone()].copy_from_slice(&0x1000u64.to_ne_bytes());
+    value[cookie..cookie + 8].copy_from_slice(&1u64.to_ne_bytes());
+    value[cookie + 8..cookie + 12].copy_from_slice(&OPEN.to_ne_bytes());
+    table.update(&bucket, &value, MapFlags::ANY).unwrap();
+    let mut told = 0;
+    recorder.pass(|events| told += events.len()).unwrap();
+    let value = table.lookup(&bucket, MapFlags::ANY).unwrap().unwrap();
+    assert_eq!(value[key], [0; 8]);
+    assert_eq!(told, 0);
 }

@@ -89,8 +89,11 @@ static __always_inline bool tell(const struct sock *sk, const struct tcp_sock *t
 
 static __always_inline void begin(const struct sock *sk, struct state *st, __u32 flags, __u64 now)
 {
+	/* A pass may look at it: it is nobody's until all is written. */
+	__sync_lock_test_and_set(&st->flags, 0);
 	__builtin_memset(st, 0, offsetof(struct state, pid));
 	st->cookie = bpf_get_socket_cookie((void *)sk);
+	st->tag = st->cookie;
 	st->seen_at = st->window_at = now;
 	st->flags = flags;
 }
@@ -131,7 +134,7 @@ int BPF_PROG(flow_state, const struct sock *sk, int old, int new)
 		}
 		return 0;
 	case TCP_SYN_RECV:
-		if (config.table && protocol == PROTOCOL_TCP && old == TCP_LISTEN)
+		if (config.table_shift && protocol == PROTOCOL_TCP && old == TCP_LISTEN)
 			inherit(sk);
 		return 0;
 	case TCP_FIN_WAIT1:
@@ -458,8 +461,9 @@ static __always_inline enum passed_on look_at(const struct sock *sk, const struc
 /* What has lasted, idled, lost its application, or is to be ended. */
 static __always_inline enum passed_on go_by(const struct sock *sk, const struct tcp_sock *tp, struct state *st)
 {
-	__u64 now = bpf_ktime_get_ns();
+	__u64 now = bpf_ktime_get_ns(), opened_at;
 	struct pass *pass;
+	__u64 mark = st->mark;
 	__u32 segs, zero = 0;
 	enum passed_on outcome;
 	__u8 kind, state;
@@ -482,9 +486,11 @@ static __always_inline enum passed_on go_by(const struct sock *sk, const struct 
 	if (pass->stopping)
 		kind = EVENT_STOPPED;
 	else if (st->opened_at) {
+		opened_at = st->opened_at;
 		outcome = pass_on(sk, tp, st, EVENT_OPENED);
+		/* Unless it is another one's by now. */
 		if (outcome == TOLD)
-			st->opened_at = 0;
+			__sync_val_compare_and_swap(&st->opened_at, opened_at, 0);
 		return outcome;
 	} else if ((sk->__sk_common.skc_flags & (1UL << SOCK_DEAD)) && state != TCP_FIN_WAIT2 &&
 		 st->closing_at && !(st->flags & ST_ORPHANED) &&
@@ -502,7 +508,7 @@ static __always_inline enum passed_on go_by(const struct sock *sk, const struct 
 	if (outcome != TOLD)
 		return outcome;
 	if (kind == EVENT_ORPHANED)
-		st->flags |= ST_ORPHANED;
+		__sync_val_compare_and_swap(&st->mark, mark, mark | ST_ORPHANED);
 	st->opened_at = 0;
 	st->sequence++;
 	st->window_at = now;
@@ -522,21 +528,30 @@ int flow_pass(struct bpf_iter__bpf_sk_storage_map *ctx)
 	return go_by(sk, bpf_skc_to_tcp_sock(sk), st) == AGAIN;
 }
 
-/* How long a socket may take from an event of its state to that state. */
+/* How long a socket may take to get where the event that changed its entry said. */
 #define SETTLING_NS 1000000000ULL
 
 /*
- * Whether the socket of an entry is gone, though the kernel left out the event that tells so. The memory of
- * a TCP socket is never but that of another one.
+ * Takes an entry out whose socket is gone, though the kernel left out the event that tells so. The memory of
+ * a TCP socket is never but that of another one. Some children of listeners are dropped without an event; one
+ * that is not loses but its process.
  */
-static __always_inline bool is_stale(const struct sock *sk, const struct state *st)
+static __always_inline bool clear_stale(struct bucket *bucket, int n, __u64 key, const struct sock *sk)
 {
-	__u8 state = sk->__sk_common.skc_state;
+	struct state *st = &bucket->states[n];
+	__u64 mark = *(volatile __u64 *)&st->mark;
 
-	if (st->flags & ST_BEGOT)
-		return state != TCP_LISTEN && state != TCP_SYN_RECV;
-	return (state == TCP_CLOSE || sk->__sk_common.skc_cookie.counter != st->cookie) &&
-	       bpf_ktime_get_ns() - st->window_at >= SETTLING_NS;
+	/* Just being begun, or ended. */
+	if (!(mark & (ST_OPEN | ST_LISTENER | ST_BEGOT)))
+		return false;
+	if (!(mark & ST_BEGOT) && sk->__sk_common.skc_state != TCP_CLOSE &&
+	    sk->__sk_common.skc_cookie.counter == st->cookie)
+		return false;
+	if (bpf_ktime_get_ns() - st->window_at < SETTLING_NS)
+		return false;
+	if (__sync_val_compare_and_swap(&st->mark, mark, ST_IGNORED) == mark)
+		__sync_val_compare_and_swap(&bucket->keys[n], key, 0);
+	return true;
 }
 
 /* A pass over the connections in the table. */
@@ -546,7 +561,7 @@ int flow_table(struct bpf_iter__bpf_map_elem *ctx)
 	__u32 *at = ctx->key, index;
 	struct bucket *bucket;
 
-	if (!config.table || !at)
+	if (!config.table_shift || !at)
 		return 0;
 	index = *at;
 	bucket = bpf_map_lookup_elem(&table, &index);
@@ -560,11 +575,9 @@ int flow_table(struct bpf_iter__bpf_map_elem *ctx)
 		if (!key || n < bucket->resume)
 			continue;
 		sk = bpf_rdonly_cast((void *)key, bpf_core_type_id_kernel(struct sock));
-		if (is_stale(sk, st))
-			__sync_val_compare_and_swap(&bucket->keys[n], key, 0);
-		else if (is_open(st) &&
-			 go_by(sk, bpf_rdonly_cast((void *)key, bpf_core_type_id_kernel(struct tcp_sock)), st) ==
-				 AGAIN) {
+		if (clear_stale(bucket, n, key, sk) || !is_open(st))
+			continue;
+		if (go_by(sk, bpf_rdonly_cast((void *)key, bpf_core_type_id_kernel(struct tcp_sock)), st) == AGAIN) {
 			bucket->resume = n;
 			return 1;
 		}

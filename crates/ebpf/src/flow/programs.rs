@@ -134,12 +134,14 @@ impl Hook {
                 .type_by_name::<Composite<'_>>(&format!("bpf_iter__{name}"))
                 .is_none()
                 .then(|| format!("this kernel has no iterator {name}")),
-            Self::IteratorCalling(name, function) => Self::Iterator(name).missing(types).or_else(|| {
-                types
-                    .type_by_name::<Func<'_>>(function)
-                    .is_none()
-                    .then(|| format!("this kernel has no function {function}"))
-            }),
+            Self::IteratorCalling(name, function) => {
+                Self::Iterator(name).missing(types).or_else(|| {
+                    types
+                        .type_by_name::<Func<'_>>(function)
+                        .is_none()
+                        .then(|| format!("this kernel has no function {function}"))
+                })
+            }
         }
     }
 }

@@ -51,6 +51,9 @@ pub struct Options {
     pub orphan_timeout: Duration,
     /// Bytes between kernel and reader; a power of two.
     pub ring: u32,
+    /// Sockets whose state is kept in a table, which costs each connection less than storage of its
+    /// own: those that find room there. A power of two; less than 8: none.
+    pub table: u32,
     /// Names of programs that are left out.
     pub without: Vec<String>,
     /// Whether the programs that run for each segment are loaded.
@@ -65,6 +68,7 @@ impl Default for Options {
             idle_timeout: Duration::from_secs(15),
             orphan_timeout: Duration::from_secs(5),
             ring: 4 << 20,
+            table: 32 << 10,
             without: Vec::new(),
             per_segment: false,
         }
@@ -85,6 +89,9 @@ pub struct Counts {
     /// Times that the reader was woken because the ring had filled up.
     pub wakes: u64,
 }
+
+/// `WAYS` of `state.h`: sockets in a bucket of the table.
+const WAYS: u32 = 4;
 
 /// The programs, running. They are gone when this is, or its process.
 pub struct Recorder {
@@ -305,7 +312,8 @@ fn load<'a>(
     let runs = |name| loading::reason(verdicts, name).is_none();
     let (segments, stalls) = (runs(programs::SEGMENT), runs(programs::STALL));
     // What is kept for each segment is in storage, and is found only with the socket itself.
-    let table = runs(programs::TABLE) && !segments && !stalls;
+    let has_table = runs(programs::TABLE) && !segments && !stalls;
+    let table = if has_table { options.table } else { 0 };
     let mut open = open(storage, options, segments, stalls, table)?;
     for mut program in open.open_object_mut().progs_mut() {
         let place = PROGRAMS.iter().position(|p| program.name() == p.name);
@@ -338,11 +346,13 @@ fn open<'a>(
     options: &Options,
     segments: bool,
     stalls: bool,
-    table: bool,
+    table: u32,
 ) -> Result<OpenFlowSkel<'a>, Error> {
     let failed = |e| Error::of("open the programs", &e);
     let mut open = FlowSkelBuilder::default().open(storage).map_err(failed)?;
     let filter = &options.filter;
+    // By the upper bits of a product, which are none where there is one bucket.
+    let bits = (table / WAYS).checked_ilog2().unwrap_or(0);
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
         let config = &mut rodata.config;
@@ -354,13 +364,11 @@ fn open<'a>(
         config.watermark = options.ring / 4;
         config.segments = segments.into();
         config.stalls = stalls.into();
-        config.table = table.into();
+        config.table_shift = if bits > 0 { u64::BITS - bits } else { 0 };
         debug_assert_eq!(usize::try_from(rodata.event_size), Ok(Event::LEN));
         debug_assert_eq!(usize::try_from(rodata.wide_event_size), Ok(Event::WIDE_LEN));
     }
-    if !table {
-        open.maps.table.set_max_entries(1).map_err(failed)?;
-    }
+    open.maps.table.set_max_entries(1 << bits).map_err(failed)?;
     if !stalls {
         open.maps.stalls.set_max_entries(1).map_err(failed)?;
     }

@@ -15,7 +15,7 @@ const volatile struct settings {
 	__u32 watermark; /* bytes in the ring that wake the reader */
 	__u32 segments; /* whether each segment is watched */
 	__u32 stalls; /* whether each segment of multipath connections is */
-	__u32 table; /* whether the table is used */
+	__u32 table_shift; /* of 64 bits, to the number of a bucket in the table; 0: there is none */
 } config = {};
 
 /* Whether events are wide. */
@@ -117,11 +117,24 @@ struct {
 #define ST_UNCHECKED 0x40 /* its addresses were not all known when it was admitted */
 #define ST_ORPHANED 0x80
 #define ST_ENDED 0x100 /* its end is being told: a pass has nothing more to tell of it */
-#define ST_BEGOT 0x200 /* a listener's, whose handshake is not over */
+#define ST_BEGOT 0x200 /* a listener's child, whose handshake is not over */
 
 /* What is kept about a connection, and about a listener for the connections that it begets. */
 struct state {
 	__u64 cookie;
+	/* Both change at once where a pass takes out what nobody else will. */
+	union {
+		struct {
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+			__u32 tag;
+			__u32 flags;
+#else
+			__u32 flags;
+			__u32 tag; /* the lower half of the cookie */
+#endif
+		};
+		__u64 mark;
+	};
 	__u64 syn_at;
 	__u64 window_at; /* when the open window began */
 	__u64 seen_at; /* when segments had last been counted anew */
@@ -136,7 +149,6 @@ struct state {
 	__u32 rtos;
 	__u32 fast_recoveries;
 	__u32 tail_loss_probes;
-	__u32 flags;
 	/* How the handshake ended, until that is told with the next event. */
 	__u64 opened_at;
 	__u32 opened_segs_out;
@@ -163,7 +175,6 @@ struct state {
  * that event out, as it does where it interrupts the same program.
  */
 #define WAYS 4
-#define TABLE_BITS 13
 
 struct bucket {
 	__u64 keys[WAYS]; /* the sockets; 0: free */
@@ -173,7 +184,7 @@ struct bucket {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1 << TABLE_BITS);
+	__uint(max_entries, 1); /* user space knows better */
 	__type(key, __u32);
 	__type(value, struct bucket);
 } table SEC(".maps");
@@ -326,7 +337,7 @@ static __always_inline struct bucket *bucket_of(const void *sk)
 {
 	/* The difference of two pointers is a number, with which the verifier lets one calculate. */
 	__u64 distance = (__u64)sk - (__u64)&config;
-	__u32 n = distance * 0x9e3779b97f4a7c15ULL >> (64 - TABLE_BITS);
+	__u32 n = distance * 0x9e3779b97f4a7c15ULL >> (config.table_shift & 63);
 
 	return bpf_map_lookup_elem(&table, &n);
 }
@@ -368,7 +379,7 @@ static __always_inline struct state *create(const struct sock *sk)
 {
 	struct state *st;
 
-	if (config.table && sk->sk_protocol == PROTOCOL_TCP) {
+	if (config.table_shift && sk->sk_protocol == PROTOCOL_TCP) {
 		st = create_in_table(sk);
 		if (st)
 			return st;
@@ -380,7 +391,7 @@ static __always_inline struct state *find(const struct sock *sk)
 {
 	struct state *st;
 
-	if (config.table) {
+	if (config.table_shift) {
 		st = find_in_table(sk);
 		if (st)
 			return st;
@@ -401,7 +412,7 @@ static __always_inline void forget(const struct sock *sk, struct state *st)
 	struct bucket *bucket;
 
 	st->flags = ST_IGNORED;
-	if (!config.table)
+	if (!config.table_shift)
 		return;
 	bucket = bucket_of(sk);
 	if (!bucket)
@@ -430,6 +441,7 @@ static __always_inline void inherit(const struct sock *sk)
 		return;
 	child->pid = listener->pid;
 	copy_name(child->comm, listener->comm);
+	child->window_at = bpf_ktime_get_ns();
 	child->flags = ST_BEGOT;
 }
 

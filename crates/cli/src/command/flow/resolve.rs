@@ -39,6 +39,7 @@ pub(super) fn options(args: &args::Flow) -> Result<Options, String> {
         ring: args.ring << 20,
         without: args.without.clone(),
         per_segment: args.per_segment,
+        ..Options::default()
     })
 }
 
