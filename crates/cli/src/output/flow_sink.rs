@@ -9,6 +9,7 @@ use plumb_record::{
 };
 
 use super::flow_record;
+use super::line::Line;
 use super::ndjson::{line_of, write_record};
 use super::style::{BAD, FAINT, GOOD, LABEL, Look};
 use super::text;
@@ -30,15 +31,15 @@ pub(crate) struct FlowSink<W: Write> {
     out: W,
     format: FlowFormat,
     /// The line that is written; its memory is used again.
-    line: Vec<u8>,
+    line: Line,
 }
 
 impl<W: Write> FlowSink<W> {
-    pub(crate) const fn new(out: W, format: FlowFormat) -> Self {
+    pub(crate) fn new(out: W, format: FlowFormat) -> Self {
         Self {
             out,
             format,
-            line: Vec::new(),
+            line: Line::default(),
         }
     }
 
@@ -64,7 +65,7 @@ impl<W: Write> FlowSink<W> {
             FlowFormat::Json => {
                 self.line.clear();
                 line_of(profile, &mut self.line)?;
-                self.out.write_all(&self.line)
+                self.out.write_all(self.line.as_bytes())
             }
             FlowFormat::Table(look) => writeln!(self.out, "{}", line(look, profile)),
             FlowFormat::Nothing => Ok(()),

@@ -4,6 +4,7 @@ pub mod schema;
 
 pub(crate) mod flow_record;
 pub(crate) mod flow_sink;
+pub(crate) mod line;
 pub(crate) mod ndjson;
 pub(crate) mod pcapng;
 pub(crate) mod ping_sink;

@@ -7,44 +7,45 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde::ser::{self, Error as _, Serializer};
 
+use super::line::{Line, copy};
+
 /// Writes a record as a line.
 pub(crate) fn write_record(out: &mut impl Write, record: &impl Serialize) -> io::Result<()> {
-    let mut line = Vec::with_capacity(2048);
+    let mut line = Line::default();
     line_of(record, &mut line)?;
-    out.write_all(&line)
+    out.write_all(line.as_bytes())
 }
 
 /// Appends a record and a line feed.
-pub(crate) fn line_of(record: &impl Serialize, into: &mut Vec<u8>) -> io::Result<()> {
+pub(crate) fn line_of(record: &impl Serialize, into: &mut Line) -> io::Result<()> {
     record.serialize(&mut Json(into)).map_err(io::Error::from)?;
     into.push(b'\n');
     Ok(())
 }
 
 /// Writes values where they belong.
-struct Json<'a>(&'a mut Vec<u8>);
+struct Json<'a>(&'a mut Line);
 
 type Error = serde_json::Error;
 
 impl Json<'_> {
     fn raw(&mut self, text: &str) {
-        self.0.extend_from_slice(text.as_bytes());
+        self.0.push_all(text.as_bytes());
     }
 
     fn text(&mut self, text: &str) {
         let bytes = text.as_bytes();
-        self.0.push(b'"');
         if !bytes.iter().fold(false, |any, byte| any | escapes(*byte)) {
-            self.raw(text);
-            self.0.push(b'"');
+            self.quoted(bytes);
             return;
         }
+        self.0.push(b'"');
         let mut done = 0;
         for (at, &byte) in bytes.iter().enumerate() {
             if !escapes(byte) {
                 continue;
             }
-            self.0.extend_from_slice(&bytes[done..at]);
+            self.0.push_all(&bytes[done..at]);
             done = at + 1;
             let short = match byte {
                 b'"' | b'\\' => byte,
@@ -58,30 +59,38 @@ impl Json<'_> {
             if short == 0 {
                 let hex = |digit: u8| b"0123456789abcdef"[usize::from(digit & 15)];
                 let escape = [b'\\', b'u', b'0', b'0', hex(byte >> 4), hex(byte)];
-                self.0.extend_from_slice(&escape);
+                self.0.push_all(&escape);
             } else {
-                self.0.extend_from_slice(&[b'\\', short]);
+                self.0.push_all(&[b'\\', short]);
             }
         }
-        self.0.extend_from_slice(&bytes[done..]);
+        self.0.push_all(&bytes[done..]);
         self.0.push(b'"');
     }
 
     /// A name that this program chose: nothing in it is to be escaped.
     fn name(&mut self, name: &'static str) {
-        debug_assert!(
-            name.bytes()
-                .all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\'),
-            "{name}"
-        );
-        self.0.push(b'"');
-        self.raw(name);
-        self.0.push(b'"');
+        debug_assert!(stands_for_itself(name), "{name}");
+        self.quoted(name.as_bytes());
+    }
+
+    fn quoted(&mut self, text: &[u8]) {
+        if let [begin, middle @ .., end] = self.0.room(text.len() + 2) {
+            *begin = b'"';
+            copy(middle, text);
+            *end = b'"';
+        }
     }
 
     fn integer(&mut self, number: impl itoa::Integer) {
         self.raw(itoa::Buffer::new().format(number));
     }
+}
+
+/// Whether nothing in a name is to be escaped.
+fn stands_for_itself(name: &str) -> bool {
+    name.bytes()
+        .all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\')
 }
 
 /// Whether a byte of a text cannot stand for itself.
@@ -91,7 +100,7 @@ const fn escapes(byte: u8) -> bool {
 
 /// An array or an object whose beginning is written.
 struct Several<'a> {
-    into: &'a mut Vec<u8>,
+    into: &'a mut Line,
     is_first: bool,
     /// What ends it.
     end: &'static str,
@@ -99,7 +108,7 @@ struct Several<'a> {
 
 impl<'a> Several<'a> {
     fn of(json: Json<'a>, begin: &str, end: &'static str) -> Self {
-        json.0.extend_from_slice(begin.as_bytes());
+        json.0.push_all(begin.as_bytes());
         Self {
             into: json.0,
             is_first: true,
@@ -115,14 +124,20 @@ impl<'a> Several<'a> {
     }
 
     fn field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Error> {
-        let mut json = self.next();
-        json.name(name);
-        json.0.push(b':');
-        value.serialize(&mut json)
+        let bytes = name.as_bytes();
+        if core::mem::take(&mut self.is_first) {
+            Json(self.into).name(name);
+            self.into.push(b':');
+        } else if let [comma, begin, middle @ .., end, colon] = self.into.room(bytes.len() + 4) {
+            debug_assert!(stands_for_itself(name), "{name}");
+            (*comma, *begin, *end, *colon) = (b',', b'"', b'"', b':');
+            copy(middle, bytes);
+        }
+        value.serialize(&mut Json(self.into))
     }
 
     fn finish(self) -> Result<(), Error> {
-        self.into.extend_from_slice(self.end.as_bytes());
+        self.into.push_all(self.end.as_bytes());
         Ok(())
     }
 }
@@ -374,7 +389,7 @@ impl ser::SerializeMap for Several<'_> {
         let at = json.0.len();
         key.serialize(&mut Json(&mut *json.0))?;
         // What is no text in itself has no way to be a name here; no record has such maps.
-        if json.0.get(at) == Some(&b'"') {
+        if json.0.as_bytes().get(at) == Some(&b'"') {
             Ok(())
         } else {
             Err(Error::custom("a name must be text"))

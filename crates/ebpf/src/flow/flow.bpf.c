@@ -532,9 +532,9 @@ int flow_pass(struct bpf_iter__bpf_sk_storage_map *ctx)
 #define SETTLING_NS 1000000000ULL
 
 /*
- * Takes an entry out whose socket is gone, though the kernel left out the event that tells so. The memory of
- * a TCP socket is never but that of another one. Some children of listeners are dropped without an event; one
- * that is not loses but its process.
+ * Takes an entry out whose socket is gone, though the kernel left out the event that tells so. What was its
+ * memory may be anything's by now, but no two sockets have the same cookie. Some children of listeners are
+ * dropped without an event; one that is not loses but its process.
  */
 static __always_inline bool clear_stale(struct bucket *bucket, int n, __u64 key, const struct sock *sk)
 {

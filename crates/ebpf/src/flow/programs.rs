@@ -44,7 +44,7 @@ pub(super) const PROGRAMS: [Program; 11] = [
         name: STATE,
         hook: Hook::Tracepoint("inet_sock_set_state", 3),
         gives: "connections, from establishment to end",
-        since: "5.11",
+        since: "5.12",
         is_per_segment: false,
     },
     Program {
@@ -93,7 +93,7 @@ pub(super) const PROGRAMS: [Program; 11] = [
         name: PASS,
         hook: Hook::Iterator("bpf_sk_storage_map"),
         gives: "active and idle timeouts, orphans",
-        since: "5.11",
+        since: "5.12",
         is_per_segment: false,
     },
     Program {

@@ -190,8 +190,8 @@ struct {
 } table SEC(".maps");
 
 /*
- * The others: those that were there before, those that found no room in the table, and multipath connections. A
- * child inherits the state of its listener, and so knows its process.
+ * The others: those that were there before, those that found no room in the table, and multipath
+ * connections. A child inherits the state of its listener, and so knows its process.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
@@ -419,7 +419,7 @@ static __always_inline void forget(const struct sock *sk, struct state *st)
 		return;
 	for (int n = 0; n < WAYS; n++)
 		if (bucket->keys[n] == (__u64)sk)
-			__sync_lock_test_and_set(&bucket->keys[n], 0);
+			__sync_val_compare_and_swap(&bucket->keys[n], (__u64)sk, 0);
 }
 
 /*
@@ -431,7 +431,7 @@ static __always_inline void inherit(const struct sock *sk)
 	const struct tcp_sock *tp = bpf_skc_to_tcp_sock((void *)sk);
 	struct state *listener, *child;
 
-	if (!tp)
+	if (!tp || !bpf_core_field_exists(tp->tsq_node))
 		return;
 	listener = find_in_table((void *)tp->tsq_node.next - bpf_core_field_offset(struct tcp_sock, tsq_node));
 	if (!listener || !(listener->flags & ST_LISTENER))
