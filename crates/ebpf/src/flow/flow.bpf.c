@@ -93,7 +93,7 @@ static __always_inline void begin(const struct sock *sk, struct state *st, __u32
 	__sync_lock_test_and_set(&st->flags, 0);
 	__builtin_memset(st, 0, offsetof(struct state, pid));
 	st->cookie = bpf_get_socket_cookie((void *)sk);
-	st->tag = st->cookie;
+	st->flags_tag = st->sequence_tag = st->cookie;
 	st->seen_at = st->window_at = now;
 	st->flags = flags;
 }
@@ -461,9 +461,9 @@ static __always_inline enum passed_on look_at(const struct sock *sk, const struc
 /* What has lasted, idled, lost its application, or is to be ended. */
 static __always_inline enum passed_on go_by(const struct sock *sk, const struct tcp_sock *tp, struct state *st)
 {
-	__u64 now = bpf_ktime_get_ns(), opened_at;
+	__u64 now = bpf_ktime_get_ns(), opened_at = st->opened_at;
 	struct pass *pass;
-	__u64 mark = st->mark;
+	__u64 mark = st->mark, number = st->number;
 	__u32 segs, zero = 0;
 	enum passed_on outcome;
 	__u8 kind, state;
@@ -485,10 +485,8 @@ static __always_inline enum passed_on go_by(const struct sock *sk, const struct 
 	}
 	if (pass->stopping)
 		kind = EVENT_STOPPED;
-	else if (st->opened_at) {
-		opened_at = st->opened_at;
+	else if (opened_at) {
 		outcome = pass_on(sk, tp, st, EVENT_OPENED);
-		/* Unless it is another one's by now. */
 		if (outcome == TOLD)
 			__sync_val_compare_and_swap(&st->opened_at, opened_at, 0);
 		return outcome;
@@ -507,10 +505,12 @@ static __always_inline enum passed_on go_by(const struct sock *sk, const struct 
 	outcome = pass_on(sk, tp, st, kind);
 	if (outcome != TOLD)
 		return outcome;
+	if (__sync_val_compare_and_swap(&st->number, number, number + 1) != number)
+		return TOLD;
 	if (kind == EVENT_ORPHANED)
 		__sync_val_compare_and_swap(&st->mark, mark, mark | ST_ORPHANED);
-	st->opened_at = 0;
-	st->sequence++;
+	if (opened_at)
+		__sync_val_compare_and_swap(&st->opened_at, opened_at, 0);
 	st->window_at = now;
 	st->window_segs = segs;
 	return TOLD;

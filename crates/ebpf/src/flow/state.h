@@ -119,22 +119,36 @@ struct {
 #define ST_ENDED 0x100 /* its end is being told: a pass has nothing more to tell of it */
 #define ST_BEGOT 0x200 /* a listener's child, whose handshake is not over */
 
+/* A value and the lower half of a socket's cookie, and both as one. */
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+#define TAGGED(value, tag, both)      \
+	union {                       \
+		struct {              \
+			__u32 tag;    \
+			__u32 value;  \
+		};                    \
+		__u64 both;           \
+	}
+#else
+#define TAGGED(value, tag, both)      \
+	union {                       \
+		struct {              \
+			__u32 value;  \
+			__u32 tag;    \
+		};                    \
+		__u64 both;           \
+	}
+#endif
+
 /* What is kept about a connection, and about a listener for the connections that it begets. */
 struct state {
 	__u64 cookie;
-	/* Both change at once where a pass takes out what nobody else will. */
-	union {
-		struct {
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-			__u32 tag;
-			__u32 flags;
-#else
-			__u32 flags;
-			__u32 tag; /* the lower half of the cookie */
-#endif
-		};
-		__u64 mark;
-	};
+	/*
+	 * Each is changed by a pass only together with what says whose it is: the entry may by then be that of
+	 * another socket.
+	 */
+	TAGGED(flags, flags_tag, mark);
+	TAGGED(sequence, sequence_tag, number);
 	__u64 syn_at;
 	__u64 window_at; /* when the open window began */
 	__u64 seen_at; /* when segments had last been counted anew */
@@ -142,7 +156,6 @@ struct state {
 	__u64 duplicate_bytes;
 	__u32 window_segs;
 	__u32 seen_segs;
-	__u32 sequence;
 	__u32 duplicates;
 	__u32 resets_sent;
 	__u32 resets_received;
