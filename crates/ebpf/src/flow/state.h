@@ -355,31 +355,34 @@ static __always_inline struct bucket *bucket_of(const void *sk)
 	return bpf_map_lookup_elem(&table, &n);
 }
 
-static __always_inline struct state *find_in_table(const void *sk)
+static __always_inline struct state *find_in(struct bucket *bucket, const void *sk)
 {
-	struct bucket *bucket = bucket_of(sk);
-
-	if (!bucket)
-		return NULL;
 	for (int n = 0; n < WAYS; n++)
 		if (bucket->keys[n] == (__u64)sk)
 			return &bucket->states[n];
 	return NULL;
 }
 
-static __always_inline struct state *create_in_table(const void *sk)
+static __always_inline struct state *find_in_table(const void *sk)
 {
 	struct bucket *bucket = bucket_of(sk);
 
+	return bucket ? find_in(bucket, sk) : NULL;
+}
+
+static __always_inline struct state *create_in_table(const void *sk)
+{
+	struct bucket *bucket = bucket_of(sk);
+	struct state *st;
+
 	if (!bucket)
 		return NULL;
-	for (int n = 0; n < WAYS; n++)
-		if (bucket->keys[n] == (__u64)sk)
-			return &bucket->states[n];
+	st = find_in(bucket, sk);
+	if (st)
+		return st;
 	for (int n = 0; n < WAYS; n++)
 		if (!bucket->keys[n] && !__sync_val_compare_and_swap(&bucket->keys[n], 0, (__u64)sk)) {
-			struct state *st = &bucket->states[n];
-
+			st = &bucket->states[n];
 			/* Whose it was before is nothing to this one. */
 			st->pid = 0;
 			__builtin_memset(st->comm, 0, sizeof(st->comm));
