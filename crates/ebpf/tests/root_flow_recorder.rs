@@ -16,24 +16,44 @@ use std::time::Instant;
 
 use libbpf_rs::query::MapInfoIter;
 use libbpf_rs::{MapCore as _, MapFlags, MapHandle, MapType};
-use plumb_ebpf::flow::{Config, Error, Event, Filter, Options, Profiler, Recorder};
+use plumb_ebpf::flow::{Config, Counts, Error, Event, Filter, Options, Profiler, Recorder};
 use plumb_record::{FlowEvent, FlowProfile};
 
 use skipping::skipped;
 
 /// A recorder of connections that are yet to come; none where that is not permitted.
 fn start(options: Options) -> Option<Recorder> {
+    let (recorder, there) = start_beside_others(options)?;
+    assert!(there.is_empty(), "{there:?}");
+    Some(recorder)
+}
+
+/// The same with a filter that lets connections of others through, and what was there of them.
+fn start_beside_others(options: Options) -> Option<(Recorder, Vec<Event>)> {
     match Recorder::start(options) {
-        Ok((recorder, there)) => {
-            assert!(there.is_empty(), "{there:?}");
-            Some(recorder)
-        }
+        Ok(started) => Some(started),
         Err(error @ (Error::Permission | Error::NoTypes)) => {
             skipped(&error.to_string());
             None
         }
         Err(error) => panic!("{error}"),
     }
+}
+
+fn profiler_of(recorder: &Recorder) -> Profiler {
+    Profiler::new(Config {
+        live: recorder.live(),
+        max_connections: 1 << 20,
+    })
+}
+
+/// What the programs counted when so many connections have ended, or ten seconds have passed.
+fn counts_after(ends: u64, recorder: &Recorder) -> Counts {
+    let late = Instant::now() + Duration::from_secs(10);
+    while recorder.counts().ended < ends && Instant::now() < late {
+        thread::sleep(Duration::from_millis(10));
+    }
+    recorder.counts()
 }
 
 /// Both ends of one connection, with a byte each way.
@@ -80,10 +100,7 @@ fn pass_while_connections_come_and_go(table: u32) {
     let Some(mut recorder) = start(options) else {
         return;
     };
-    let mut profiler = Profiler::new(Config {
-        live: recorder.live(),
-        max_connections: 1 << 20,
-    });
+    let mut profiler = profiler_of(&recorder);
     let mut profiles: Vec<FlowProfile> = Vec::new();
     let over = AtomicBool::new(false);
     let passes = thread::scope(|scope| {
@@ -166,11 +183,7 @@ fn root_a_reader_that_has_to_wait_is_not_woken_again_for_each_event() {
     for _ in 0..1200 {
         talk(&listener);
     }
-    let closed = Instant::now() + Duration::from_secs(10);
-    while recorder.counts().ended < 2400 && Instant::now() < closed {
-        thread::sleep(Duration::from_millis(10));
-    }
-    let counts = recorder.counts();
+    let counts = counts_after(2400, &recorder);
     assert_eq!((counts.dropped, counts.ended), (0, 2400), "{counts:?}");
     // 2400 events of 360 bytes: from a quarter of the ring on, with each sixteenth.
     let most = 2400 * 360 * 16 / (1 << 20) - 3;
@@ -203,10 +216,7 @@ fn root_more_connections_than_the_table_has_room_for_are_all_recorded() {
     let Some(mut recorder) = start(options) else {
         return;
     };
-    let profiler = Profiler::new(Config {
-        live: recorder.live(),
-        max_connections: 1 << 20,
-    });
+    let profiler = profiler_of(&recorder);
     let open: Vec<_> = (0..100)
         .map(|_| {
             let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -220,11 +230,7 @@ fn root_more_connections_than_the_table_has_room_for_are_all_recorded() {
         .collect();
     assert_eq!((there.len(), ends.len()), (200, 200), "{there:?}");
     drop(open);
-    let late = Instant::now() + Duration::from_secs(10);
-    while recorder.counts().ended < 200 && Instant::now() < late {
-        thread::sleep(Duration::from_millis(10));
-    }
-    let counts = recorder.counts();
+    let counts = counts_after(200, &recorder);
     assert_eq!((counts.connections, counts.ended), (200, 200), "{counts:?}");
     assert!(look(&mut recorder, &profiler).is_empty());
 }
@@ -239,21 +245,13 @@ fn root_a_child_knows_its_listeners_process_before_anybody_has_accepted_it() {
             table,
             ..Options::default()
         };
-        let mut recorder = match Recorder::start(options) {
-            Ok((recorder, _)) => recorder,
-            Err(error @ (Error::Permission | Error::NoTypes)) => {
-                skipped(&error.to_string());
-                return;
-            }
-            Err(error) => panic!("{error}"),
+        let Some((mut recorder, _)) = start_beside_others(options) else {
+            return;
         };
         let after = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let ports = [port, after.local_addr().unwrap().port()];
         let _clients = ports.map(|port| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap());
-        let profiler = Profiler::new(Config {
-            live: recorder.live(),
-            max_connections: 1 << 20,
-        });
+        let profiler = profiler_of(&recorder);
         let there = look(&mut recorder, &profiler);
         for port in ports {
             let child = there.iter().find(|p| p.local_port == port);
@@ -273,8 +271,7 @@ fn root_what_a_socket_left_in_the_table_is_cleared_by_a_pass() {
         table: 64,
         ..Options::default()
     };
-    let Ok((mut recorder, _)) = Recorder::start(options) else {
-        skipped("programs may not be loaded here");
+    let Some((mut recorder, _)) = start_beside_others(options) else {
         return;
     };
     let info = MapInfoIter::default()

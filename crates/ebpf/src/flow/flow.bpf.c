@@ -458,8 +458,8 @@ static __always_inline enum passed_on look_at(const struct sock *sk, const struc
 	return pass_on(sk, tp, st, EVENT_LOOK);
 }
 
-/* What has lasted, idled, lost its application, or is to be ended. */
-static __always_inline enum passed_on go_by(const struct sock *sk, const struct tcp_sock *tp, struct state *st)
+/* Tells what has lasted, idled, lost its application, or is to be ended. True if it is to be met again. */
+static __always_inline bool go_by(const struct sock *sk, const struct tcp_sock *tp, struct state *st)
 {
 	__u64 now = bpf_ktime_get_ns(), opened_at = st->opened_at;
 	struct pass *pass;
@@ -470,14 +470,14 @@ static __always_inline enum passed_on go_by(const struct sock *sk, const struct 
 
 	pass = bpf_map_lookup_elem(&passes, &zero);
 	if (!pass)
-		return GONE;
+		return false;
 	if (pass->looking)
-		return look_at(sk, tp, st);
+		return look_at(sk, tp, st) == AGAIN;
 	if (!tp || (st->flags & ST_UNCHECKED))
-		return GONE;
+		return false;
 	state = sk->__sk_common.skc_state;
 	if (state == TCP_SYN_SENT || state == TCP_SYN_RECV || state == TCP_CLOSE)
-		return GONE;
+		return false;
 	segs = tp->segs_in + tp->segs_out;
 	if (segs != st->seen_segs) {
 		st->seen_segs = segs;
@@ -489,31 +489,31 @@ static __always_inline enum passed_on go_by(const struct sock *sk, const struct 
 		outcome = pass_on(sk, tp, st, EVENT_OPENED);
 		if (outcome == TOLD)
 			__sync_val_compare_and_swap(&st->opened_at, opened_at, 0);
-		return outcome;
+		return outcome == AGAIN;
 	} else if ((sk->__sk_common.skc_flags & (1UL << SOCK_DEAD)) && state != TCP_FIN_WAIT2 &&
 		 st->closing_at && !(st->flags & ST_ORPHANED) &&
 		 now - st->closing_at >= pass->orphan_ns)
 		kind = EVENT_ORPHANED;
 	else if (segs == st->window_segs)
-		return TOLD;
+		return false;
 	else if (now - st->window_at >= pass->active_ns)
 		kind = EVENT_ACTIVE_TIMEOUT;
 	else if (now - st->seen_at >= pass->idle_ns)
 		kind = EVENT_IDLE_TIMEOUT;
 	else
-		return TOLD;
+		return false;
 	outcome = pass_on(sk, tp, st, kind);
 	if (outcome != TOLD)
-		return outcome;
+		return outcome == AGAIN;
 	if (__sync_val_compare_and_swap(&st->number, number, number + 1) != number)
-		return TOLD;
+		return false;
 	if (kind == EVENT_ORPHANED)
 		__sync_val_compare_and_swap(&st->mark, mark, mark | ST_ORPHANED);
 	if (opened_at)
 		__sync_val_compare_and_swap(&st->opened_at, opened_at, 0);
 	st->window_at = now;
 	st->window_segs = segs;
-	return TOLD;
+	return false;
 }
 
 /* A pass over the connections whose sockets have storage. */
@@ -525,7 +525,7 @@ int flow_pass(struct bpf_iter__bpf_sk_storage_map *ctx)
 
 	if (!sk || !st || !is_open(st))
 		return 0;
-	return go_by(sk, bpf_skc_to_tcp_sock(sk), st) == AGAIN;
+	return go_by(sk, bpf_skc_to_tcp_sock(sk), st);
 }
 
 /* How long a socket may take to get where the event that changed its entry said. */
@@ -577,7 +577,7 @@ int flow_table(struct bpf_iter__bpf_map_elem *ctx)
 		sk = bpf_rdonly_cast((void *)key, bpf_core_type_id_kernel(struct sock));
 		if (clear_stale(bucket, n, key, sk) || !is_open(st))
 			continue;
-		if (go_by(sk, bpf_rdonly_cast((void *)key, bpf_core_type_id_kernel(struct tcp_sock)), st) == AGAIN) {
+		if (go_by(sk, bpf_rdonly_cast((void *)key, bpf_core_type_id_kernel(struct tcp_sock)), st)) {
 			bucket->resume = n;
 			return 1;
 		}
