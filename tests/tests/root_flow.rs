@@ -582,3 +582,14 @@ fn root_flow_goes_on_without_a_program_and_says_so() {
     assert_eq!(find("state")["live"], true);
     assert_eq!(find("pass")["live"], true);
 }
+
+#[test]
+fn root_flow_takes_no_program_that_is_not_there_or_that_it_cannot_go_without() {
+    for name in ["nosuch", "state", "bytes_retrans"] {
+        let mut command = Command::new(plumb());
+        let done = run(command.args(["flow", "--capabilities", "--without", name]));
+        let done = done.expect(2);
+        assert!(done.stderr.contains(&format!("'{name}'")), "{done}");
+        assert!(done.stderr.contains("drop, baseline"), "{done}");
+    }
+}

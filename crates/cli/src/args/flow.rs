@@ -5,7 +5,9 @@ use core::net::{IpAddr, SocketAddr};
 use core::str::FromStr;
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum, ValueHint};
+use plumb_ebpf::flow::optional_programs;
 
 use super::{ExportArgs, Prefix, Seconds};
 
@@ -96,7 +98,7 @@ pub struct Flow {
     #[arg(long, value_name = "MIB", help_heading = LIMITS, default_value_t = 4, value_parser = power_of_two)]
     pub ring: u32,
     /// Leave a program out, by its name in --capabilities; may be repeated.
-    #[arg(long, value_name = "PROGRAM", help_heading = LIMITS)]
+    #[arg(long, value_name = "PROGRAM", help_heading = LIMITS, value_parser = PossibleValuesParser::new(optional_programs()))]
     pub without: Vec<String>,
 
     /// Answer Prometheus at this address with metrics of plumb itself and sums over all connections:

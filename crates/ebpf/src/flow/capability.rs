@@ -2,13 +2,13 @@
 
 use libbpf_rs::btf::Btf;
 
-use super::loading::{OFF, reason, short};
-use super::programs::{Hook, PROGRAMS, has_member};
+use super::loading::{OFF, reason};
+use super::programs::{Hook, PROGRAMS, has_member, short};
 
 /// A group of figures, and whether this kernel has them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capability {
-    /// The program or member that gives it: what `--without` takes.
+    /// The program, or member of a structure, that gives it.
     pub name: String,
     /// What it gives.
     pub gives: &'static str,

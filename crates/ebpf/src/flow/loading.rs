@@ -6,7 +6,7 @@ use libbpf_rs::btf::Btf;
 use libbpf_rs::{PrintLevel, set_print};
 
 use super::Live;
-use super::programs::{self, PROGRAMS, has_member};
+use super::programs::{self, PROGRAMS, has_member, short};
 
 /// What is said of a program that this kernel has and nobody asked for.
 pub(super) const OFF: &str = "--per-segment turns it on";
@@ -29,11 +29,6 @@ pub(super) fn verdicts(
             }
         })
         .collect()
-}
-
-/// A program's name for people: `drop` for `flow_drop`.
-pub(super) fn short(name: &str) -> &str {
-    name.strip_prefix("flow_").unwrap_or(name)
 }
 
 /// Why the one program without which there is nothing does not run.

@@ -22,4 +22,5 @@ pub use capability::Capability;
 pub use error::Error;
 pub use event::{Event, EventKind};
 pub use profile::{Config, Live, Profiler};
+pub use programs::optional_programs;
 pub use recorder::{Counts, Filter, Options, Recorder};

@@ -119,6 +119,18 @@ pub(super) const PROGRAMS: [Program; 11] = [
     },
 ];
 
+/// The programs that can be left out ([`Options::without`](super::Options::without)): all but
+/// `state`, without which there is nothing.
+pub fn optional_programs() -> impl Iterator<Item = &'static str> {
+    let others = PROGRAMS.iter().filter(|program| program.name != STATE);
+    others.map(|program| short(program.name))
+}
+
+/// A program's name for people: `drop` for `flow_drop`.
+pub(super) fn short(name: &str) -> &str {
+    name.strip_prefix("flow_").unwrap_or(name)
+}
+
 impl Hook {
     /// Why this kernel does not have it.
     pub(super) fn missing(self, types: &Btf<'_>) -> Option<String> {

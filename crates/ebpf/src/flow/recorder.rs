@@ -54,7 +54,7 @@ pub struct Options {
     /// Sockets whose state is kept in a table, which costs each connection less than storage of its
     /// own: those that find room there. A power of two; less than 8: none.
     pub table: u32,
-    /// Names of programs that are left out.
+    /// Names of programs that are left out, of [`optional_programs`](super::optional_programs).
     pub without: Vec<String>,
     /// Whether the programs that run for each segment are loaded.
     pub per_segment: bool,
