@@ -48,6 +48,10 @@ impl Function for Count {
         None
     }
 
+    fn heads_suffice(&self) -> bool {
+        true
+    }
+
     fn counters(&self) -> Vec<Counter> {
         let (left, right) = (self.from_left, self.from_right);
         [

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::num::NonZeroU32;
 use core::ops::{Deref, DerefMut};
 
 use plumb_wire::Instant;
@@ -23,8 +24,12 @@ pub struct Parts {
     pub at: Instant,
     /// What is left to do before it could go onto a real wire.
     pub offload: Offload,
-    /// Length that it had where it was captured, if that is more than `bytes`; 0 for live frames.
+    /// Length that it had where it was captured, or has with its [`body`](Self::body), if that is more
+    /// than `bytes`; else 0.
     pub original_len: u32,
+    /// The driver's name for the rest of the frame, where only its beginning is in `bytes`. It goes
+    /// with the frame, but not with copies, which are cut off.
+    pub body: Option<NonZeroU32>,
     /// A note for people, for example the verdict of a firewall; empty for none.
     pub comment: String,
     /// The frame from the destination MAC address on, without its check sequence.
@@ -46,8 +51,17 @@ impl Frame {
         self.at = Instant::ZERO;
         self.offload = Offload::NONE;
         self.original_len = 0;
+        self.body = None;
         self.comment.clear();
         self.bytes.clear();
+    }
+}
+
+impl Parts {
+    /// Bytes of the whole frame.
+    pub fn whole_len(&self) -> usize {
+        let original_len = usize::try_from(self.original_len).unwrap_or(usize::MAX);
+        self.bytes.len().max(original_len)
     }
 }
 
@@ -88,6 +102,7 @@ impl Clone for Parts {
             at: self.at,
             offload: self.offload,
             original_len: self.original_len,
+            body: None,
             comment: self.comment.clone(),
             bytes: self.bytes.clone(),
         }
@@ -97,6 +112,7 @@ impl Clone for Parts {
     fn clone_from(&mut self, from: &Self) {
         (self.at, self.offload) = (from.at, from.offload);
         self.original_len = from.original_len;
+        self.body = None;
         self.comment.clone_from(&from.comment);
         self.bytes.clone_from(&from.bytes);
     }

@@ -9,6 +9,10 @@ use plumb_wire::frame::Port;
 
 use crate::Frame;
 
+/// Bytes of the beginning of a frame that a function gets at least: all headers of whatever the kernel
+/// sends, and what an ICMP error quotes.
+pub const HEAD_LEN: usize = 2048;
+
 /// A network function between two ports: frames and time in, frames out, no I/O of its own.
 ///
 /// A driver repeats: hand in what came, take what is in the [`Output`], then wait for a frame or
@@ -25,6 +29,13 @@ pub trait Function {
 
     /// When [`handle_timeout`](Self::handle_timeout) is wanted, if no frame comes before.
     fn poll_timeout(&self) -> Option<Instant>;
+
+    /// Says that the first [`HEAD_LEN`] bytes of a live frame are all that it looks at or changes, and
+    /// that it holds no frame back: what follows may stay elsewhere
+    /// ([`Parts::body`](crate::Parts::body)).
+    fn heads_suffice(&self) -> bool {
+        false
+    }
 
     /// Frames that it holds back. At the end of input a driver waits until there are none.
     fn held(&self) -> usize {
@@ -78,6 +89,10 @@ impl<F: Function + ?Sized> Function for Box<F> {
 
     fn poll_timeout(&self) -> Option<Instant> {
         (**self).poll_timeout()
+    }
+
+    fn heads_suffice(&self) -> bool {
+        (**self).heads_suffice()
     }
 
     fn held(&self) -> usize {

@@ -39,7 +39,7 @@ pub use chain::{Chain, FunctionId};
 pub use coalesce::Coalesce;
 pub use count::Count;
 pub use frame::{Frame, Parts};
-pub use function::{Counter, Detail, Function, Output};
+pub use function::{Counter, Detail, Function, HEAD_LEN, Output};
 pub use mirror::{Mirror, MirrorOptions};
 pub use offload::{complete_checksum, segment};
 pub use player::Player;

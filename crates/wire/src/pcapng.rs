@@ -136,10 +136,15 @@ pub struct Packet<'a> {
 impl<'a> Packet<'a> {
     /// Bytes that [`emit`](Self::emit) writes.
     pub fn block_len(&self) -> usize {
+        self.block_len_of(self.captured().len())
+    }
+
+    /// The same if the packet has so many bytes.
+    fn block_len_of(&self, len: usize) -> usize {
         let comment = self.comment.map_or(0, |c| option_len(option_text(c).len()));
         BLOCK_OVERHEAD
             + 20
-            + padded(self.captured().len())
+            + padded(len)
             + option_len(4)
             + self.offload_len()
             + comment
@@ -151,37 +156,40 @@ impl<'a> Packet<'a> {
     /// # Panics
     /// If `into` is shorter than [`block_len`](Self::block_len).
     pub fn emit(&self, into: &mut [u8]) -> usize {
-        self.emit_with(self.captured(), into)
+        let data = self.captured();
+        self.emit_with(data, data.len(), into)
     }
 
     /// Writes the block without the packet's own bytes, which belong behind the first
-    /// [`BEFORE_DATA`](Self::BEFORE_DATA), and returns how many it wrote.
+    /// [`BEFORE_DATA`](Self::BEFORE_DATA), and returns how many it wrote. Behind those of
+    /// [`data`](Self::data), the packet has `rest` more.
     ///
     /// # Panics
     /// If `into` is shorter than [`around_len`](Self::around_len).
-    pub fn emit_around(&self, into: &mut [u8]) -> usize {
-        self.emit_with(&[], into)
+    pub fn emit_around(&self, rest: usize, into: &mut [u8]) -> usize {
+        self.emit_with(&[], self.captured().len() + rest, into)
     }
 
     /// Bytes that [`emit_around`](Self::emit_around) writes.
-    pub fn around_len(&self) -> usize {
-        self.block_len() - self.captured().len()
+    pub fn around_len(&self, rest: usize) -> usize {
+        let len = self.captured().len() + rest;
+        self.block_len_of(len) - len
     }
 
     /// Bytes of a block before those of its packet.
     pub const BEFORE_DATA: usize = 28;
 
-    /// The block with all of the packet's bytes or none.
-    fn emit_with(&self, data: &[u8], into: &mut [u8]) -> usize {
-        let len = self.captured().len();
-        let part = &mut into[..self.around_len() + data.len()];
-        let mut out = Output::part(ENHANCED_PACKET, part, self.block_len());
+    /// The block of a packet of `len` bytes with `data` of them: all or none.
+    fn emit_with(&self, data: &[u8], len: usize, into: &mut [u8]) -> usize {
+        let whole = self.block_len_of(len);
+        let part = &mut into[..whole - len + data.len()];
+        let mut out = Output::part(ENHANCED_PACKET, part, whole);
         out.bytes(&self.interface.to_le_bytes());
         let [.., a, b, c, d] = self.at_ns.to_le_bytes();
         out.bytes(&[a, b, c, d]);
         out.bytes(&self.at_ns.to_le_bytes()[..4]);
         out.word(len);
-        out.word(self.data.len().max(to_usize(self.original_len)));
+        out.word(len.max(self.data.len()).max(to_usize(self.original_len)));
         out.bytes(data);
         out.bytes(&[0; 3][..padded(len) - len]);
         out.option(EPB_FLAGS, &[self.direction as u8, 0, 0, 0]);

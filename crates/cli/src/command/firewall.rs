@@ -259,6 +259,10 @@ impl Function for LoggedFirewall {
         self.firewall.poll_timeout()
     }
 
+    fn heads_suffice(&self) -> bool {
+        self.firewall.heads_suffice()
+    }
+
     fn held(&self) -> usize {
         self.firewall.held()
     }

@@ -100,6 +100,10 @@ impl Function for LoggedNat {
         self.nat.poll_timeout()
     }
 
+    fn heads_suffice(&self) -> bool {
+        self.nat.heads_suffice()
+    }
+
     fn held(&self) -> usize {
         self.nat.held()
     }

@@ -8,12 +8,13 @@ use std::os::fd::BorrowedFd;
 
 use plumb_link::Clock;
 use plumb_link::stage::{Link, LinkError, LinkFrame, Meta, Needs, Outgoing, Received, Sent, wait};
-use plumb_nf::{Frame, Function, Output, Port};
+use plumb_nf::{Frame, Function, HEAD_LEN, Output, Port};
 use plumb_wire::Instant;
 use plumb_wire::pcapng::Direction;
 
 use super::Guests;
 use super::asked::Asked;
+use super::bodies::Bodies;
 use super::counters::{self, Passed};
 use crate::args::LinkArgs;
 use crate::exit::Failure;
@@ -107,6 +108,8 @@ struct Run<'a, F> {
     live: &'a Live,
     /// A signal has come, or a command has ended.
     attention: bool,
+    /// The bodies of frames of which only the beginning is with the function, by where they came from.
+    bodies: Bodies,
 }
 
 /// Runs a function between two links until the pipeline or the commands end; returns the exit
@@ -136,6 +139,7 @@ pub(crate) fn run<F: Function>(
         clock: Clock::new(),
         live,
         attention: true,
+        bodies: Bodies::default(),
     };
     let ended = run.until_ended(guests, &mut after);
     if live.counters {
@@ -311,6 +315,11 @@ impl<F: Function> Run<'_, F> {
                 self.out.recycle(frame);
             }
             self.dispatch(now)?;
+            let waits = |frame: &Frame| frame.body.is_some();
+            let to = &self.sides[index(from.opposite())];
+            if !to.waiting.iter().any(waits) {
+                self.bodies.forget(from);
+            }
         }
         Ok(moved)
     }
@@ -320,7 +329,11 @@ impl<F: Function> Run<'_, F> {
     /// have to wait.
     fn receive(&mut self, from: Port, now: Instant) -> Result<(), LinkError> {
         let (mut bytes, mut count) = (0, 0);
+        let leave =
+            self.function.heads_suffice() && self.sides[index(from.opposite())].link.takes_bodies();
         let side = &mut self.sides[index(from)];
+        side.link.leave_bodies(leave.then_some(HEAD_LEN));
+        let mut body = None;
         while count < BATCH_FRAMES && bytes < BATCH_BYTES {
             if count == self.received.len() {
                 self.received.push(LinkFrame::default());
@@ -335,6 +348,10 @@ impl<F: Function> Run<'_, F> {
             }
             bytes += frame.bytes.len();
             count += 1;
+            body = side.link.take_body();
+            if body.is_some() {
+                break;
+            }
         }
         for received in self.received.iter_mut().take(count) {
             let mut frame = self.out.empty();
@@ -349,6 +366,9 @@ impl<F: Function> Run<'_, F> {
             frame.original_len = received.original_len;
             self.batch.push(frame);
         }
+        if let (Some(body), Some(frame)) = (body, self.batch.last_mut()) {
+            self.bodies.keep(from, frame, body);
+        }
         Ok(())
     }
 
@@ -362,9 +382,13 @@ impl<F: Function> Run<'_, F> {
             } else {
                 Some(frame)
             };
-            let Some(frame) = unsent else {
+            let Some(mut frame) = unsent else {
                 continue;
             };
+            if !self.bodies.may_wait(&frame, port) && !self.bodies.complete(&mut frame)? {
+                self.lose(port, frame);
+                continue;
+            }
             let side = &mut self.sides[index(port)];
             if side.waiting.len() >= MOST_WAITING {
                 side.dropped += 1;
@@ -385,7 +409,7 @@ impl<F: Function> Run<'_, F> {
         let mut moved = false;
         while let Some(frame) = self.sides[index(port)].waiting.pop_front() {
             if !self.sides[index(port)].takes(&frame) {
-                self.finish_offload(port, frame);
+                self.finish_offload(port, frame)?;
                 continue;
             }
             if let Some(frame) = self.offer(port, frame, now)? {
@@ -401,11 +425,22 @@ impl<F: Function> Run<'_, F> {
     fn offer(
         &mut self,
         port: Port,
-        frame: Frame,
+        mut frame: Frame,
         now: Instant,
     ) -> Result<Option<Frame>, LinkError> {
+        let link = &self.sides[index(port)].link;
+        let mut body = None;
+        if frame.body.is_some() {
+            if link.takes_bodies() {
+                body = self.bodies.take(&frame);
+            }
+            if body.is_none() && !self.bodies.complete(&mut frame)? {
+                self.lose(port, frame);
+                return Ok(None);
+            }
+        }
         let side = &mut self.sides[index(port)];
-        let sent = side.link.send(Outgoing {
+        let outgoing = Outgoing {
             meta: Meta {
                 at_ns: frame.at.as_nanos(),
                 direction: Direction::Outbound,
@@ -416,8 +451,17 @@ impl<F: Function> Run<'_, F> {
             original_len: frame.original_len,
             comment: &frame.comment,
             bytes: &frame.bytes,
-        });
-        match sent? {
+        };
+        let sent = match body {
+            None => side.link.send(outgoing)?,
+            Some((from, body)) => {
+                let mut body = Some(body);
+                let sent = side.link.send_with_body(outgoing, &mut body)?;
+                self.bodies.put_back(from, &frame, body);
+                sent
+            }
+        };
+        match sent {
             Sent::Taken if side.unflushed.is_none() => side.unflushed = Some(now),
             Sent::Full if self.live.drop => side.dropped += 1,
             Sent::Full => return Ok(Some(frame)),
@@ -428,10 +472,18 @@ impl<F: Function> Run<'_, F> {
         Ok(None)
     }
 
+    /// Drops a frame that cannot be sent any more.
+    fn lose(&mut self, port: Port, frame: Frame) {
+        self.sides[index(port)].dropped += 1;
+        self.out.recycle(frame);
+    }
+
     /// Cuts a frame and completes its checksums, and puts the pieces where it was.
-    fn finish_offload(&mut self, port: Port, mut frame: Frame) {
+    fn finish_offload(&mut self, port: Port, mut frame: Frame) -> Result<(), LinkError> {
         let mut pieces = Vec::new();
-        if frame.offload.gso.is_some() {
+        if !self.bodies.complete(&mut frame)? {
+            self.out.recycle(frame);
+        } else if frame.offload.gso.is_some() {
             plumb_nf::segment(frame, &mut self.out, &mut pieces);
         } else if plumb_nf::complete_checksum(&mut frame) {
             pieces.push(frame);
@@ -445,6 +497,7 @@ impl<F: Function> Run<'_, F> {
         for piece in pieces.into_iter().rev() {
             side.waiting.push_front(piece);
         }
+        Ok(())
     }
 
     /// Lets the neighbours have what was sent: all of it where nothing more comes at once, else what

@@ -2,6 +2,7 @@
 
 mod asked;
 mod attended;
+mod bodies;
 mod capture;
 mod copies;
 mod counters;

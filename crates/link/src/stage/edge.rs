@@ -181,7 +181,7 @@ impl Link for Edge {
             };
             frame.original_len = 0;
             frame.comment.clear();
-            self.counters.receive(frame);
+            self.counters.receive(frame.bytes.len());
             return Ok(Received::Frame);
         }
     }
@@ -203,7 +203,7 @@ impl Link for Edge {
         );
         match wrote {
             Ok(_) => {
-                self.counters.send(frame.bytes);
+                self.counters.send(frame.bytes.len());
                 Ok(Sent::Taken)
             }
             Err(Errno::AGAIN | Errno::INTR) => Ok(Sent::Full),

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use plumb_wire::capture::Reader;
 use plumb_wire::pcapng::{Apart, Control, LinkType, MAX_BLOCK_LEN, Read, TOKEN_LEN};
 
+use super::body::{Body, Holds};
 use super::pipe::{Identity, Moved, Pipe};
 use super::{LinkError, LinkFrame, Meta};
 
@@ -15,6 +16,8 @@ const READ_LEN: usize = 32 * 1024;
 const LONG_LEN: usize = 16 * 1024;
 /// Bytes that are read with the last of such a packet: what follows it, and the next one's beginning.
 const BEHIND_LEN: usize = 4096;
+/// A body is left in the kernel from this length on: for less, copying is cheaper.
+const BODY_LEN: usize = 8 * 1024;
 
 /// The end of a pipe where packets come out.
 #[derive(Debug)]
@@ -32,16 +35,34 @@ pub(super) struct Input {
     section_len: u64,
     /// The long packet that is under way.
     long: Long,
+    leaving: Leaving,
+}
+
+/// How bodies are left in the kernel.
+#[derive(Debug, Default)]
+struct Leaving {
+    /// Bytes of the beginning that are wanted; none if all are.
+    head_len: Option<usize>,
+    /// The last long packet was one whose body may be left.
+    worthwhile: bool,
+    /// No short packet has come since.
+    expected: bool,
+    /// The kernel does not move bytes out of this pipe.
+    refused: bool,
+    holds: Holds,
+    /// What was left of the packet that was given last.
+    body: Option<Body>,
 }
 
 /// A packet whose data do not go through the buffer, which has only the rest of its block.
 #[derive(Debug, Default)]
 struct Long {
     block: Option<Apart>,
-    /// Its data; more than that while it is under way.
+    /// Its data; more than that while it is under way. Without those of the body, if there is one.
     data: Vec<u8>,
     /// Bytes of it that have come.
     len: usize,
+    body: Option<Body>,
 }
 
 /// What comes next in a stream.
@@ -68,7 +89,27 @@ impl Input {
             any: false,
             section_len: 0,
             long: Long::default(),
+            leaving: Leaving::default(),
         }
+    }
+
+    /// Has no more than `head_len` bytes of long packets be given where that is cheaper, or all of all.
+    /// Only those are left something of whose checksums are not finished: the kernel's own.
+    pub(super) fn leave_bodies(&mut self, head_len: Option<usize>) {
+        if self.leaving.head_len.is_none() {
+            self.leaving.worthwhile = true;
+        }
+        self.leaving.head_len = head_len.filter(|_| self.pipe.can_splice());
+    }
+
+    /// What was left of the packet that [`next`](Self::next) gave last.
+    pub(super) fn take_body(&mut self) -> Option<Body> {
+        self.leaving.body.take()
+    }
+
+    /// Bytes of that.
+    pub(super) fn body_len(&self) -> usize {
+        self.leaving.body.as_ref().map_or(0, Body::len)
     }
 
     pub(super) fn identity(&self) -> Option<Identity> {
@@ -76,6 +117,7 @@ impl Input {
     }
 
     pub(super) fn next(&mut self, frame: &mut LinkFrame) -> Result<Next, LinkError> {
+        self.leaving.body = None;
         loop {
             if let Some(block) = self.long.block {
                 match self.collect(&block)? {
@@ -100,18 +142,29 @@ impl Input {
                     };
                     frame.comment.clear();
                     frame.comment.push_str(packet.comment.unwrap_or_default());
+                    let mut len = packet.data.len();
                     if let Some(block) = self.long.block.take() {
                         core::mem::swap(&mut frame.bytes, &mut self.long.data);
                         frame.bytes.truncate(block.data_len());
                         self.section_len += block.padded_len() as u64;
+                        len = block.data_len();
                     } else {
                         frame.bytes.clear();
                         frame.bytes.extend_from_slice(packet.data);
                     }
                     frame.original_len = match usize::try_from(packet.original_len) {
-                        Ok(len) if len > frame.bytes.len() => packet.original_len,
+                        Ok(original_len) if original_len > len => packet.original_len,
                         _ => 0,
                     };
+                    let may_leave = frame.original_len == 0 && !packet.offload.is_complete();
+                    self.leaving.expected = len >= LONG_LEN;
+                    if self.leaving.expected {
+                        self.leaving.worthwhile = may_leave;
+                    }
+                    self.leaving.body = self.long.body.take();
+                    if !may_leave && let Some(body) = self.leaving.body.take() {
+                        body.append_to(&mut frame.bytes)?;
+                    }
                     (Some(Next::Frame), 0)
                 }
                 Read::Control(Control::Section(rendezvous)) => {
@@ -133,7 +186,14 @@ impl Input {
             if need >= LONG_LEN && self.begin_long() {
                 continue;
             }
-            match self.fill(need)? {
+            let (need, piece) = match self.leaving.head_len() {
+                // No more of a long packet than is wanted, if it is one.
+                Some(head_len) if self.leaving.expected => {
+                    (need.min(Apart::HEAD_LEN + head_len), BEHIND_LEN)
+                }
+                _ => (need, READ_LEN),
+            };
+            match self.fill(need, piece)? {
                 Moved::Bytes(_) => {}
                 Moved::Wait => return Ok(Next::Wait),
                 Moved::End => return Ok(Next::End),
@@ -150,9 +210,22 @@ impl Input {
         };
         let (head, behind) = rest.split_at(Apart::HEAD_LEN);
         let (data, behind) = behind.split_at(behind.len().min(block.padded_len()));
-        // Mostly it has been as long before: what is there need not be cleared.
-        self.long.data.resize(block.padded_len(), 0);
-        self.long.data[..data.len()].copy_from_slice(data);
+        if let Some(head_len) = self.leaving.head_len()
+            && block.data_len() >= head_len.max(data.len()) + BODY_LEN
+        {
+            if data.len() < head_len {
+                return false;
+            }
+            self.long.body = self.leaving.holds.begin();
+        }
+        if self.long.body.is_some() {
+            self.long.data.clear();
+            self.long.data.extend_from_slice(data);
+        } else {
+            // Mostly it has been as long before: what is there need not be cleared.
+            self.long.data.resize(block.padded_len(), 0);
+            self.long.data[..data.len()].copy_from_slice(data);
+        }
         self.long.len = data.len();
         self.long.block = Some(block);
         let behind = self.end - behind.len()..self.end;
@@ -166,6 +239,12 @@ impl Input {
 
     /// Reads what is missing of a long packet, and closes the rest of its block.
     fn collect(&mut self, block: &Apart) -> Result<Moved, LinkError> {
+        if self.long.body.is_some() {
+            let moved = self.collect_body(block)?;
+            if !matches!(moved, Moved::Bytes(_)) {
+                return Ok(moved);
+            }
+        }
         while self.long.len < block.padded_len() {
             let data = &mut self.long.data[self.long.len..];
             let most = data.len().min(READ_LEN);
@@ -191,8 +270,12 @@ impl Input {
             }
         }
         let len = Apart::HEAD_LEN + block.tail_len();
+        let piece = match self.long.body {
+            Some(_) => len + BEHIND_LEN,
+            None => READ_LEN,
+        };
         while self.end - self.start < len {
-            let moved = self.fill(len)?;
+            let moved = self.fill(len, piece)?;
             if !matches!(moved, Moved::Bytes(_)) {
                 return Ok(moved);
             }
@@ -201,6 +284,60 @@ impl Input {
             .close(&mut self.buffer[self.start..self.start + len])
             .map_err(LinkError::Capture)?;
         Ok(Moved::Bytes(len))
+    }
+
+    /// Moves what is missing of a long packet to where it waits, and reads what fills the last word.
+    fn collect_body(&mut self, block: &Apart) -> Result<Moved, LinkError> {
+        let failed = |e| LinkError::io("read", "packets", e);
+        while let Some(body) = &mut self.long.body
+            && self.long.len < block.data_len()
+        {
+            if self.ended {
+                return Ok(Moved::End);
+            }
+            let most = block.data_len() - self.long.len;
+            let mut moved = body.take(&self.pipe, most);
+            if matches!(moved, Ok(Moved::Wait)) && self.pipe.is_readable().map_err(failed)? {
+                moved = body.take(&self.pipe, most);
+                if matches!(moved, Ok(Moved::Wait)) {
+                    // There is no room for so many pieces.
+                    return self.give_up_body(block);
+                }
+            }
+            match moved {
+                Ok(Moved::Bytes(len)) => self.long.len += len,
+                Ok(Moved::End) => self.ended = true,
+                Ok(Moved::Wait) => return Ok(Moved::Wait),
+                Err(_) => {
+                    self.leaving.refused = true;
+                    return self.give_up_body(block);
+                }
+            }
+        }
+        let padding = block.padded_len() - block.data_len();
+        let len = Apart::HEAD_LEN + padding + block.tail_len();
+        while self.long.len < block.padded_len() && self.end - self.start < len {
+            let moved = self.fill(len, len + BEHIND_LEN)?;
+            if !matches!(moved, Moved::Bytes(_)) {
+                return Ok(moved);
+            }
+        }
+        if self.long.len < block.padded_len() {
+            let head = self.start..self.start + Apart::HEAD_LEN;
+            self.start += padding;
+            self.buffer.copy_within(head, self.start);
+            self.long.len = block.padded_len();
+        }
+        Ok(Moved::Bytes(0))
+    }
+
+    /// Goes on with a packet as one that is read as a whole.
+    fn give_up_body(&mut self, block: &Apart) -> Result<Moved, LinkError> {
+        if let Some(body) = self.long.body.take() {
+            body.append_to(&mut self.long.data)?;
+        }
+        self.long.data.resize(block.padded_len(), 0);
+        Ok(Moved::Bytes(0))
     }
 
     /// Bytes that were read since the section began, its header included.
@@ -220,8 +357,8 @@ impl Input {
         }
     }
 
-    /// Reads so that there may be `need` bytes in the buffer.
-    fn fill(&mut self, need: usize) -> Result<Moved, LinkError> {
+    /// Reads so that there may be `need` bytes in the buffer, `piece` at once.
+    fn fill(&mut self, need: usize, piece: usize) -> Result<Moved, LinkError> {
         if self.ended {
             return Ok(Moved::End);
         }
@@ -236,7 +373,7 @@ impl Input {
                 self.buffer.resize(need.min(MAX_BLOCK_LEN) + READ_LEN, 0);
             }
         }
-        let most = self.buffer.len().min(self.end + READ_LEN);
+        let most = self.buffer.len().min(self.end + piece);
         let moved = self
             .pipe
             .read(&mut self.buffer[self.end..most])
@@ -253,6 +390,13 @@ impl Input {
     }
 }
 
+impl Leaving {
+    /// Bytes of the beginning of a long packet that are wanted; none if all are.
+    fn head_len(&self) -> Option<usize> {
+        self.head_len.filter(|_| self.worthwhile && !self.refused)
+    }
+}
+
 impl AsFd for Input {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pipe.as_fd()
@@ -261,6 +405,7 @@ impl AsFd for Input {
 
 #[cfg(test)]
 mod tests {
+    use plumb_wire::frame::{Offload, PartialChecksum};
     use plumb_wire::pcapng::{Direction, Interface, Packet, SECTION_LEN, emit_section};
     use proptest::prelude::*;
 
@@ -273,6 +418,8 @@ mod tests {
         assert_eq!(emit(&mut stream[at..]), len);
     }
 
+    const HEAD_LEN: usize = 2048;
+
     fn packet<'a>(data: &'a [u8], at_ns: u64, comment: &'a str) -> Packet<'a> {
         Packet {
             at_ns,
@@ -284,8 +431,32 @@ mod tests {
         }
     }
 
+    /// The same of which something is left to do, as of most that the kernel sends.
+    fn partial<'a>(data: &'a [u8], at_ns: u64, comment: &'a str) -> Packet<'a> {
+        let checksum = PartialChecksum {
+            start: 34,
+            offset: 16,
+        };
+        Packet {
+            original_len: 0,
+            offload: Offload {
+                checksum: Some(checksum),
+                ..Offload::NONE
+            },
+            ..packet(data, at_ns, comment)
+        }
+    }
+
     /// A section with frames of these lengths.
     fn stream(lens: &[usize], comment: &str) -> (Vec<u8>, Vec<Vec<u8>>) {
+        stream_of(packet, lens, comment)
+    }
+
+    fn stream_of(
+        make: for<'a> fn(&'a [u8], u64, &'a str) -> Packet<'a>,
+        lens: &[usize],
+        comment: &str,
+    ) -> (Vec<u8>, Vec<Vec<u8>>) {
         let mut stream = Vec::new();
         push(&mut stream, SECTION_LEN, emit_section);
         let (link_type, name) = (LinkType::ETHERNET, "eth0");
@@ -298,7 +469,7 @@ mod tests {
             .map(|(at, len)| (0..=u8::MAX).map(|n| n ^ at).cycle().take(*len).collect())
             .collect();
         for (at, frame) in (1..).zip(&frames) {
-            let packet = packet(frame, at, comment);
+            let packet = make(frame, at, comment);
             push(&mut stream, packet.block_len(), |into| packet.emit(into));
         }
         (stream, frames)
@@ -306,13 +477,32 @@ mod tests {
 
     /// What an input makes of a stream that comes in pieces of these sizes, and how it ended.
     fn read(stream: &[u8], pieces: &[usize]) -> (Vec<LinkFrame>, u64, Option<&'static str>) {
+        let (frames, _, len, unsound) = read_leaving(stream, pieces, None);
+        (frames, len, unsound)
+    }
+
+    /// The same with bodies left in the kernel if `head_len` says so, and how many were.
+    fn read_leaving(
+        stream: &[u8],
+        pieces: &[usize],
+        head_len: Option<usize>,
+    ) -> (Vec<LinkFrame>, usize, u64, Option<&'static str>) {
         let (from, to) = rustix::pipe::pipe().unwrap();
         let (mut input, to) = (Input::new(Pipe::new(from).unwrap()), Pipe::new(to).unwrap());
+        input.leave_bodies(head_len);
+        let mut left = 0;
         let (mut to, mut rest, mut pieces) = (Some(to), stream, pieces.iter().cycle());
         let (mut frame, mut found) = (LinkFrame::default(), Vec::new());
         loop {
             match input.next(&mut frame).unwrap() {
-                Next::Frame => found.push(frame.clone()),
+                Next::Frame => {
+                    if let Some(body) = input.take_body() {
+                        assert!(frame.bytes.len() >= HEAD_LEN && body.len() >= BODY_LEN);
+                        body.append_to(&mut frame.bytes).unwrap();
+                        left += 1;
+                    }
+                    found.push(frame.clone());
+                }
                 Next::Wait => {
                     let len = rest.len().min(*pieces.next().unwrap());
                     let moved = to.as_ref().unwrap().write(&rest[..len]).unwrap();
@@ -327,7 +517,81 @@ mod tests {
                 Next::Section(_) | Next::Switch(_) => {}
             }
         }
-        (found, input.section_len(), input.unsound_end())
+        (found, left, input.section_len(), input.unsound_end())
+    }
+
+    /// Bodies that nobody takes are gone, and are not taken for those of others.
+    #[test]
+    fn a_body_is_left_where_the_kernel_is_not_done_and_nobody_wants_more() {
+        let lens = [60_000, 20_000, 100, 65_000, 64_999, 5000, 40_000];
+        let (stream, frames) = stream_of(partial, &lens, "");
+        let (found, left, len, unsound) = read_leaving(&stream, &[200_000], Some(HEAD_LEN));
+        let found: Vec<_> = found.into_iter().map(|frame| frame.bytes).collect();
+        assert_eq!((&found, left), (&frames, 5));
+        assert_eq!((len, unsound), (stream.len() as u64, None));
+        assert_eq!(read_leaving(&stream, &[200_000], None).1, 0);
+        let (stream, _) = stream_of(packet, &lens, "");
+        assert_eq!(read_leaving(&stream, &[200_000], Some(HEAD_LEN)).1, 0);
+
+        let (from, to) = rustix::pipe::pipe().unwrap();
+        let mut input = Input::new(Pipe::new(from).unwrap());
+        input.leave_bodies(Some(HEAD_LEN));
+        let to = Pipe::new(to).unwrap();
+        to.grow();
+        let (stream, frames) = stream_of(partial, &[60_000; 6], "");
+        assert_eq!(to.write(&stream).unwrap(), Moved::Bytes(stream.len()));
+        let mut frame = LinkFrame::default();
+        let mut bodies = Vec::new();
+        for frames in frames.chunks(3) {
+            for (at, expected) in frames.iter().enumerate() {
+                while input.next(&mut frame).unwrap() != Next::Frame {}
+                if at == 1 {
+                    continue;
+                }
+                assert!(input.body_len() > 0);
+                assert!(expected.starts_with(&frame.bytes));
+                bodies.push((input.take_body().unwrap(), frame.bytes.len(), expected));
+            }
+            for (body, at, frame) in bodies.drain(..) {
+                let mut rest = Vec::new();
+                body.append_to(&mut rest).unwrap();
+                assert_eq!(rest, frame[at..]);
+            }
+        }
+    }
+
+    /// Where no pipe can take it in so many pieces, it is read.
+    #[test]
+    fn a_body_in_small_pieces_is_read_as_a_whole() {
+        let (stream, frames) = stream_of(partial, &[65_000, 65_000], "");
+        let (from, to) = rustix::pipe::pipe().unwrap();
+        let to = Pipe::new(to).unwrap();
+        to.grow();
+        let mut input = Input::new(Pipe::new(from).unwrap());
+        input.leave_bodies(Some(HEAD_LEN));
+        let mut frame = LinkFrame::default();
+        let mut pieces = stream.chunks(900);
+        let mut found = Vec::new();
+        loop {
+            match input.next(&mut frame).unwrap() {
+                Next::Frame => {
+                    assert!(input.take_body().is_none());
+                    found.push(frame.bytes.clone());
+                }
+                Next::Wait => match pieces.next() {
+                    Some(first) => {
+                        // What is moved in is not put together.
+                        for piece in core::iter::once(first).chain(pieces.by_ref().take(60)) {
+                            let moved = Body::of(piece).give(&to).unwrap();
+                            assert_eq!(moved, Moved::Bytes(piece.len()));
+                        }
+                    }
+                    None => break,
+                },
+                Next::End | Next::Section(_) | Next::Switch(_) => {}
+            }
+        }
+        assert_eq!(found, frames);
     }
 
     proptest! {
@@ -353,6 +617,27 @@ mod tests {
         }
 
         #[test]
+        fn frames_whose_bodies_are_left_come_whole_and_in_order(
+            lens in proptest::collection::vec(prop_oneof![0..2000usize, 0..70_000usize], 1..12),
+            pieces in proptest::collection::vec(prop_oneof![1..300usize, 1..90_000usize], 1..12),
+            comment in prop_oneof![Just(0usize), 1..6000usize],
+        ) {
+            let comment = "c".repeat(comment);
+            let (stream, frames) = stream_of(partial, &lens, &comment);
+            let (found, _, len, unsound) = read_leaving(&stream, &pieces, Some(HEAD_LEN));
+            prop_assert_eq!(found.len(), frames.len());
+            for ((at, frame), found) in (1..).zip(&frames).zip(&found) {
+                prop_assert_eq!(&found.bytes, frame);
+                prop_assert_eq!(found.meta.at_ns, at);
+                prop_assert!(found.meta.offload.checksum.is_some());
+                prop_assert_eq!(found.original_len, 0);
+                prop_assert_eq!(&found.comment, &comment);
+            }
+            prop_assert_eq!(len, stream.len() as u64);
+            prop_assert_eq!(unsound, None);
+        }
+
+        #[test]
         fn a_stream_that_is_cut_gives_the_frames_before_and_says_so(
             lens in proptest::collection::vec(0..70_000usize, 1..4),
             pieces in proptest::collection::vec(1..90_000usize, 1..4),
@@ -363,6 +648,11 @@ mod tests {
             let last = packet(frames.last().unwrap(), 1, "").block_len();
             let cut = cut.min(last - 1);
             let (found, _, unsound) = read(&stream[..stream.len() - cut], &pieces);
+            prop_assert_eq!(found.len(), frames.len() - 1);
+            prop_assert!(unsound.unwrap().starts_with("ends within a packet"));
+            let (stream, _) = stream_of(partial, &lens, "");
+            let cut = &stream[..stream.len() - cut];
+            let (found, _, _, unsound) = read_leaving(cut, &pieces, Some(HEAD_LEN));
             prop_assert_eq!(found.len(), frames.len() - 1);
             prop_assert!(unsound.unwrap().starts_with("ends within a packet"));
         }

@@ -5,6 +5,7 @@
 //! is a device, with the kernel's network stack behind it. [`wait`] sleeps until one of two links
 //! has something to do. Nothing here waits for a neighbour otherwise, and no thread is started.
 
+mod body;
 mod edge;
 mod ends;
 mod input;
@@ -21,6 +22,7 @@ use plumb_wire::Malformed;
 use plumb_wire::frame::Offload;
 use plumb_wire::pcapng::Direction;
 
+pub use body::Body;
 pub use edge::Edge;
 pub use ends::{Ends, PipeOptions, take_standard_input, take_standard_output};
 pub use pipe_link::PipeLink;
@@ -135,6 +137,34 @@ pub trait Link {
     /// If the kernel fails.
     fn send(&mut self, frame: Outgoing<'_>) -> Result<Sent, LinkError>;
 
+    /// Has long frames given by their first `head_len` bytes at least, and what follows left in the kernel
+    /// for [`take_body`](Self::take_body), where the link knows how to and that is cheaper; none: all of
+    /// every frame is given.
+    fn leave_bodies(&mut self, _head_len: Option<usize>) {}
+
+    /// The rest of the frame that [`receive`](Self::receive) gave last, if it was left. It is gone with
+    /// the next one.
+    fn take_body(&mut self) -> Option<Body> {
+        None
+    }
+
+    /// Whether frames can be sent, at this time, that are not all here.
+    fn takes_bodies(&self) -> bool {
+        false
+    }
+
+    /// Hands over the beginning of a frame and, if it is taken, its body.
+    ///
+    /// # Errors
+    /// If the kernel fails.
+    fn send_with_body(
+        &mut self,
+        _frame: Outgoing<'_>,
+        _body: &mut Option<Body>,
+    ) -> Result<Sent, LinkError> {
+        Ok(Sent::Full)
+    }
+
     /// Lets the neighbour have what was sent so far, and the room of what was received.
     ///
     /// # Errors
@@ -202,14 +232,14 @@ pub struct Counters {
 }
 
 impl Counters {
-    fn receive(&mut self, frame: &LinkFrame) {
+    const fn receive(&mut self, len: usize) {
         self.received_frames += 1;
-        self.received_bytes += frame.bytes.len() as u64;
+        self.received_bytes += len as u64;
     }
 
-    fn send(&mut self, bytes: &[u8]) {
+    const fn send(&mut self, len: usize) {
         self.sent_frames += 1;
-        self.sent_bytes += bytes.len() as u64;
+        self.sent_bytes += len as u64;
     }
 }
 

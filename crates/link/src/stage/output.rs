@@ -1,6 +1,6 @@
 //! Packets into a stream of bytes.
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use plumb_wire::pcapng::{
@@ -8,6 +8,7 @@ use plumb_wire::pcapng::{
     SECTION_LEN, TOKEN_LEN, emit_section, emit_switch, switch_len,
 };
 
+use super::body::{Body, Holds};
 use super::pipe::{Identity, Moved, Opening, Pipe};
 use super::{LinkError, Outgoing};
 
@@ -35,6 +36,13 @@ pub(super) struct Output {
     written: usize,
     /// What lies around a long frame.
     around: Vec<u8>,
+    /// A block that comes behind what the buffer has.
+    body: Option<Body>,
+    /// What comes behind that block.
+    behind: Vec<u8>,
+    holds: Holds,
+    /// The kernel does not move bytes into this pipe.
+    refused: bool,
     /// Bytes since the section began.
     section_len: u64,
     closed: bool,
@@ -69,6 +77,10 @@ impl Output {
             filled: 0,
             written: 0,
             around: Vec::new(),
+            body: None,
+            behind: Vec::new(),
+            holds: Holds::default(),
+            refused: false,
             section_len: 0,
             closed: false,
             grown: false,
@@ -138,6 +150,77 @@ impl Output {
         Ok(true)
     }
 
+    /// Whether frames can leave with bodies that are elsewhere.
+    pub(super) fn takes_bodies(&self) -> bool {
+        let is_pipe = matches!(&self.end, End::Open(pipe) if pipe.can_splice());
+        is_pipe && !self.refused && !self.closed
+    }
+
+    /// Adds a frame of which the rest is elsewhere, if there is room for it, and takes that. The frame's
+    /// own `original_len` says nothing.
+    pub(super) fn push_with_body(
+        &mut self,
+        frame: Outgoing<'_>,
+        body: &mut Option<Body>,
+    ) -> Result<bool, LinkError> {
+        self.drain()?;
+        if self.backlog() > 0 && !self.closed {
+            return Ok(false);
+        }
+        let Some(body) = body.take() else {
+            return Ok(false);
+        };
+        let original_len = 0;
+        let packet = self.packet(Outgoing {
+            original_len,
+            ..frame
+        });
+        let mut around = core::mem::take(&mut self.around);
+        around.clear();
+        around.resize(packet.around_len(body.len()), 0);
+        packet.emit_around(body.len(), &mut around);
+        let (before, behind) = around.split_at(Packet::BEFORE_DATA);
+        let len = packet.data.len() + body.len() + around.len();
+        self.body = self.whole([before, packet.data, behind], body)?;
+        if self.body.is_some() {
+            self.section_len += len as u64;
+        }
+        self.around = around;
+        self.drain()?;
+        Ok(true)
+    }
+
+    /// Puts a block together in a pipe of its own, so that its reader is woken once and finds all of it.
+    /// Where that is not possible, it is collected like any other.
+    fn whole(&mut self, pieces: [&[u8]; 3], mut body: Body) -> Result<Option<Body>, LinkError> {
+        let [before, data, behind] = pieces;
+        let until_behind = before.len() + data.len() + body.len();
+        let mut whole = self.holds.begin();
+        let mut put_together = || -> io::Result<bool> {
+            let Some(block) = &mut whole else {
+                return Ok(false);
+            };
+            Ok(block.write(before)?
+                && block.write(data)?
+                && block.join(&mut body)?
+                && block.write(behind)?)
+        };
+        if put_together().map_err(|e| LinkError::io("write", "packets", e))? {
+            return Ok(whole);
+        }
+        self.refused |= whole.is_none();
+        let mut block = Vec::new();
+        match whole {
+            Some(whole) => whole.append_to(&mut block)?,
+            None => block.extend_from_slice(&[before, data].concat()),
+        }
+        let of_behind = block.len().saturating_sub(until_behind);
+        body.append_to(&mut block)?;
+        block.extend_from_slice(&behind[of_behind..]);
+        self.append_bytes(&block);
+        Ok(None)
+    }
+
     /// Writes a frame behind what was collected, and collects what the pipe does not take of both.
     /// False if this end cannot be written like that.
     fn write_through(&mut self, frame: Outgoing<'_>) -> Result<bool, LinkError> {
@@ -148,10 +231,10 @@ impl Output {
             return Ok(false);
         }
         let packet = self.packet(frame);
-        let around_len = packet.around_len();
+        let around_len = packet.around_len(0);
         let mut around = core::mem::take(&mut self.around);
         around.resize(around_len.max(around.len()), 0);
-        packet.emit_around(&mut around);
+        packet.emit_around(0, &mut around);
         let (before, behind) = around[..around_len].split_at(Packet::BEFORE_DATA);
         let collected = &self.buffer[self.written..self.filled];
         let pieces = [collected, before, packet.data, behind];
@@ -179,10 +262,7 @@ impl Output {
         for piece in [before, packet.data, behind] {
             let rest = &piece[taken.min(piece.len())..];
             taken -= piece.len() - rest.len();
-            self.append(rest.len(), |into| {
-                into.copy_from_slice(rest);
-                rest.len()
-            });
+            self.append_bytes(rest);
         }
         self.around = around;
         Ok(true)
@@ -225,13 +305,37 @@ impl Output {
         let End::Open(pipe) = &self.end else {
             return Ok(());
         };
-        while self.written < self.filled && !self.closed {
-            let bytes = &self.buffer[self.written..self.filled];
-            match pipe
-                .write(&bytes[..bytes.len().min(WRITE_LEN)])
-                .map_err(failed)?
-            {
-                Moved::Bytes(len) => self.written += len,
+        while !self.closed {
+            let collected = &self.buffer[self.written..self.filled];
+            let moved = match &mut self.body {
+                _ if !collected.is_empty() => {
+                    let moved = pipe.write(&collected[..collected.len().min(WRITE_LEN)]);
+                    if let Ok(Moved::Bytes(len)) = moved {
+                        self.written += len;
+                    }
+                    moved
+                }
+                Some(body) => {
+                    let moved = body.give(pipe);
+                    if moved.is_err() {
+                        // It is copied, as those will be that come later.
+                        self.refused = true;
+                        (self.written, self.filled) = (0, body.len());
+                        self.buffer.resize(self.filled.max(self.buffer.len()), 0);
+                        body.read(&mut self.buffer[..self.filled]).map_err(failed)?;
+                    } else if body.is_empty() {
+                        self.body = None;
+                        (self.written, self.filled) = (0, self.behind.len());
+                        self.buffer.resize(self.filled.max(self.buffer.len()), 0);
+                        self.buffer[..self.filled].copy_from_slice(&self.behind);
+                        self.behind.clear();
+                    }
+                    moved.or(Ok(Moved::Bytes(0)))
+                }
+                None => break,
+            };
+            match moved.map_err(failed)? {
+                Moved::Bytes(_) => {}
                 Moved::Wait if self.section_len >= GROW_AFTER && !self.grown => {
                     pipe.grow();
                     self.grown = true;
@@ -254,12 +358,13 @@ impl Output {
 
     /// Whether a frame would be taken.
     pub(super) fn has_room(&self) -> bool {
-        self.backlog() < WRITE_LEN || self.closed
+        self.backlog() < WRITE_LEN && self.body.is_none() || self.closed
     }
 
     /// Bytes that are not yet written.
     pub(super) fn backlog(&self) -> usize {
-        self.filled - self.written
+        let body_len = self.body.as_ref().map_or(0, Body::len);
+        self.filled - self.written + body_len + self.behind.len()
     }
 
     /// Nobody reads any more.
@@ -279,14 +384,31 @@ impl Output {
         }
     }
 
+    /// Adds bytes behind all that is to be written.
     fn append(&mut self, len: usize, emit: impl FnOnce(&mut [u8]) -> usize) {
-        let at = self.filled;
-        if self.buffer.len() < at + len {
-            self.buffer.resize((at + len).max(2 * WRITE_LEN), 0);
-        }
-        let written = emit(&mut self.buffer[at..at + len]);
-        self.filled = at + written;
+        let written = if self.body.is_some() {
+            let at = self.behind.len();
+            self.behind.resize(at + len, 0);
+            let written = emit(&mut self.behind[at..]);
+            self.behind.truncate(at + written);
+            written
+        } else {
+            let at = self.filled;
+            if self.buffer.len() < at + len {
+                self.buffer.resize((at + len).max(2 * WRITE_LEN), 0);
+            }
+            let written = emit(&mut self.buffer[at..at + len]);
+            self.filled = at + written;
+            written
+        };
         self.section_len += written as u64;
+    }
+
+    fn append_bytes(&mut self, bytes: &[u8]) {
+        self.append(bytes.len(), |into| {
+            into.copy_from_slice(bytes);
+            bytes.len()
+        });
     }
 }
 
@@ -319,7 +441,7 @@ mod tests {
         /// has room for when they come.
         #[test]
         fn frames_of_all_lengths_leave_whole_and_in_order(
-            frames in proptest::collection::vec((0..70_000usize, 0..90_000usize), 1..40),
+            frames in proptest::collection::vec((0..70_000usize, 0..90_000usize, 0..70_000usize), 1..40),
         ) {
             let (from, to) = rustix::pipe::pipe().unwrap();
             let from = Pipe::new(from).unwrap();
@@ -334,9 +456,19 @@ mod tests {
             };
             let made: Vec<Vec<u8>> = (0..)
                 .zip(&frames)
-                .map(|(at, (len, _))| (0..=u8::MAX).map(|n| n ^ at).cycle().take(*len).collect())
+                .map(|(at, (len, ..))| (0..=u8::MAX).map(|n| n ^ at).cycle().take(*len).collect())
                 .collect();
-            for (at, (frame, (_, most))) in (1..).zip(made.iter().zip(&frames)) {
+            for (at, (frame, (_, most, first))) in (1..).zip(made.iter().zip(&frames)) {
+                // The half of them have most of it elsewhere.
+                if at % 2 == 0 && frame.len() > *first {
+                    let (head, rest) = frame.split_at(*first);
+                    let mut body = Some(Body::of(rest));
+                    while !output.push_with_body(outgoing(head, at), &mut body).unwrap() {
+                        read((*most).max(1));
+                    }
+                    prop_assert!(body.is_none());
+                    continue;
+                }
                 while !output.push(outgoing(frame, at)).unwrap() {
                     read((*most).max(1));
                 }

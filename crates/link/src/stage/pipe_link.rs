@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use plumb_wire::pcapng::{Rendezvous, TOKEN_LEN};
 use rustix::event::PollFlags;
 
+use super::body::Body;
 use super::ends::{Ends, Opened, PipeOptions};
 use super::input::{Input, Next};
 use super::output::Output;
@@ -265,7 +266,7 @@ impl Link for PipeLink {
                 Ok(true) => {
                     frame.original_len = 0;
                     frame.comment.clear();
-                    self.counters.receive(frame);
+                    self.counters.receive(frame.bytes.len());
                     return Ok(Received::Frame);
                 }
                 Ok(false) if !ended => return Ok(Received::Nothing),
@@ -294,7 +295,7 @@ impl Link for PipeLink {
                 if let Meeting::MayBe { in_vain } = &mut self.meeting {
                     *in_vain = true;
                 }
-                self.counters.receive(frame);
+                self.counters.receive(frame.bytes.len() + input.body_len());
                 Ok(Received::Frame)
             }
             Next::Wait => match (switched_at, &self.meeting) {
@@ -352,7 +353,7 @@ impl Link for PipeLink {
             return Ok(match self.check(pushed) {
                 Some(true) => {
                     self.unflushed = true;
-                    self.counters.send(frame.bytes);
+                    self.counters.send(frame.bytes.len());
                     Sent::Taken
                 }
                 Some(false) | None => Sent::Full,
@@ -373,7 +374,46 @@ impl Link for PipeLink {
         }
         if taken {
             self.unflushed = true;
-            self.counters.send(frame.bytes);
+            self.counters.send(frame.bytes.len());
+        }
+        Ok(if taken { Sent::Taken } else { Sent::Full })
+    }
+
+    fn leave_bodies(&mut self, head_len: Option<usize>) {
+        if let Some(input) = &mut self.input {
+            input.leave_bodies(head_len);
+        }
+    }
+
+    fn take_body(&mut self) -> Option<Body> {
+        self.input.as_mut().and_then(Input::take_body)
+    }
+
+    fn takes_bodies(&self) -> bool {
+        let output = self.output.as_ref().filter(|_| !self.sends_to_ring());
+        self.options.keep_offload && output.is_some_and(Output::takes_bodies)
+    }
+
+    fn send_with_body(
+        &mut self,
+        frame: Outgoing<'_>,
+        body: &mut Option<Body>,
+    ) -> Result<Sent, LinkError> {
+        let len = frame.bytes.len() + body.as_ref().map_or(0, Body::len);
+        if len > MAX_FRAME_LEN {
+            self.counters.refused_frames += 1;
+            return Ok(Sent::Refused);
+        }
+        let Some(output) = self.output.as_mut() else {
+            return Ok(Sent::Full);
+        };
+        let taken = output.push_with_body(frame, body)?;
+        if output.is_closed() {
+            return Ok(Sent::Closed);
+        }
+        if taken {
+            self.unflushed = true;
+            self.counters.send(len);
         }
         Ok(if taken { Sent::Taken } else { Sent::Full })
     }

@@ -269,6 +269,11 @@ impl<F: Function> Function for Chain<F> {
             .min()
     }
 
+    fn heads_suffice(&self) -> bool {
+        let mut members = self.members.iter();
+        members.all(|member| member.function.heads_suffice())
+    }
+
     fn held(&self) -> usize {
         self.members.iter().map(|m| m.function.held()).sum()
     }

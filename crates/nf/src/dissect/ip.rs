@@ -17,14 +17,14 @@ pub(super) const DESTINATION: u8 = 60;
 /// Extension headers that are followed at most.
 const MOST_EXTENSIONS: usize = 16;
 
-/// Reads an IPv4 header, and says what is wrong with it where it can be read all the same. `cut_off`
-/// says that the frame was longer than it is. The header goes where it is to stay: what was written
-/// part by part is slow to move at once.
+/// Reads an IPv4 header, and says what is wrong with it where it can be read all the same. The frame may
+/// have been cut off: it had `whole` bytes. The header goes where it is to stay: what was written part by
+/// part is slow to move at once.
 #[inline(always)]
 pub(super) fn v4<'a>(
     bytes: &[u8],
     at: usize,
-    cut_off: bool,
+    whole: usize,
     into: &'a mut Option<Ip>,
 ) -> Result<(&'a Ip, Option<Fault>), Fault> {
     let packet = bytes.get(at..).ok_or(Fault::IpHeader)?;
@@ -60,7 +60,7 @@ pub(super) fn v4<'a>(
     });
     let fault = if checksum(&packet[..header_len]) != 0 {
         Some(Fault::IpChecksum)
-    } else if len < header_len || len > packet.len() && !cut_off {
+    } else if len < header_len || len > whole.saturating_sub(at) {
         Some(Fault::IpLength)
     } else {
         impossible(ip)
@@ -72,7 +72,7 @@ pub(super) fn v4<'a>(
 pub(super) fn v6<'a>(
     bytes: &[u8],
     at: usize,
-    cut_off: bool,
+    whole: usize,
     into: &'a mut Option<Ip>,
 ) -> Result<(&'a Ip, Option<Fault>), Fault> {
     let packet = bytes.get(at..).ok_or(Fault::IpHeader)?;
@@ -95,7 +95,7 @@ pub(super) fn v6<'a>(
         payload_len: header.payload_len.into(),
         end,
     });
-    if payload_len > rest.len() && !cut_off {
+    if payload_len > whole.saturating_sub(bytes.len() - rest.len()) {
         return Ok((ip, Some(Fault::IpLength)));
     }
     for _ in 0..=MOST_EXTENSIONS {

@@ -193,10 +193,10 @@ impl Dissected {
     }
 
     fn read(&mut self, frame: &Frame) -> Result<(), Fault> {
-        let cut_off = frame.original_len != 0;
+        let whole = frame.whole_len();
         let (ip, fault) = match self.ethertype {
-            ethernet::ethertype::IPV4 => ip::v4(&frame.bytes, self.network, cut_off, &mut self.ip)?,
-            ethernet::ethertype::IPV6 => ip::v6(&frame.bytes, self.network, cut_off, &mut self.ip)?,
+            ethernet::ethertype::IPV4 => ip::v4(&frame.bytes, self.network, whole, &mut self.ip)?,
+            ethernet::ethertype::IPV6 => ip::v6(&frame.bytes, self.network, whole, &mut self.ip)?,
             _ => return Ok(()),
         };
         if let Some(fault) = fault {
@@ -242,8 +242,8 @@ impl Dissected {
 pub(crate) fn quoted(bytes: &[u8], at: usize, family: Family) -> Option<(Ip, Transport)> {
     let mut place = None;
     let (&ip, _) = match family {
-        Family::V4 => ip::v4(bytes, at, true, &mut place),
-        Family::V6 => ip::v6(bytes, at, true, &mut place),
+        Family::V4 => ip::v4(bytes, at, usize::MAX, &mut place),
+        Family::V6 => ip::v6(bytes, at, usize::MAX, &mut place),
     }
     .ok()?;
     if ip.is_later() {

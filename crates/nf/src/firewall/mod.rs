@@ -92,6 +92,9 @@ impl Ruleset {
     }
 }
 
+/// Bytes behind the beginning of a header that are sure to be in the beginning of a frame.
+const MOST_REACH: usize = crate::function::HEAD_LEN / 2;
+
 /// What a firewall does besides evaluating rules.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
@@ -458,6 +461,10 @@ impl Function for Firewall {
         .into_iter()
         .flatten()
         .min()
+    }
+
+    fn heads_suffice(&self) -> bool {
+        self.rules.reach <= MOST_REACH
     }
 
     fn counters(&self) -> Vec<Counter> {

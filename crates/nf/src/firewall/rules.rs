@@ -22,6 +22,8 @@ pub(super) struct Rules {
     pub(super) counters: Vec<Named<Count>>,
     pub(super) limits: Vec<Named<Bucket>>,
     pub(super) quotas: Vec<Named<Allowance>>,
+    /// How many bytes behind the beginning of a header rules look at, at most.
+    pub(super) reach: usize,
 }
 
 /// Something that changes, and what it is called, so that it is found again after a reload.

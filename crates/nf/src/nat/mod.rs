@@ -324,6 +324,10 @@ impl Function for Nat {
         .min()
     }
 
+    fn heads_suffice(&self) -> bool {
+        true
+    }
+
     fn counters(&self) -> Vec<Counter> {
         let number = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         let (mappings, sessions) = self.table.len();

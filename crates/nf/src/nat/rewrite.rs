@@ -28,14 +28,14 @@ pub(super) struct View {
 }
 
 impl View {
-    /// Reads the header at `ip`; none if it is damaged, or the packet is cut off though it was
-    /// not by whoever captured it.
+    /// Reads the header at `ip`; none if it is damaged, or announces more than the frame had before it
+    /// was cut off, if it was.
     pub(super) fn of_frame(frame: &Frame, ip: usize) -> Option<Self> {
         let view = Self::parse(&frame.bytes, ip)?;
         let header = &frame.bytes[view.ip..view.transport];
         let announced = usize::from(get(header, 2));
-        let whole = announced >= header.len() && ip + announced <= frame.bytes.len();
-        if checksum(header) != 0 || !whole && frame.original_len == 0 {
+        let fits = announced >= header.len() && ip + announced <= frame.whole_len();
+        if checksum(header) != 0 || !fits {
             return None;
         }
         Some(Self {

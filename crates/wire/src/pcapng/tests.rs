@@ -291,10 +291,12 @@ fn what_no_option_or_packet_can_hold_is_cut() {
 
 proptest! {
     #[test]
-    fn what_lies_around_a_packet_and_the_packet_are_its_block(owned in owned()) {
+    fn what_lies_around_a_packet_and_the_packet_are_its_block(owned in owned(), first in 0..40usize) {
         let packet = owned.packet();
-        let mut around = vec![0xee; packet.around_len()];
-        prop_assert_eq!(packet.emit_around(&mut around), around.len());
+        let (head, rest) = owned.data.split_at(first.min(owned.data.len()));
+        let beginning = Packet { data: head, ..packet };
+        let mut around = vec![0xee; beginning.around_len(rest.len())];
+        prop_assert_eq!(beginning.emit_around(rest.len(), &mut around), around.len());
         around.splice(Packet::BEFORE_DATA..Packet::BEFORE_DATA, owned.data.iter().copied());
         let mut block = vec![0xee; packet.block_len()];
         packet.emit(&mut block);

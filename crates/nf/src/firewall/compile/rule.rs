@@ -268,7 +268,7 @@ impl Compiler<'_> {
         Ok(bits)
     }
 
-    fn keys(&self, operands: &[ast::Operand]) -> Compiled<(Vec<rules::Operand>, Vec<Kind>)> {
+    fn keys(&mut self, operands: &[ast::Operand]) -> Compiled<(Vec<rules::Operand>, Vec<Kind>)> {
         if let Some(extra) = operands.get(MOST_FIELDS) {
             let what = format!("a key has {MOST_FIELDS} fields at most");
             return Err((extra.span, Complaint::new(what)));
@@ -282,7 +282,7 @@ impl Compiler<'_> {
         Ok((keys, kinds))
     }
 
-    fn operand(&self, operand: &ast::Operand) -> Compiled<rules::Operand> {
+    fn operand(&mut self, operand: &ast::Operand) -> Compiled<rules::Operand> {
         let of = operand.field.family();
         let never = match (self.family, of) {
             (Family::Ip, Some(Family::Ip6)) => Some("ip6"),
@@ -307,6 +307,7 @@ impl Compiler<'_> {
             };
             steps.push((*step, self.value(of, value)?));
         }
+        self.rules.reach = self.rules.reach.max(operand.field.reach());
         Ok(rules::Operand {
             field: operand.field,
             steps,

@@ -303,6 +303,14 @@ const COMP: &[Named] = &[
 pub(crate) const VLAN: [(&str, u8, u8); 3] = [("id", 0, 12), ("dei", 12, 1), ("pcp", 13, 3)];
 
 impl Field {
+    /// How many bytes from the beginning of its header its last one is.
+    pub(crate) fn reach(&self) -> usize {
+        match self {
+            Self::Payload { at, bits, .. } => (usize::from(*at) + usize::from(*bits)).div_ceil(8),
+            Self::VlanTag { .. } | Self::Meta(_) | Self::Ct(_) => 0,
+        }
+    }
+
     /// Type and bits of its values.
     pub(crate) const fn kind(&self) -> Kind {
         let (of, bits) = match self {
