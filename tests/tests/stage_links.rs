@@ -9,6 +9,7 @@ use std::path::Path;
 
 use plumb_tests::{Directory, Done, Running, require, shell};
 use plumb_wire::capture::Reader;
+use plumb_wire::frame::{Offload, PartialChecksum};
 use plumb_wire::pcapng::{
     Interface, LinkType, MAX_BLOCK_LEN, Packet, Read, SECTION_LEN, emit_section,
 };
@@ -78,6 +79,11 @@ fn frame(seed: u32, n: u32) -> Frame {
 }
 
 fn capture(link_type: LinkType, frames: &[Frame]) -> Vec<u8> {
+    capture_of(link_type, Offload::NONE, frames)
+}
+
+/// A recording of frames with which so much is left to do.
+fn capture_of(link_type: LinkType, offload: Offload, frames: &[Frame]) -> Vec<u8> {
     let interface = Interface {
         link_type,
         name: "eth0",
@@ -89,6 +95,7 @@ fn capture(link_type: LinkType, frames: &[Frame]) -> Vec<u8> {
         let packet = Packet {
             at_ns: *at_ns,
             data,
+            offload,
             ..Packet::default()
         };
         let at = out.len();
@@ -202,6 +209,68 @@ fn without_upgrade_everything_goes_through_the_pipe() {
         assert!(!done.stderr.contains("[ring]"), "{done}");
     }
     assert_eq!(place.sockets(), 0);
+}
+
+/// What follows the headers of frames that a kernel has left work with stays in the kernel between pipes.
+#[test]
+fn large_frames_of_a_kernel_pass_pipes_whole_whoever_reads_and_writes_them() {
+    let place = Place::new();
+    let sent: Vec<_> = (0..400)
+        .map(|n| {
+            let (at_ns, mut bytes) = frame(18, n);
+            bytes.resize([60, 65_000, 30_001, 9000, 64_998][n as usize % 5], 7);
+            (at_ns, bytes)
+        })
+        .collect();
+    let checksum = PartialChecksum {
+        start: 34,
+        offset: 16,
+    };
+    let offload = Offload {
+        checksum: Some(checksum),
+        ..Offload::NONE
+    };
+    let large = capture_of(LinkType::ETHERNET, offload, &sent);
+    place.0.write("in", large);
+    let count = "$P count --gso --no-upgrade --counters";
+    for (script, stages) in [
+        (format!("cat in | {count} | cat > out"), 1),
+        (
+            format!("cat in | {count} | {count} | {count} | cat > out"),
+            3,
+        ),
+        (
+            format!("dd if=in bs=777 status=none | {count} | cat > out"),
+            1,
+        ),
+        // Pipes are full, and become free bit by bit.
+        (
+            format!("cat in | {count} | {count} | (sleep 0.3; dd bs=999 status=none) > out"),
+            2,
+        ),
+        // What waits behind such a frame is a ring.
+        (
+            format!("cat in | {count} | $P count --gso --counters | $P count --gso > out"),
+            2,
+        ),
+        // Nobody may read the file but as a whole.
+        (format!("cat in | {count} > out"), 1),
+        (
+            format!("cat in | $P chain 'count | count' --gso --counters | cat > out"),
+            0,
+        ),
+    ] {
+        let done = place.sh(&script).expect(0);
+        assert_same(&place.frames("out"), &sent, &done);
+        let bytes: usize = sent.iter().map(|(_, bytes)| bytes.len()).sum();
+        let passed = format!("received 400 frames {bytes} bytes");
+        assert!(done.stderr.matches(&passed).count() >= stages, "{done}");
+    }
+    // Nothing is left to do with what leaves for others.
+    let done = place
+        .sh("cat in | $P count --no-upgrade | cat > out")
+        .expect(0);
+    assert_eq!(place.frames("out").len(), sent.len(), "{done}");
 }
 
 #[test]

@@ -145,6 +145,14 @@ impl Output {
 
     /// An empty frame.
     pub fn empty(&mut self) -> Frame {
+        let mut frame = self.used();
+        frame.clear();
+        frame
+    }
+
+    /// A frame with whatever it had when it was used last, for a driver that replaces all of it: to fill
+    /// a buffer that was emptied, it would have to be cleared first.
+    pub fn used(&mut self) -> Frame {
         self.spare.pop().unwrap_or_default()
     }
 
@@ -156,9 +164,8 @@ impl Output {
     }
 
     /// Takes a frame back that is no longer needed.
-    pub fn recycle(&mut self, mut frame: Frame) {
+    pub fn recycle(&mut self, frame: Frame) {
         if self.spare.len() < Self::MOST_SPARE && frame.bytes.capacity() <= Self::MOST_SPARE_LEN {
-            frame.clear();
             self.spare.push(frame);
         }
     }

@@ -354,7 +354,7 @@ impl<F: Function> Run<'_, F> {
             }
         }
         for received in self.received.iter_mut().take(count) {
-            let mut frame = self.out.empty();
+            let mut frame = self.out.used();
             // The buffers go round: link, function, link.
             core::mem::swap(&mut received.bytes, &mut frame.bytes);
             core::mem::swap(&mut received.comment, &mut frame.comment);
@@ -364,6 +364,7 @@ impl<F: Function> Run<'_, F> {
             };
             frame.offload = received.meta.offload;
             frame.original_len = received.original_len;
+            frame.body = None;
             self.batch.push(frame);
         }
         if let (Some(body), Some(frame)) = (body, self.batch.last_mut()) {
