@@ -256,7 +256,7 @@ fn large_frames_of_a_kernel_pass_pipes_whole_whoever_reads_and_writes_them() {
         // Nobody may read the file but as a whole.
         (format!("cat in | {count} > out"), 1),
         (
-            format!("cat in | $P chain 'count | count' --gso --counters | cat > out"),
+            "cat in | $P chain 'count | count' --gso --counters | cat > out".to_owned(),
             0,
         ),
     ] {
