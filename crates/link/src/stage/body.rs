@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
 use super::LinkError;
@@ -75,7 +76,10 @@ impl Body {
 
     /// Copies bytes in. False if there is no room for all of them.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<bool> {
-        let len = rustix::io::write(&self.hold.to, bytes)?;
+        let len = match rustix::io::write(&self.hold.to, bytes) {
+            Err(Errno::AGAIN) => 0,
+            written => written?,
+        };
         self.len += len;
         Ok(len == bytes.len())
     }

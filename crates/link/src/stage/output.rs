@@ -495,6 +495,33 @@ mod tests {
         }
     }
 
+    /// With the block around it, a body may be in more pieces than a pipe has room for.
+    #[test]
+    fn a_body_in_any_number_of_pieces_leaves_whole() {
+        for count in 1..=32 {
+            let (from, to) = rustix::pipe::pipe().unwrap();
+            let mut output = Output::new(Pipe::new(to).unwrap(), Some("eth0"));
+            let mut body = Holds::default().begin().unwrap();
+            for _ in 0..count {
+                assert!(body.join(&mut Body::of(&[7; 1000])).unwrap());
+            }
+            let mut body = Some(body);
+            let taken = output.push_with_body(outgoing(&[6; 2048], 1), &mut body);
+            assert!(taken.unwrap() && body.is_none());
+            let mut stream = vec![0; 1 << 17];
+            let mut len = 0;
+            while output.backlog() > 0 || len == 0 {
+                output.drain().unwrap();
+                len += rustix::io::read(&from, &mut stream[len..]).unwrap();
+            }
+            let (before, frame) = stream[..len].split_at(Packet::BEFORE_DATA);
+            assert_eq!(before[..4], [6, 0, 0, 0]);
+            assert_eq!(frame[..2048], [6; 2048]);
+            assert_eq!(frame[2048..][..count * 1000], vec![7; count * 1000]);
+            assert_eq!(frame[frame.len() - 4..], before[4..8]);
+        }
+    }
+
     #[test]
     fn a_long_frame_that_nobody_reads_ends_the_stream() {
         let (from, to) = rustix::pipe::pipe().unwrap();
