@@ -175,10 +175,7 @@ impl Output {
             original_len,
             ..frame
         });
-        let mut around = core::mem::take(&mut self.around);
-        around.clear();
-        around.resize(packet.around_len(body.len()), 0);
-        packet.emit_around(body.len(), &mut around);
+        let around = around(core::mem::take(&mut self.around), &packet, body.len());
         let (before, behind) = around.split_at(Packet::BEFORE_DATA);
         let len = packet.data.len() + body.len() + around.len();
         self.body = self.whole([before, packet.data, behind], body)?;
@@ -231,11 +228,8 @@ impl Output {
             return Ok(false);
         }
         let packet = self.packet(frame);
-        let around_len = packet.around_len(0);
-        let mut around = core::mem::take(&mut self.around);
-        around.resize(around_len.max(around.len()), 0);
-        packet.emit_around(0, &mut around);
-        let (before, behind) = around[..around_len].split_at(Packet::BEFORE_DATA);
+        let around = around(core::mem::take(&mut self.around), &packet, 0);
+        let (before, behind) = around.split_at(Packet::BEFORE_DATA);
         let collected = &self.buffer[self.written..self.filled];
         let pieces = [collected, before, packet.data, behind];
         let moved = pipe
@@ -410,6 +404,14 @@ impl Output {
             bytes.len()
         });
     }
+}
+
+/// What lies around a packet that has `rest` bytes more than are here, in place of what is in the buffer.
+fn around(mut buffer: Vec<u8>, packet: &Packet<'_>, rest: usize) -> Vec<u8> {
+    buffer.clear();
+    buffer.resize(packet.around_len(rest), 0);
+    packet.emit_around(rest, &mut buffer);
+    buffer
 }
 
 #[cfg(test)]
