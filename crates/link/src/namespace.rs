@@ -43,7 +43,9 @@ pub fn enter() -> Result<(), Error> {
 /// # Errors
 /// If namespaces are forbidden; [`why_forbidden`] tells by what.
 pub fn enter_network() -> Result<(), Error> {
-    enter_new(UnshareFlags::NEWNET | UnshareFlags::NEWNS)
+    enter_new(UnshareFlags::NEWNET | UnshareFlags::NEWNS)?;
+    let_ping();
+    Ok(())
 }
 
 /// Moves the calling thread into the network namespace of another process, or one that `ip netns`
@@ -137,12 +139,15 @@ fn enter_new(mut flags: UnshareFlags) -> Result<(), Error> {
     Netlink::open()
         .and_then(|netlink| netlink.set_up(loopback, None))
         .map_err(|e| Error::system("bring up", "the loopback interface", e))?;
-    // Unprivileged ping works inside, for whoever exists there.
+    Ok(())
+}
+
+/// Makes unprivileged ping work in the network, for whoever exists there.
+fn let_ping() {
     let everyone = fs::write(PING_GROUP_RANGE, "0 2147483647");
     if everyone.is_err() {
         let _ = fs::write(PING_GROUP_RANGE, "0 0");
     }
-    Ok(())
 }
 
 const PING_GROUP_RANGE: &str = "/proc/sys/net/ipv4/ping_group_range";
@@ -297,6 +302,9 @@ fn init(parent: &OwnedFd, command: &[OsString], environment: &[(&str, OsString)]
         return 126;
     }
     mount_own_views();
+    // By the /proc just mounted: in one that networks share, the kernel finds the file of one only
+    // after those of all others.
+    let_ping();
     let Some(program) = command.first() else {
         return 127;
     };

@@ -346,10 +346,26 @@ fn same_user(connection: &OwnedFd) -> bool {
 /// The directory with this user's sockets, which nobody else can look into.
 fn directory() -> io::Result<PathBuf> {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let path = match runtime.filter(|path| is_private(path)) {
-        Some(path) => path.join("plumb"),
-        None => PathBuf::from(format!("/tmp/plumb-{}", outer_user())),
-    };
+    let runtime = runtime.filter(|path| is_private(path));
+    let mut found = Err(io::ErrorKind::NotFound.into());
+    for path in places(runtime.as_deref(), outer_user()) {
+        found = private_directory(path);
+        if found.is_ok() {
+            break;
+        }
+    }
+    found
+}
+
+/// Where it may be, the best place first. In memory, where distributions have the other two: a disk's
+/// file system takes as long for a socket's name as the stage for all else.
+fn places(runtime: Option<&Path>, user: u32) -> impl Iterator<Item = PathBuf> {
+    let own = runtime.map(|path| path.join("plumb"));
+    let shared = ["/dev/shm", "/tmp"].map(|path| PathBuf::from(format!("{path}/plumb-{user}")));
+    own.into_iter().chain(shared)
+}
+
+fn private_directory(path: PathBuf) -> io::Result<PathBuf> {
     match fs::DirBuilder::new().mode(0o700).create(&path) {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
         Ok(()) | Err(_) => {}
@@ -431,6 +447,8 @@ fn is_orphan(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     const PIPE: Identity = Identity {
@@ -531,6 +549,29 @@ mod tests {
         sweep(&directory);
         assert!(young.exists(), "the time of the last sweep was taken down");
         fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_others_may_use_holds_no_sockets_and_the_next_place_is_taken() {
+        let name = format!("plumb-places-{}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        let open = directory.join("open");
+        fs::create_dir_all(&open).unwrap();
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o755)).unwrap();
+        std::os::unix::fs::symlink(&open, directory.join("link")).unwrap();
+        fs::write(directory.join("file"), "").unwrap();
+        for taken in ["open", "link", "file", "missing/below"] {
+            assert!(private_directory(directory.join(taken)).is_err(), "{taken}");
+        }
+        let own = directory.join("own");
+        for _ in 0..2 {
+            assert_eq!(private_directory(own.clone()).unwrap(), own);
+        }
+        fs::remove_dir_all(&directory).unwrap();
+
+        let places: Vec<_> = places(Some(Path::new("/run/user/7")), 7).collect();
+        let expected = ["/run/user/7/plumb", "/dev/shm/plumb-7", "/tmp/plumb-7"];
+        assert_eq!(places, expected.map(PathBuf::from));
     }
 
     #[test]
