@@ -55,6 +55,28 @@ fn root_two_commands_reach_each_other_through_a_pipe_that_became_a_ring() {
 }
 
 #[test]
+fn root_a_network_without_ipv6_addresses_is_silent_and_takes_those_that_a_script_gives_it() {
+    require!("ping", "bash", "ip", "tcpdump");
+    let directory = Directory::new();
+    let done = sh(&format!(
+        "$P exec --addr 10.0.0.2/24 -- sh -c 'sleep 1.5; ip -6 -o addr show dev eth0 >&2; \
+             cat /proc/sys/net/ipv6/conf/eth0/accept_ra >&2' > {0}; \
+         tcpdump -nr {0} 2>/dev/null | wc -l",
+        directory.file("out.pcapng").display()
+    ));
+    assert_eq!((&*done.stdout, &*done.stderr), ("0\n", "0\n"), "{done}");
+    let address = |last| format!("ip -6 addr add fd00::{last}/64 dev eth0 nodad");
+    let done = sh(&format!(
+        "$P exec -- sh -c '{} && ping -c 3 -i 0.2 fd00::1' | \
+         $P exec --side left -- sh -c '{} && sleep 30'; echo ${{PIPESTATUS[@]}}",
+        address(2),
+        address(1)
+    ));
+    assert_eq!(done.stdout, "0 0\n", "{done}");
+    assert!(done.stderr.contains(" 0% packet loss"), "{done}");
+}
+
+#[test]
 fn root_the_status_of_a_stage_is_that_of_its_command() {
     require!("bash");
     let done = sh("$P exec --addr 10.0.0.2/24 -- sh -c 'exit 7' | \

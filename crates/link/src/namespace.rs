@@ -150,6 +150,15 @@ fn let_ping() {
     }
 }
 
+/// Sees to it that no router behind an interface that is there gives it an address or a route (RFC
+/// 4861 §6.3.4). Kernels without IPv6, and a /proc/sys that cannot be written, have to do without.
+fn believe_no_routers() {
+    for interface in fs::read_dir(IPV6_CONF).into_iter().flatten().flatten() {
+        let _ = fs::write(interface.path().join("accept_ra"), "0");
+    }
+}
+
+const IPV6_CONF: &str = "/proc/sys/net/ipv6/conf";
 const PING_GROUP_RANGE: &str = "/proc/sys/net/ipv4/ping_group_range";
 
 /// The kernel settings that forbid unprivileged user namespaces here: each with the command that
@@ -305,6 +314,7 @@ fn init(parent: &OwnedFd, command: &[OsString], environment: &[(&str, OsString)]
     // By the /proc just mounted: in one that networks share, the kernel finds the file of one only
     // after those of all others.
     let_ping();
+    believe_no_routers();
     let Some(program) = command.first() else {
         return 127;
     };

@@ -27,6 +27,9 @@ pub struct TapOptions {
     pub queue_len: u32,
     /// Addresses of this host on it, with their prefix lengths.
     pub addresses: Vec<(IpAddr, u8)>,
+    /// It is in a network of its own ([`enter`](crate::namespace::enter)), where commands may give it
+    /// IPv6 addresses, and whose first process sees to it that no router's advice is taken.
+    pub private: bool,
 }
 
 impl Default for TapOptions {
@@ -38,6 +41,7 @@ impl Default for TapOptions {
             bridge: None,
             queue_len: 1000,
             addresses: Vec::new(),
+            private: false,
         }
     }
 }
@@ -53,9 +57,9 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// Creates the interface in the current network namespace and brings it up. The kernel speaks
-    /// IPv6 on it only if it gets an IPv6 address: it sends nothing of its own accord, and takes no
-    /// advice from a router behind it.
+    /// Creates the interface in the current network namespace and brings it up. Unless it is
+    /// private, the kernel speaks IPv6 on it only if it gets an IPv6 address here: it sends nothing
+    /// of its own accord, and takes no advice from a router behind it.
     ///
     /// # Errors
     /// If /dev/net/tun is missing or cannot be opened, if CAP_NET_ADMIN is missing in the user
@@ -147,6 +151,11 @@ pub(crate) fn configure_as(now: &Interface, options: &TapOptions) -> Result<(), 
         bridge,
         ..now.clone()
     };
+    if options.private {
+        let _ = netlink.generate_no_addresses(now.index);
+    } else {
+        quieten(&netlink, now.index, &now.name, &options.addresses);
+    }
     configure(&netlink, now, &wanted, &options.addresses)
 }
 
@@ -184,6 +193,7 @@ impl Handover {
             return Ok(());
         }
         let netlink = Netlink::open().map_err(|e| Error::system("open", "a netlink socket", e))?;
+        quieten(&netlink, now.index, &now.name, &self.addresses);
         configure(&netlink, &now, &self.before, &self.addresses)
     }
 }
@@ -198,8 +208,6 @@ fn configure(
     let failed = |operation: &'static str, e| {
         Error::privileged(operation, now.name.clone(), Capability::NetAdmin, e)
     };
-    let with_v6 = addresses.iter().any(|(address, _)| address.is_ipv6());
-    quieten(netlink, now.index, &now.name, with_v6);
     let change = LinkChange {
         mtu: Some(wanted.mtu),
         queue_len: Some(wanted.queue_len),
@@ -229,7 +237,7 @@ pub fn create_bridge(name: &str) -> Result<(), Error> {
     let netlink = Netlink::open().map_err(|e| Error::system("open", "a netlink socket", e))?;
     netlink.add_bridge(name).map_err(|e| failed("create", e))?;
     let index = sys::interface_index(name).ok_or_else(|| Error::NoInterface(name.to_owned()))?;
-    quieten(&netlink, index, name, false);
+    quieten(&netlink, index, name, &[]);
     netlink
         .set_up(index, None)
         .map_err(|e| failed("bring up", e))
@@ -250,9 +258,9 @@ pub fn remove_bridge(name: &str) -> Result<(), Error> {
 ///
 /// Neither step can always be taken (kernels without IPv6, containers whose /proc/sys cannot be
 /// written), and where both fail, router solicitations and the like are on the wire: a nuisance.
-fn quieten(netlink: &Netlink, index: u32, name: &str, with_v6: bool) {
+fn quieten(netlink: &Netlink, index: u32, name: &str, addresses: &[(IpAddr, u8)]) {
     let _ = netlink.generate_no_addresses(index);
-    let (variable, value) = if with_v6 {
+    let (variable, value) = if addresses.iter().any(|(address, _)| address.is_ipv6()) {
         ("accept_ra", "0")
     } else {
         ("disable_ipv6", "1")

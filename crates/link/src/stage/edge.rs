@@ -54,6 +54,10 @@ impl Edge {
     /// # Errors
     /// As [`Tap::create`], and if the kernel has no virtual Ethernet either.
     pub fn create_private(options: &TapOptions) -> Result<Self, Error> {
+        let options = &TapOptions {
+            private: true,
+            ..options.clone()
+        };
         let refused = match Self::create(options) {
             Err(
                 error @ Error::System {
@@ -72,6 +76,7 @@ impl Edge {
         let wire = TapOptions {
             name: WIRE.to_owned(),
             addresses: Vec::new(),
+            private: false,
             ..options.clone()
         };
         for end in [&wire, options] {
