@@ -19,7 +19,8 @@ pub(crate) struct WireEnd {
     file: File,
     name: String,
     clock: Clock,
-    buffer: Box<[u8]>,
+    /// Empty until something is received: to stages, which read past it, it would be dead weight.
+    buffer: Vec<u8>,
 }
 
 impl WireEnd {
@@ -46,7 +47,7 @@ impl WireEnd {
             file,
             name,
             clock: Clock::new(),
-            buffer: vec![0; 65_536].into_boxed_slice(),
+            buffer: Vec::new(),
         }
     }
 
@@ -96,6 +97,9 @@ impl Port for WireEnd {
         budget: usize,
         sink: &mut dyn FnMut(Instant, &[u8]),
     ) -> Result<usize, Error> {
+        if self.buffer.is_empty() {
+            self.buffer = vec![0; 65_536];
+        }
         for taken in 0..budget {
             match self.file.read(&mut self.buffer) {
                 Ok(len) => sink(self.clock.now(), &self.buffer[..len]),

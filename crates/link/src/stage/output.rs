@@ -389,7 +389,14 @@ impl Output {
         } else {
             let at = self.filled;
             if self.buffer.len() < at + len {
-                self.buffer.resize((at + len).max(2 * WRITE_LEN), 0);
+                let len = (at + len).max(2 * WRITE_LEN);
+                if at == 0 {
+                    // Pages that the kernel has cleared and nothing has touched: with a ring, few
+                    // ever are.
+                    self.buffer = vec![0; len];
+                } else {
+                    self.buffer.resize(len, 0);
+                }
             }
             let written = emit(&mut self.buffer[at..at + len]);
             self.filled = at + written;
