@@ -28,7 +28,8 @@ use crate::{Capability, Error, capability, sys};
 /// Moves the calling process into a private network, with the loopback interface up.
 ///
 /// A process that may (CAP_SYS_ADMIN) keeps its user; any other becomes root of a new user
-/// namespace in which only its own user exists. Must be called while there is one thread.
+/// namespace in which only its own user exists. Unprivileged ping works for commands that
+/// [`Child::spawn`] starts there. Must be called while there is one thread.
 ///
 /// # Errors
 /// If namespaces are forbidden; [`why_forbidden`] tells by what.
@@ -153,8 +154,11 @@ fn let_ping() {
 /// Sees to it that no router behind an interface that is there gives it an address or a route (RFC
 /// 4861 §6.3.4). Kernels without IPv6, and a /proc/sys that cannot be written, have to do without.
 fn believe_no_routers() {
-    for interface in fs::read_dir(IPV6_CONF).into_iter().flatten().flatten() {
-        let _ = fs::write(interface.path().join("accept_ra"), "0");
+    for entry in fs::read_dir(IPV6_CONF).into_iter().flatten().flatten() {
+        // What a command makes for itself later is its own affair.
+        if entry.file_name() != "all" && entry.file_name() != "default" {
+            let _ = fs::write(entry.path().join("accept_ra"), "0");
+        }
     }
 }
 
