@@ -143,8 +143,9 @@ fn enter_new(mut flags: UnshareFlags) -> Result<(), Error> {
     Ok(())
 }
 
-/// Makes unprivileged ping work in the network, for whoever exists there.
-fn let_ping() {
+/// Makes unprivileged ping work in this network, for whoever exists there; [`Child::spawn`] does. A
+/// /proc/sys that cannot be written has to do without.
+pub fn let_ping() {
     let everyone = fs::write(PING_GROUP_RANGE, "0 2147483647");
     if everyone.is_err() {
         let _ = fs::write(PING_GROUP_RANGE, "0 0");
@@ -164,6 +165,24 @@ fn believe_no_routers() {
 
 const IPV6_CONF: &str = "/proc/sys/net/ipv6/conf";
 const PING_GROUP_RANGE: &str = "/proc/sys/net/ipv4/ping_group_range";
+
+/// This user's number outside the user namespace of this process, which [`enter`] may have made and
+/// where everybody is root.
+pub fn outer_user() -> u32 {
+    let user = rustix::process::geteuid().as_raw();
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let outer = map.lines().find_map(|line| {
+        let mut numbers = line.split_whitespace().map(str::parse::<u32>);
+        let (inner, outer, count) = (
+            numbers.next()?.ok()?,
+            numbers.next()?.ok()?,
+            numbers.next()?.ok()?,
+        );
+        let offset = user.checked_sub(inner).filter(|o| *o < count)?;
+        outer.checked_add(offset)
+    });
+    outer.unwrap_or(user)
+}
 
 /// The kernel settings that forbid unprivileged user namespaces here: each with the command that
 /// allows them.

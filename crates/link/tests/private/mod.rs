@@ -46,11 +46,7 @@ pub(crate) fn alone(story: impl Fn()) {
             say(&error.to_string());
             return SKIPPED;
         }
-        // For everybody, or in a user namespace for whoever exists there.
-        let let_ping = |range| std::fs::write("/proc/sys/net/ipv4/ping_group_range", range);
-        let_ping("0 2147483647")
-            .or_else(|_| let_ping("0 0"))
-            .unwrap();
+        namespace::let_ping();
         // The first process of the new PID namespace: this one may start no threads any more.
         in_a_process(|| {
             story();

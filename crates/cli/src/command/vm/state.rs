@@ -12,6 +12,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use plumb_link::namespace::outer_user;
+
 use crate::exit::Failure;
 
 /// The directory of all machines.
@@ -125,7 +127,7 @@ impl State {
         let user = rustix::process::geteuid();
         let own = match variable("XDG_RUNTIME_DIR") {
             Some(runtime) => Path::new(&runtime).join("plumb/vm"),
-            None => std::env::temp_dir().join(format!("plumb-{}/vm", outside(user.as_raw()))),
+            None => std::env::temp_dir().join(format!("plumb-{}/vm", outer_user())),
         };
         // Root of a private network may be any user of this system.
         match user.is_root() {
@@ -192,18 +194,6 @@ impl State {
             "there are {MOST_NUMBERS} machines already"
         )))
     }
-}
-
-/// The user's number outside the user namespace of this process, which may be a lab's.
-fn outside(user: u32) -> u32 {
-    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    let found = map.lines().find_map(|line| {
-        let mut numbers = line.split_whitespace().map(|n| n.parse::<u32>().ok());
-        let (inside, outside, count) = (numbers.next()??, numbers.next()??, numbers.next()??);
-        let offset = user.checked_sub(inside).filter(|offset| *offset < count)?;
-        outside.checked_add(offset)
-    });
-    found.unwrap_or(user)
 }
 
 /// Most machines without a name of the user's.
