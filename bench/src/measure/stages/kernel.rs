@@ -13,7 +13,7 @@ table inet filter {
     type filter hook forward priority filter; policy drop;
     ct state established,related accept
     ip protocol icmp accept
-    tcp dport 5201 accept
+    tcp dport { 5000, 5201, 12865 } accept
     udp dport 9 accept
   }
 }

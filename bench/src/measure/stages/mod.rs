@@ -6,12 +6,14 @@ mod native;
 mod pipeline;
 mod start;
 mod tcp;
+mod tool;
 
 use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
 use clap::ValueEnum;
 
+use self::tool::Tool;
 use super::Bench;
 
 /// A part of the measurements of stages.
@@ -46,9 +48,12 @@ pub(super) fn measure(bench: &mut Bench) -> anyhow::Result<()> {
             continue;
         }
         match part {
-            Part::Tcp | Part::Writes if !stages.has_iperf => bench
+            Part::Tcp if !Tool::Iperf3.is_there() => bench
                 .report
                 .say("iperf3 is not installed: no TCP stream is measured."),
+            Part::Writes if Tool::for_writes().is_empty() => bench
+                .report
+                .say("Neither netperf nor nuttcp nor iperf3 is installed: no writes are measured."),
             Part::Frames => native::measure(bench, &stages)?,
             Part::Memory => native::memory(bench, &stages)?,
             Part::Tcp => tcp::measure(bench, &stages)?,
@@ -74,7 +79,6 @@ pub(super) struct Stages {
     second: Vec<String>,
     second_says: &'static str,
     has_chain: bool,
-    has_iperf: bool,
 }
 
 impl Stages {
@@ -99,7 +103,6 @@ impl Stages {
                  which would do more."
             },
             has_chain: knows(bench.plumb(), "chain"),
-            has_iperf: Command::new("iperf3").arg("-v").output().is_ok(),
         })
     }
 
