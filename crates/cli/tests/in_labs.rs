@@ -166,19 +166,24 @@ fn a_list_is_traced_without_duplicates_and_bad_lines_make_it_partial() {
 
 #[test]
 fn a_list_from_a_slow_pipe_is_traced_as_it_comes() {
-    let script = "(echo 5.0.4.2; sleep 1; echo 5.0.3.2) | $P trace - --json";
+    // The second target comes when the first one's trace is out.
+    let script = r#"(echo 5.0.4.2
+        for i in $(seq 200); do grep -q '"type":"trace"' "$D/out" 2>/dev/null && break; sleep 0.05; done
+        grep -c '"type":"trace"' "$D/out" > "$D/before"; echo 5.0.3.2) | $P trace - --json > "$D/out"
+        cat "$D/before" "$D/out""#;
     let Some(said) = in_lab("plain", script) else {
         return;
     };
     assert_eq!(said.status, 0, "{}", said.stderr);
-    let records = said.records();
-    let starts: Vec<&str> = records
-        .iter()
-        .filter(|r| r["type"] == "trace")
-        .map(|r| r["start"].as_str().unwrap())
+    let (before, records) = said.stdout.split_once('\n').unwrap();
+    let targets: Vec<String> = records
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter(|record| record["type"] == "trace")
+        .map(|record| record["dst"].as_str().unwrap().to_owned())
         .collect();
-    assert_eq!(starts.len(), 2);
-    assert_ne!(starts[0][..19], starts[1][..19], "a second apart");
+    assert_eq!(targets, ["5.0.4.2", "5.0.3.2"]);
+    assert_eq!(before, "1", "traces before the second target was given");
 }
 
 #[test]
