@@ -13,8 +13,9 @@ table inet filter {
     type filter hook forward priority filter; policy drop;
     ct state established,related accept
     ip protocol icmp accept
-    tcp dport { 5000, 5201, 12865 } accept
+    tcp dport 5201 accept
     udp dport 9 accept
+    tcp dport { 5000, 12865 } accept
   }
 }
 ";

@@ -1,6 +1,7 @@
 //! The pipe to a neighbour, and the rings that it turns into.
 
 use core::time::Duration;
+use std::collections::VecDeque;
 use std::os::fd::AsFd;
 
 use plumb_wire::pcapng::{Rendezvous, TOKEN_LEN};
@@ -11,7 +12,7 @@ use super::ends::{Ends, Opened, PipeOptions};
 use super::input::{Input, Next};
 use super::output::Output;
 use super::rendezvous::{Host, Joined, Visit};
-use super::ring::{Corrupt, MAX_FRAME_LEN};
+use super::ring::{Corrupt, MAX_FRAME_LEN, RING_LEN};
 use super::wait::{Event, Needs, Tag, Waiting};
 use super::{Counters, Link, LinkError, LinkFrame, Outgoing, Received, Sent};
 
@@ -48,6 +49,8 @@ pub struct PipeLink {
     last: Option<[u8; TOKEN_LEN]>,
     /// The neighbour is gone, or has written what cannot be.
     parted: bool,
+    /// What was in the ring of a neighbour that is gone when something was to be sent to it.
+    left_over: VecDeque<LinkFrame>,
     /// Frames have travelled in a ring.
     upgraded: bool,
     counters: Counters,
@@ -101,6 +104,7 @@ impl PipeLink {
             switching: None,
             last: None,
             parted: false,
+            left_over: VecDeque::new(),
             upgraded: false,
             counters: Counters::default(),
             unflushed: true,
@@ -157,6 +161,30 @@ impl PipeLink {
             self.parted = true;
         }
         result.ok()
+    }
+
+    /// Goes back to the pipe, and keeps what the ring still holds for [`Link::receive`]: it may be
+    /// called only when what is to be sent has found its way, and so for two neighbours.
+    fn part_keeping(&mut self) {
+        if self.receives_from_ring()
+            && let Some(joined) = &mut self.joined
+        {
+            // No more than a ring: who is said to be gone may be there, and write on.
+            let mut room = RING_LEN;
+            let mut frame = LinkFrame::default();
+            while let Ok(true) = joined
+                .consumer
+                .pop(&mut frame.meta, &mut frame.bytes, &mut false)
+            {
+                let len = frame.bytes.len().max(1);
+                self.left_over.push_back(core::mem::take(&mut frame));
+                let Some(rest) = room.checked_sub(len) else {
+                    break;
+                };
+                room = rest;
+            }
+        }
+        self.part();
     }
 
     /// Goes back to the pipe. What the neighbour has not taken out of the ring goes there.
@@ -244,6 +272,11 @@ impl PipeLink {
 
 impl Link for PipeLink {
     fn receive(&mut self, frame: &mut LinkFrame) -> Result<Received, LinkError> {
+        if let Some(kept) = self.left_over.pop_front() {
+            *frame = kept;
+            self.counters.receive(frame.bytes.len());
+            return Ok(Received::Frame);
+        }
         while self.receives_from_ring() {
             let Some(joined) = &mut self.joined else {
                 break;
@@ -338,13 +371,12 @@ impl Link for PipeLink {
             self.counters.refused_frames += 1;
             return Ok(Sent::Refused);
         }
+        if self.parted && self.sends_to_ring() {
+            self.part_keeping();
+        }
         if self.sends_to_ring()
             && let Some(joined) = &mut self.joined
         {
-            if self.parted {
-                // Whatever is in the ring comes out of it first, by `receive`.
-                return Ok(Sent::Full);
-            }
             let mut wake = false;
             let pushed = joined.producer.push(&frame.meta, frame.bytes, &mut wake);
             if wake {
@@ -488,6 +520,9 @@ impl Link for PipeLink {
                 (None, _) => true,
             };
         }
+        busy |= needs.receive && !self.left_over.is_empty();
+        // To send is what finds the other way.
+        busy |= needs.send && to_ring && self.parted;
         if let Some(joined) = &mut self.joined {
             if needs.receive && from_ring {
                 match joined.consumer.wait_for_frames() {
