@@ -90,7 +90,7 @@ fn push_on(link: &mut PipeLink) -> Sent {
         match link.send(numbered(2).as_outgoing()).unwrap() {
             Sent::Full => {}
             Sent::Taken => link.flush().unwrap(),
-            other => return other,
+            gone @ (Sent::Closed | Sent::NoWay | Sent::Refused) => return gone,
         }
         wait_alone(link, SEND, &[], STEP).unwrap();
     }
