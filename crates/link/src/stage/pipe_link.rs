@@ -12,7 +12,7 @@ use super::ends::{Ends, Opened, PipeOptions};
 use super::input::{Input, Next};
 use super::output::Output;
 use super::rendezvous::{Host, Joined, Visit};
-use super::ring::{Corrupt, MAX_FRAME_LEN, RING_LEN};
+use super::ring::{Corrupt, MAX_FRAME_LEN, RING_LEN, slot_len};
 use super::wait::{Event, Needs, Tag, Waiting};
 use super::{Counters, Link, LinkError, LinkFrame, Outgoing, Received, Sent};
 
@@ -163,8 +163,9 @@ impl PipeLink {
         result.ok()
     }
 
-    /// Goes back to the pipe, and keeps what the ring still holds for [`Link::receive`]: it may be
-    /// called only when what is to be sent has found its way, and so for two neighbours.
+    /// Goes back to the pipe, and keeps what the ring still holds for [`Link::receive`], which may
+    /// not be called before what is to be sent has found its way: of a stage whose two neighbours
+    /// are gone, each side would wait for the other.
     fn part_keeping(&mut self) {
         if self.receives_from_ring()
             && let Some(joined) = &mut self.joined
@@ -176,12 +177,12 @@ impl PipeLink {
                 .consumer
                 .pop(&mut frame.meta, &mut frame.bytes, &mut false)
             {
-                let len = frame.bytes.len().max(1);
+                let taken = slot_len(frame.bytes.len());
                 self.left_over.push_back(core::mem::take(&mut frame));
-                let Some(rest) = room.checked_sub(len) else {
-                    break;
-                };
-                room = rest;
+                match room.checked_sub(taken) {
+                    Some(rest) => room = rest,
+                    None => break,
+                }
             }
         }
         self.part();

@@ -488,7 +488,7 @@ impl Consumer {
 }
 
 /// Bytes of a slot with a frame of `len` bytes.
-const fn slot_len(len: usize) -> usize {
+pub(crate) const fn slot_len(len: usize) -> usize {
     (HEADER_LEN + len).next_multiple_of(HEADER_LEN)
 }
 
