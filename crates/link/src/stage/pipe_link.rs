@@ -163,13 +163,11 @@ impl PipeLink {
         result.ok()
     }
 
-    /// Goes back to the pipe, and keeps what the ring still holds for [`Link::receive`], which may
-    /// not be called before what is to be sent has found its way: of a stage whose two neighbours
-    /// are gone, each side would wait for the other.
+    /// Goes back to the pipe that is written, and keeps what the ring back still holds for
+    /// [`Link::receive`], which may not be called before what is to be sent has found its way: of a
+    /// stage whose two neighbours are gone, each side would wait for the other.
     fn part_keeping(&mut self) {
-        if self.receives_from_ring()
-            && let Some(joined) = &mut self.joined
-        {
+        if let Some(joined) = &mut self.joined {
             // No more than a ring: who is said to be gone may be there, and write on.
             let mut room = RING_LEN;
             let mut frame = LinkFrame::default();
@@ -373,6 +371,11 @@ impl Link for PipeLink {
             return Ok(Sent::Refused);
         }
         if self.parted && self.sends_to_ring() {
+            if self.output.is_none() {
+                // What the neighbour has written, in the pipe and then in the ring, is there still.
+                self.counters.no_way_frames += 1;
+                return Ok(Sent::NoWay);
+            }
             self.part_keeping();
         }
         if self.sends_to_ring()
@@ -522,8 +525,6 @@ impl Link for PipeLink {
             };
         }
         busy |= needs.receive && !self.left_over.is_empty();
-        // To send is what finds the other way.
-        busy |= needs.send && to_ring && self.parted;
         if let Some(joined) = &mut self.joined {
             if needs.receive && from_ring {
                 match joined.consumer.wait_for_frames() {
@@ -533,7 +534,8 @@ impl Link for PipeLink {
             }
             if needs.send && to_ring {
                 match joined.producer.wait_for_room() {
-                    Ok(room) => busy |= room,
+                    // To send is what finds the other way, or that there is none.
+                    Ok(room) => busy |= room || self.parted,
                     Err(corrupt) => sound = Err(corrupt),
                 }
             }
