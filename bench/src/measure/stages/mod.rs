@@ -116,6 +116,12 @@ impl Stages {
         vec![nat, second]
     }
 
+    /// Both as they stand in a chain.
+    fn in_a_chain(&self) -> Vec<Vec<String>> {
+        let nat = words(&["nat", "--outside", "10.0.1.1"]);
+        vec![nat, self.second.clone()]
+    }
+
     /// Both in one process.
     fn fused(&self) -> Vec<String> {
         let chain = format!("nat --outside 10.0.1.1 | {}", self.second.join(" "));

@@ -20,6 +20,8 @@ enum Path {
     Stages(Vec<Vec<String>>),
     /// The same joined by named pipes both ways, so that there are no rings.
     NamedPipes(Vec<Vec<String>>, &'static [&'static str]),
+    /// One process: these functions, and the private networks at both ends.
+    OneProcess(Vec<Vec<String>>),
     /// Namespaces.
     Kernel(usize),
 }
@@ -48,9 +50,10 @@ pub(super) fn measure(bench: &mut Bench, stages: &Stages) -> anyhow::Result<()> 
     bench.report.say(
         "### One TCP stream\n\n\
          iperf3 with cubic from one private network to another, goodput at the receiver. Stages: \
-         `exec | ... | exec`. \"CPU\" is the processor time of all stages for each MB, without \
-         iperf3 and the work of the kernel that it pays for; the kernel's chain has no processes \
-         to ask.",
+         `exec | ... | exec`; \"fused\", the functions are one process; \"one process with both ends\" \
+         is `plumb chain 'exec ... | nat | firewall | exec ...'`. \"CPU\" is the processor time of \
+         all stages for each MB, without iperf3 and the work of the kernel that it pays for; the \
+         kernel's chain has no processes to ask.",
     );
     let mtus: &[u32] = if bench.quick {
         &[1500]
@@ -154,6 +157,7 @@ impl Arm {
         self.name.starts_with("kernel")
             || self.name.starts_with("nat, second function")
             || self.name.ends_with("fused")
+            || matches!(self.path, Path::OneProcess(_))
             || self.name == BEFORE
     }
 }
@@ -179,6 +183,11 @@ fn arms(stages: &Stages) -> Vec<Arm> {
             "the same, fused",
             plumb,
             Path::Stages(vec![stages.fused()]),
+        ));
+        arms.push(of(
+            "the same, one process with both ends",
+            plumb,
+            Path::OneProcess(stages.in_a_chain()),
         ));
     }
     let pipes = |name, plumb, options| of(name, plumb, Path::NamedPipes(functions(plumb), options));
@@ -284,12 +293,16 @@ fn pipeline(
     }
     let mtu = mtu.to_string();
     let (functions, more): (_, &[&str]) = match &arm.path {
-        Path::Stages(functions) => (functions, &[]),
+        Path::Stages(functions) | Path::OneProcess(functions) => (functions, &[]),
         Path::NamedPipes(functions, more) => (functions, more),
         Path::Kernel(_) => bail!("no stages"),
     };
+    let is_chain = matches!(arm.path, Path::OneProcess(_));
     let exec = |address: &str, command: &[String]| {
-        let mut all = words(&[&arm.plumb, "exec", "--mtu", &mtu, "--addr", address]);
+        let mut all = words(&["exec", "--mtu", &mtu, "--addr", address]);
+        if !is_chain {
+            all.insert(0, arm.plumb.clone());
+        }
         all.push("--".to_owned());
         all.extend_from_slice(command);
         all
@@ -300,6 +313,12 @@ fn pipeline(
     let mut commands = vec![exec(address, client)];
     commands.extend(functions.iter().cloned());
     commands.push(exec("10.0.1.2/24", server));
+    if is_chain {
+        // What JSON says of lists of texts, TOML says likewise.
+        let file = bench.file("chain.toml");
+        std::fs::write(&file, format!("stages = {}\n", json!(commands)))?;
+        return Ok(vec![words(&[&arm.plumb, "chain", "--file", &text(&file)])]);
+    }
     if matches!(arm.path, Path::NamedPipes(..)) {
         let last = commands.len() - 1;
         for (index, command) in commands.iter_mut().enumerate() {
