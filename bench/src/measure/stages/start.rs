@@ -1,5 +1,6 @@
 //! How soon a stage passes its first packet, and a thousand of them at once.
 
+use core::time::Duration;
 use std::io::{PipeWriter, Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
@@ -80,41 +81,37 @@ pub(super) fn measure(bench: &mut Bench, stages: &Stages) -> anyhow::Result<()> 
     many(bench, &exec(plumb, ping))
 }
 
-/// As many as there are to be, one after the other, all alive.
+/// As many as there are to be, one after the other, all alive; and that some times.
 fn many(bench: &mut Bench, command: &[String]) -> anyhow::Result<()> {
     let count = if bench.quick { 20 } else { 1000 };
     let part = count / 10;
-    let begin = Instant::now();
-    let mut alive = Vec::new();
-    let mut ms = Vec::new();
-    let before = available_kb();
-    for _ in 0..count {
-        let (stage, took) = start(command)?;
-        ms.push(took);
-        alive.push(stage);
-    }
-    let all_s = begin.elapsed().as_secs_f64();
-    let charged = (before - available_kb()) / 1024.0 / count as f64;
-    let of = |kb: fn(u32) -> f64| -> Vec<f64> {
-        alive
-            .iter()
-            .step_by(10)
-            .map(|stage| family(stage.0.id()).into_iter().map(kb).sum::<f64>() / 1024.0)
-            .collect()
-    };
-    let (pss, private) = (of(pss_kb), of(private_kb));
-    let begin = Instant::now();
-    for stage in &mut alive {
-        let _ = stage.0.kill();
-    }
-    drop(alive);
-    let end_s = begin.elapsed().as_secs_f64();
     let mean = |ms: &[f64]| ms.iter().sum::<f64>() / ms.len().max(1) as f64;
-    let (first, last) = (mean(&ms[..part]), mean(&ms[ms.len() - part..]));
-    bench.report.run(
-        "stages-many",
-        &json!({ "ms": ms, "seconds": all_s, "pss_mb": pss, "private_mb": private }),
-    )?;
+    let median = |mb: &[f64]| Summary::of(mb.to_vec()).map_or(0.0, |s| s.median);
+    let mut figures: [Vec<f64>; 8] = core::array::from_fn(|_| Vec::new());
+    for _ in 0..bench.repetitions {
+        let once = once(count, command)?;
+        let first = mean(&once.ms[..part]);
+        let last = mean(&once.ms[count - part..]);
+        let row = [
+            once.start_s,
+            first,
+            last,
+            last / first,
+            once.end_s,
+            median(&once.pss_mb),
+            median(&once.private_mb),
+            once.machine_mb,
+        ];
+        for (figures, figure) in figures.iter_mut().zip(row) {
+            figures.push(figure);
+        }
+        bench.report.run("stages-many", &serde_json::to_value(once)?)?;
+        until_gone();
+    }
+    bench.report.say(&format!(
+        "A number of them, {} times; what the last time has left is gone before the next begins.",
+        bench.repetitions
+    ));
     bench.report.table(
         &[
             "`exec` stages alive",
@@ -127,19 +124,75 @@ fn many(bench: &mut Bench, command: &[String]) -> anyhow::Result<()> {
             "private, MB",
             "memory of the machine for each, MB",
         ],
-        &[vec![
-            count.to_string(),
-            format!("{all_s:.2}"),
-            format!("{first:.2}"),
-            format!("{last:.2}"),
-            format!("{:.2}", last / first),
-            format!("{end_s:.2}"),
-            Summary::of(pss).map_or_else(String::new, |s| format!("{:.2}", s.median)),
-            Summary::of(private).map_or_else(String::new, |s| format!("{:.2}", s.median)),
-            format!("{charged:.2}"),
-        ]],
+        &[core::iter::once(count.to_string())
+            .chain(figures.into_iter().map(|figures| spread(figures, 2)))
+            .collect()],
     );
     Ok(())
+}
+
+/// What many stages took.
+#[derive(Clone, Debug, serde::Serialize)]
+struct Many {
+    /// Until the first frame of each.
+    ms: Vec<f64>,
+    start_s: f64,
+    end_s: f64,
+    /// Of each tenth stage, all its processes together.
+    pss_mb: Vec<f64>,
+    private_mb: Vec<f64>,
+    /// What the machine had less for each.
+    machine_mb: f64,
+}
+
+fn once(count: usize, command: &[String]) -> anyhow::Result<Many> {
+    let begin = Instant::now();
+    let mut alive = Vec::new();
+    let mut ms = Vec::new();
+    let before = meminfo_kb("MemAvailable:");
+    for _ in 0..count {
+        let (stage, took) = start(command)?;
+        ms.push(took);
+        alive.push(stage);
+    }
+    let start_s = begin.elapsed().as_secs_f64();
+    let machine_mb = (before - meminfo_kb("MemAvailable:")) / 1024.0 / count as f64;
+    let of = |kb: fn(u32) -> f64| -> Vec<f64> {
+        alive
+            .iter()
+            .step_by(10)
+            .map(|stage| family(stage.0.id()).into_iter().map(kb).sum::<f64>() / 1024.0)
+            .collect()
+    };
+    let (pss_mb, private_mb) = (of(pss_kb), of(private_kb));
+    let begin = Instant::now();
+    for stage in &mut alive {
+        let _ = stage.0.kill();
+    }
+    drop(alive);
+    Ok(Many {
+        ms,
+        start_s,
+        end_s: begin.elapsed().as_secs_f64(),
+        pss_mb,
+        private_mb,
+        machine_mb,
+    })
+}
+
+/// Waits until the kernel has taken down the networks that nobody has any more, which it does in its own
+/// time: until its memory grows smaller no more, for half a minute at most.
+fn until_gone() {
+    const STEP_KB: f64 = 1024.0;
+    let mut before = f64::INFINITY;
+    for _ in 0..15 {
+        let now = meminfo_kb("SUnreclaim:");
+        if now > before - STEP_KB {
+            break;
+        }
+        before = now;
+        std::thread::sleep(Duration::from_secs(2));
+    }
 }
 
 /// Starts a stage and waits for its first frame; returns it, and how many milliseconds that took.
@@ -207,10 +260,10 @@ fn recording() -> Vec<u8> {
     bytes
 }
 
-/// Memory that the machine has left.
-fn available_kb() -> f64 {
+/// A line of the kernel's account of the machine's memory.
+fn meminfo_kb(name: &str) -> f64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"));
-    line.and_then(|l| l.trim().strip_suffix(" kB")?.parse().ok())
+    let rest = text.lines().find_map(|line| line.strip_prefix(name));
+    rest.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse().ok())
         .unwrap_or(0.0)
 }
