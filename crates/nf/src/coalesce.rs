@@ -102,6 +102,11 @@ impl Function for Coalesce {
         None
     }
 
+    fn heads_suffice(&self) -> bool {
+        // Superframes are passed on as they are.
+        true
+    }
+
     fn counters(&self) -> Vec<Counter> {
         [
             ("coalesced_segments", self.taken),

@@ -30,9 +30,9 @@ pub trait Function {
     /// When [`handle_timeout`](Self::handle_timeout) is wanted, if no frame comes before.
     fn poll_timeout(&self) -> Option<Instant>;
 
-    /// Says that the first [`HEAD_LEN`] bytes of a live frame are all that it looks at or changes, and
-    /// that it holds no frame back: what follows may stay elsewhere
-    /// ([`Parts::body`](crate::Parts::body)).
+    /// Says that of a live frame of which something is left to do ([`Parts::offload`](crate::Parts::offload))
+    /// the first [`HEAD_LEN`] bytes are all that it looks at or changes, and that it holds no such frame
+    /// back: what follows may stay elsewhere ([`Parts::body`](crate::Parts::body)).
     fn heads_suffice(&self) -> bool {
         false
     }

@@ -105,7 +105,9 @@ fn many(bench: &mut Bench, command: &[String]) -> anyhow::Result<()> {
         for (figures, figure) in figures.iter_mut().zip(row) {
             figures.push(figure);
         }
-        bench.report.run("stages-many", &serde_json::to_value(once)?)?;
+        bench
+            .report
+            .run("stages-many", &serde_json::to_value(once)?)?;
         until_gone();
     }
     bench.report.say(&format!(

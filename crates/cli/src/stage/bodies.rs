@@ -2,7 +2,7 @@
 
 use core::num::NonZeroU32;
 
-use plumb_link::stage::{Body, LinkError};
+use plumb_link::stage::{Body, LinkError, Place};
 use plumb_nf::{Frame, Port};
 
 /// At most one for each side that frames come from.
@@ -32,13 +32,13 @@ impl Bodies {
 
     /// Whether a frame may wait to be sent without its body: only until the next one comes.
     pub(super) fn may_wait(&self, frame: &Frame, to: Port) -> bool {
-        frame.body.is_none() || self.place(frame) == Some(to.opposite())
+        frame.body.is_none() || self.side(frame) == Some(to.opposite())
     }
 
-    /// Takes the body of a frame, with where it came from.
-    pub(super) fn take(&mut self, frame: &Frame) -> Option<(Port, Body)> {
-        let from = self.place(frame)?;
-        let (_, body) = self.kept[from as usize].take()?;
+    /// Takes the body of a frame if it is at this place, with the side that it came from.
+    pub(super) fn take(&mut self, frame: &Frame, place: Place) -> Option<(Port, Body)> {
+        let from = self.side(frame)?;
+        let (_, body) = self.kept[from as usize].take_if(|(_, body)| body.place() == place)?;
         Some((from, body))
     }
 
@@ -55,7 +55,8 @@ impl Bodies {
         if frame.body.is_none() {
             return Ok(true);
         }
-        let Some((_, body)) = self.take(frame) else {
+        let kept = self.side(frame).map(|from| &mut self.kept[from as usize]);
+        let Some((_, body)) = kept.and_then(Option::take) else {
             return Ok(false);
         };
         frame.body = None;
@@ -64,7 +65,7 @@ impl Bodies {
         Ok(true)
     }
 
-    fn place(&self, frame: &Frame) -> Option<Port> {
+    fn side(&self, frame: &Frame) -> Option<Port> {
         [Port::Left, Port::Right].into_iter().find(|from| {
             let kept = &self.kept[*from as usize];
             kept.as_ref()

@@ -330,10 +330,10 @@ impl<F: Function> Run<'_, F> {
     /// have to wait.
     fn receive(&mut self, from: Port, now: Instant) -> Result<(), LinkError> {
         let (mut bytes, mut count) = (0, 0);
-        let leave =
-            self.function.heads_suffice() && self.sides[index(from.opposite())].link.takes_bodies();
+        let place = self.sides[index(from.opposite())].link.takes_bodies();
+        let leave = place.filter(|_| self.function.heads_suffice());
         let side = &mut self.sides[index(from)];
-        side.link.leave_bodies(leave.then_some(HEAD_LEN));
+        side.link.leave_bodies(leave.map(|place| (HEAD_LEN, place)));
         let mut body = None;
         while count < BATCH_FRAMES && bytes < BATCH_BYTES {
             if count == self.received.len() {

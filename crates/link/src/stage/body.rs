@@ -1,155 +1,65 @@
-//! Bodies of long frames, which stay in the kernel: whoever needs only the beginning of a frame has
-//! the rest moved from pipe to pipe without a copy (splice(2)).
+//! Bodies of long frames, which stay where they are: whoever needs only the beginning of a frame has the
+//! rest carried from link to link without a look at it.
 
-use std::io;
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
-
-use rustix::io::Errno;
-use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
+mod piped;
 
 use super::LinkError;
-use super::pipe::{Moved, Pipe, splice_between};
+use super::ring::Lent;
 
-/// Bytes that a pipe can hold in which bodies wait: one of 64 KiB may take two pages more than that,
-/// and more where it was written in small pieces.
-const HOLD_LEN: usize = 128 * 1024;
-/// Bodies that one link has under way at most: one that comes and one that leaves.
-const MOST_HOLDS: usize = 2;
-
-/// A pipe to oneself.
-#[derive(Debug)]
-struct Hold {
-    from: OwnedFd,
-    to: OwnedFd,
-}
+pub(super) use piped::{Holds, Piped};
 
 /// The rest of a frame, behind the beginning that [`Link::receive`](super::Link::receive) gave. Given up,
 /// it is gone.
 #[derive(Debug)]
-pub struct Body {
-    hold: Arc<Hold>,
-    len: usize,
+pub struct Body(pub(super) Kept);
+
+#[derive(Debug)]
+pub(super) enum Kept {
+    Piped(Piped),
+    Lent(Lent),
 }
 
-/// The pipes in which the bodies of a link wait.
-#[derive(Debug, Default)]
-pub(super) struct Holds(Vec<Arc<Hold>>);
-
-impl Holds {
-    /// A body of which nothing is there yet; none where there is no pipe for it.
-    pub(super) fn begin(&mut self) -> Option<Body> {
-        let hold = match self.0.iter().find(|hold| Arc::strong_count(hold) == 1) {
-            Some(hold) => Arc::clone(hold),
-            None if self.0.len() < MOST_HOLDS => {
-                let (from, to) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
-                fcntl_setpipe_size(&to, HOLD_LEN).ok()?;
-                let hold = Arc::new(Hold { from, to });
-                self.0.push(Arc::clone(&hold));
-                hold
-            }
-            None => return None,
-        };
-        Some(Body { hold, len: 0 })
-    }
+/// Where bodies are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the kernel, which moves them from pipe to pipe.
+    Pipe,
+    /// In the ring that they came by. Its writer finds no room there for others before they are gone.
+    Ring,
 }
 
 impl Body {
     /// How many bytes it has, of those that are still here.
     pub const fn len(&self) -> usize {
-        self.len
+        match &self.0 {
+            Kept::Piped(piped) => piped.len(),
+            Kept::Lent(lent) => lent.len(),
+        }
     }
 
     /// Whether all of it is gone.
     pub const fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
-    /// Moves the next bytes of a pipe in, `most` at most.
-    pub(super) fn take(&mut self, pipe: &Pipe, most: usize) -> io::Result<Moved> {
-        let moved = pipe.splice_to(&self.hold.to, most)?;
-        if let Moved::Bytes(len) = moved {
-            self.len += len;
+    /// Where it is.
+    pub const fn place(&self) -> Place {
+        match &self.0 {
+            Kept::Piped(_) => Place::Pipe,
+            Kept::Lent(_) => Place::Ring,
         }
-        Ok(moved)
-    }
-
-    /// Copies bytes in. False if there is no room for all of them.
-    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<bool> {
-        let len = match rustix::io::write(&self.hold.to, bytes) {
-            Err(Errno::AGAIN) => 0,
-            written => written?,
-        };
-        self.len += len;
-        Ok(len == bytes.len())
-    }
-
-    /// Moves what is left of another one in. False if there is no room for all of it.
-    pub(super) fn join(&mut self, other: &mut Self) -> io::Result<bool> {
-        while other.len > 0 {
-            match splice_between(&other.hold.from, &self.hold.to, other.len)? {
-                0 => return Ok(false),
-                len => {
-                    other.len = other.len.saturating_sub(len);
-                    self.len += len;
-                }
-            }
-        }
-        Ok(true)
-    }
-
-    /// Moves what is left out into a pipe, as far as that has room.
-    pub(super) fn give(&mut self, pipe: &Pipe) -> io::Result<Moved> {
-        let moved = pipe.splice_from(&self.hold.from, self.len)?;
-        if let Moved::Bytes(len) = moved {
-            self.len = self.len.saturating_sub(len);
-        }
-        Ok(moved)
-    }
-
-    /// One of these bytes.
-    #[cfg(test)]
-    pub(super) fn of(bytes: &[u8]) -> Self {
-        let mut body = Holds::default().begin().unwrap();
-        assert_eq!(rustix::io::write(&body.hold.to, bytes), Ok(bytes.len()));
-        body.len = bytes.len();
-        body
     }
 
     /// Copies it behind what is in `into`.
     ///
     /// # Errors
     /// If the kernel fails.
-    pub fn append_to(mut self, into: &mut Vec<u8>) -> Result<(), LinkError> {
-        let at = into.len();
-        into.resize(at + self.len, 0);
-        self.read(&mut into[at..])
-            .map_err(|e| LinkError::io("read", "packets", e))
-    }
-
-    /// Reads all of it into as many bytes.
-    pub(super) fn read(&mut self, mut into: &mut [u8]) -> io::Result<()> {
-        while !into.is_empty() {
-            let len = rustix::io::read(&self.hold.from, &mut *into)?;
-            if len == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            self.len = self.len.saturating_sub(len);
-            into = &mut into[len..];
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Body {
-    fn drop(&mut self) {
-        let mut waste = [0; 4096];
-        while self.len > 0 {
-            let most = self.len.min(waste.len());
-            if self.read(&mut waste[..most]).is_err() {
-                // What is left of it must not become the beginning of another.
-                core::mem::forget(Arc::clone(&self.hold));
-                return;
+    pub fn append_to(self, into: &mut Vec<u8>) -> Result<(), LinkError> {
+        match self.0 {
+            Kept::Piped(piped) => piped.append_to(into),
+            Kept::Lent(lent) => {
+                lent.append_to(into);
+                Ok(())
             }
         }
     }

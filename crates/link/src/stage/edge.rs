@@ -9,6 +9,7 @@ use plumb_wire::pcapng::Direction;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 
+use super::body::{Body, Kept, Place};
 use super::piece_limit::PieceLimit;
 use super::wait::{Event, Needs, Tag, Waiting};
 use super::{Counters, Link, LinkError, LinkFrame, Meta, Outgoing, Received, Sent};
@@ -148,6 +149,35 @@ impl Edge {
         self.fd.as_fd()
     }
 
+    /// Whether the pieces that a frame is to be cut into are not too long for the device.
+    fn allows(&mut self, frame: &Outgoing<'_>, len: usize) -> bool {
+        let (Some(limit), Some(gso)) = (&mut self.limit, frame.meta.offload.gso) else {
+            return true;
+        };
+        limit.follow((self.fd.as_fd(), &self.name), self.clock.now());
+        let allowed = limit.allows(frame.bytes, len, &frame.meta.offload, gso);
+        self.counters.refused_frames += u64::from(!allowed);
+        allowed
+    }
+
+    /// What became of a frame that was written.
+    const fn sent(&mut self, wrote: Result<(), Errno>, len: usize) -> Sent {
+        match wrote {
+            Ok(()) => {
+                self.counters.send(len);
+                Sent::Taken
+            }
+            Err(Errno::AGAIN | Errno::INTR) => Sent::Full,
+            Err(Errno::BADFD | Errno::NODEV | Errno::NXIO) => Sent::Closed,
+            // Too short, too long, left work that makes no sense, the interface is down: it is this
+            // frame's fault, or passes.
+            Err(_) => {
+                self.counters.refused_frames += 1;
+                Sent::Refused
+            }
+        }
+    }
+
     /// A device that is open, with a header before each frame and without waiting.
     pub(super) fn new(fd: OwnedFd, name: String) -> Self {
         Self {
@@ -192,12 +222,8 @@ impl Link for Edge {
     }
 
     fn send(&mut self, frame: Outgoing<'_>) -> Result<Sent, LinkError> {
-        if let (Some(limit), Some(gso)) = (&mut self.limit, frame.meta.offload.gso) {
-            limit.follow((self.fd.as_fd(), &self.name), self.clock.now());
-            if !limit.allows(frame.bytes, &frame.meta.offload, gso) {
-                self.counters.refused_frames += 1;
-                return Ok(Sent::Refused);
-            }
+        if !self.allows(&frame, frame.bytes.len()) {
+            return Ok(Sent::Refused);
         }
         let mut header = [0; VNET_HEADER_LEN];
         frame.meta.offload.emit(&mut header);
@@ -206,20 +232,35 @@ impl Link for Edge {
             &self.fd,
             &[IoSlice::new(&header), IoSlice::new(frame.bytes)],
         );
-        match wrote {
-            Ok(_) => {
-                self.counters.send(frame.bytes.len());
-                Ok(Sent::Taken)
-            }
-            Err(Errno::AGAIN | Errno::INTR) => Ok(Sent::Full),
-            Err(Errno::BADFD | Errno::NODEV | Errno::NXIO) => Ok(Sent::Closed),
-            // Too short, too long, left work that makes no sense, the interface is down: it is this
-            // frame's fault, or passes.
-            Err(_) => {
-                self.counters.refused_frames += 1;
-                Ok(Sent::Refused)
-            }
+        Ok(self.sent(wrote.map(drop), frame.bytes.len()))
+    }
+
+    fn takes_bodies(&self) -> Option<Place> {
+        Some(Place::Ring)
+    }
+
+    fn send_with_body(
+        &mut self,
+        frame: Outgoing<'_>,
+        body: &mut Option<Body>,
+    ) -> Result<Sent, LinkError> {
+        let Some(Body(Kept::Lent(lent))) = body else {
+            return Ok(Sent::Full);
+        };
+        let len = frame.bytes.len() + lent.len();
+        if !self.allows(&frame, len) {
+            return Ok(Sent::Refused);
         }
+        let mut header = [0; VNET_HEADER_LEN];
+        frame.meta.offload.emit(&mut header);
+        let wrote = lent
+            .write_behind(&header, frame.bytes, self.fd.as_fd())
+            .map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO));
+        let sent = self.sent(wrote, len);
+        if sent != Sent::Full {
+            *body = None;
+        }
+        Ok(sent)
     }
 
     fn flush(&mut self) -> Result<(), LinkError> {

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use plumb_wire::capture::Reader;
 use plumb_wire::pcapng::{Apart, Control, LinkType, MAX_BLOCK_LEN, Read, TOKEN_LEN};
 
-use super::body::Body;
+use super::body::Piped;
 use super::pipe::{Identity, Moved, Pipe};
 use super::{LinkError, LinkFrame, Meta};
 use long::{BEHIND_LEN, Leaving, Long};
@@ -75,13 +75,13 @@ impl Input {
     }
 
     /// What was left of the packet that [`next`](Self::next) gave last.
-    pub(super) fn take_body(&mut self) -> Option<Body> {
+    pub(super) fn take_body(&mut self) -> Option<Piped> {
         self.leaving.body.take()
     }
 
     /// Bytes of that.
     pub(super) fn body_len(&self) -> usize {
-        self.leaving.body.as_ref().map_or(0, Body::len)
+        self.leaving.body.as_ref().map_or(0, Piped::len)
     }
 
     pub(super) fn identity(&self) -> Option<Identity> {

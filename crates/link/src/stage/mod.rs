@@ -22,7 +22,7 @@ use plumb_wire::Malformed;
 use plumb_wire::frame::Offload;
 use plumb_wire::pcapng::Direction;
 
-pub use body::Body;
+pub use body::{Body, Place};
 pub use edge::Edge;
 pub use ends::{Ends, PipeOptions, take_standard_input, take_standard_output};
 pub use pipe_link::PipeLink;
@@ -137,10 +137,10 @@ pub trait Link {
     /// If the kernel fails.
     fn send(&mut self, frame: Outgoing<'_>) -> Result<Sent, LinkError>;
 
-    /// Has long frames given by their first `head_len` bytes at least, and what follows left in the kernel
+    /// Has long frames given by their first bytes, so many at least, and what follows left at this place
     /// for [`take_body`](Self::take_body), where the link knows how to and that is cheaper; none: all of
     /// every frame is given.
-    fn leave_bodies(&mut self, _head_len: Option<usize>) {}
+    fn leave_bodies(&mut self, _head_len: Option<(usize, Place)>) {}
 
     /// The rest of the frame that [`receive`](Self::receive) gave last, if it was left. It is gone with
     /// the next one.
@@ -148,12 +148,14 @@ pub trait Link {
         None
     }
 
-    /// Whether frames can be sent, at this time, that are not all here.
-    fn takes_bodies(&self) -> bool {
-        false
+    /// Where the rest of a frame may be that is sent at this time; none: frames have to be here as a
+    /// whole.
+    fn takes_bodies(&self) -> Option<Place> {
+        None
     }
 
-    /// Hands over the beginning of a frame and, if it is taken, its body.
+    /// Hands over the beginning of a frame and, if it is taken, its body, which is where this link takes
+    /// it. The frame's own `original_len` says nothing.
     ///
     /// # Errors
     /// If the kernel fails.

@@ -8,7 +8,7 @@ use plumb_wire::pcapng::{
     SECTION_LEN, TOKEN_LEN, emit_section, emit_switch, switch_len,
 };
 
-use super::body::{Body, Holds};
+use super::body::{Holds, Piped};
 use super::pipe::{Identity, Moved, Opening, Pipe};
 use super::{LinkError, Outgoing};
 
@@ -37,7 +37,7 @@ pub(super) struct Output {
     /// What lies around a long frame.
     around: Vec<u8>,
     /// A block that comes behind what the buffer has.
-    body: Option<Body>,
+    body: Option<Piped>,
     /// What comes behind that block.
     behind: Vec<u8>,
     holds: Holds,
@@ -161,7 +161,7 @@ impl Output {
     pub(super) fn push_with_body(
         &mut self,
         frame: Outgoing<'_>,
-        body: &mut Option<Body>,
+        body: &mut Option<Piped>,
     ) -> Result<bool, LinkError> {
         self.drain()?;
         if self.backlog() > 0 && !self.closed {
@@ -189,7 +189,7 @@ impl Output {
 
     /// Puts a block together in a pipe of its own, so that its reader is woken once and finds all of it.
     /// Where that is not possible, it is collected like any other.
-    fn whole(&mut self, pieces: [&[u8]; 3], mut body: Body) -> Result<Option<Body>, LinkError> {
+    fn whole(&mut self, pieces: [&[u8]; 3], mut body: Piped) -> Result<Option<Piped>, LinkError> {
         let [before, data, behind] = pieces;
         let until_behind = before.len() + data.len() + body.len();
         let mut whole = self.holds.begin();
@@ -357,7 +357,7 @@ impl Output {
 
     /// Bytes that are not yet written.
     pub(super) fn backlog(&self) -> usize {
-        let body_len = self.body.as_ref().map_or(0, Body::len);
+        let body_len = self.body.as_ref().map_or(0, Piped::len);
         self.filled - self.written + body_len + self.behind.len()
     }
 
@@ -471,7 +471,7 @@ mod tests {
                 // The half of them have most of it elsewhere.
                 if at % 2 == 0 && frame.len() > *first {
                     let (head, rest) = frame.split_at(*first);
-                    let mut body = Some(Body::of(rest));
+                    let mut body = Some(Piped::of(rest));
                     while !output.push_with_body(outgoing(head, at), &mut body).unwrap() {
                         read((*most).max(1));
                     }
@@ -512,7 +512,7 @@ mod tests {
             let mut output = Output::new(Pipe::new(to).unwrap(), Some("eth0"));
             let mut body = Holds::default().begin().unwrap();
             for _ in 0..count {
-                assert!(body.join(&mut Body::of(&[7; 1000])).unwrap());
+                assert!(body.join(&mut Piped::of(&[7; 1000])).unwrap());
             }
             let mut body = Some(body);
             let taken = output.push_with_body(outgoing(&[6; 2048], 1), &mut body);

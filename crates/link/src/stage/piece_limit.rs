@@ -39,26 +39,28 @@ impl PieceLimit {
         }
     }
 
-    /// Whether the pieces of a frame that is to be cut fit the interface.
-    pub(super) fn allows(&self, frame: &[u8], offload: &Offload, gso: Gso) -> bool {
-        let tagged = matches!(frame.get(12..14), Some([0x81, 0x00] | [0x88, 0xa8]));
+    /// Whether the pieces of a frame of `len` bytes that is to be cut fit the interface. Its headers are in
+    /// `head`.
+    pub(super) fn allows(&self, head: &[u8], len: usize, offload: &Offload, gso: Gso) -> bool {
+        let tagged = matches!(head.get(12..14), Some([0x81, 0x00] | [0x88, 0xa8]));
         let link_len = ethernet::HEADER_LEN + if tagged { TAG_LEN } else { 0 };
         // Without a checksum to be made there is no telling, and the kernel refuses it.
-        piece_len(frame, offload, gso).is_none_or(|len| len <= self.mtu.saturating_add(link_len))
+        piece_len(head, len, offload, gso)
+            .is_none_or(|len| len <= self.mtu.saturating_add(link_len))
     }
 }
 
 /// Bytes of the longest piece of a frame, with all headers.
-fn piece_len(frame: &[u8], offload: &Offload, gso: Gso) -> Option<usize> {
+fn piece_len(head: &[u8], len: usize, offload: &Offload, gso: Gso) -> Option<usize> {
     let start = usize::from(offload.checksum?.start);
     let transport_len = match gso.kind {
-        Segmentation::TcpV4 | Segmentation::TcpV6 => usize::from(frame.get(start + 12)? >> 4) * 4,
+        Segmentation::TcpV4 | Segmentation::TcpV6 => usize::from(head.get(start + 12)? >> 4) * 4,
         Segmentation::Udp => 8,
         // Cut into fragments, whatever the MTU is.
         Segmentation::UdpFragments => return None,
     };
     let headers = start + transport_len;
-    let payload = frame.len().checked_sub(headers)?;
+    let payload = len.checked_sub(headers)?;
     Some(headers + payload.min(usize::from(gso.size)))
 }
 
@@ -92,7 +94,7 @@ mod tests {
         frame[34 + 12] = 8 << 4;
         let len = |frame: &[u8], kind, size| {
             let (offload, gso) = offload(kind, size);
-            piece_len(frame, &offload, gso)
+            piece_len(frame, frame.len(), &offload, gso)
         };
         assert_eq!(len(&frame, Segmentation::TcpV4, 1000), Some(34 + 32 + 1000));
         assert_eq!(len(&frame, Segmentation::TcpV4, 9000), Some(frame.len()));

@@ -10,12 +10,12 @@ use plumb_wire::pcapng::TOKEN_LEN;
 use rustix::event::PollFlags;
 
 use self::meeting::Meeting;
-use super::body::Body;
+use super::body::{Body, Kept, Place};
 use super::ends::{Ends, Opened, PipeOptions};
 use super::input::{Input, Next};
 use super::output::Output;
 use super::rendezvous::Joined;
-use super::ring::{Corrupt, MAX_FRAME_LEN};
+use super::ring::{Corrupt, Lent, MAX_FRAME_LEN};
 use super::wait::{Event, Needs, Tag, Waiting};
 use super::{Counters, Link, LinkError, LinkFrame, Outgoing, Received, Sent};
 
@@ -50,6 +50,10 @@ pub struct PipeLink {
     left_over: VecDeque<LinkFrame>,
     /// Frames have travelled in a ring.
     upgraded: bool,
+    /// Bytes of the beginning of frames in the ring that are wanted; none if all are.
+    head_len: Option<usize>,
+    /// What was left in the ring of the frame that was given last.
+    lent: Option<Lent>,
     counters: Counters,
     /// Frames in the buffer of the pipe, or in the ring, that nobody was told of.
     unflushed: bool,
@@ -85,6 +89,8 @@ impl PipeLink {
             parted: false,
             left_over: VecDeque::new(),
             upgraded: false,
+            head_len: None,
+            lent: None,
             counters: Counters::default(),
             unflushed: true,
         };
@@ -112,6 +118,39 @@ impl PipeLink {
         self.joined.is_some() && (self.output.is_none() || self.switched)
     }
 
+    /// Hands a frame over by the ring, with what of it is in another; none if frames go elsewhere.
+    fn send_to_ring(&mut self, frame: Outgoing<'_>, body: Option<&Lent>) -> Option<Sent> {
+        if !self.sends_to_ring() {
+            return None;
+        }
+        if self.parted {
+            if self.output.is_none() {
+                // What the neighbour has written, in the pipe and then in the ring, is there still.
+                self.counters.no_way_frames += 1;
+                return Some(Sent::NoWay);
+            }
+            self.part_keeping();
+            return None;
+        }
+        let joined = self.joined.as_mut()?;
+        let mut wake = false;
+        let pushed = joined
+            .producer
+            .push(&frame.meta, frame.bytes, body, &mut wake);
+        if wake {
+            joined.wake_peer();
+        }
+        Some(match self.check(pushed) {
+            Some(true) => {
+                self.unflushed = true;
+                let len = frame.bytes.len() + body.map_or(0, Lent::len);
+                self.counters.send(len);
+                Sent::Taken
+            }
+            Some(false) | None => Sent::Full,
+        })
+    }
+
     /// Says that the ring cannot be used any more, whether the neighbour is gone or is lying.
     fn check<T>(&mut self, result: Result<T, Corrupt>) -> Option<T> {
         if result.is_err() {
@@ -134,13 +173,17 @@ impl Link for PipeLink {
             };
             let mut wake = false;
             let consumer = &mut joined.consumer;
-            let mut popped = consumer.pop(&mut frame.meta, &mut frame.bytes, &mut wake);
+            let (meta, bytes) = (&mut frame.meta, &mut frame.bytes);
+            self.lent = None;
+            let mut popped =
+                consumer.pop_head(self.head_len, meta, bytes, &mut self.lent, &mut wake);
             let mut ended = false;
             if popped == Ok(false) {
                 ended = self.parted || consumer.is_closed();
                 // What was written before the end is seen.
                 if ended {
-                    popped = consumer.pop(&mut frame.meta, &mut frame.bytes, &mut wake);
+                    popped =
+                        consumer.pop_head(self.head_len, meta, bytes, &mut self.lent, &mut wake);
                 }
             }
             if wake {
@@ -150,7 +193,8 @@ impl Link for PipeLink {
                 Ok(true) => {
                     frame.original_len = 0;
                     frame.comment.clear();
-                    self.counters.receive(frame.bytes.len());
+                    let len = frame.bytes.len() + self.lent.as_ref().map_or(0, Lent::len);
+                    self.counters.receive(len);
                     return Ok(Received::Frame);
                 }
                 Ok(false) if !ended => return Ok(Received::Nothing),
@@ -222,30 +266,8 @@ impl Link for PipeLink {
             self.counters.refused_frames += 1;
             return Ok(Sent::Refused);
         }
-        if self.parted && self.sends_to_ring() {
-            if self.output.is_none() {
-                // What the neighbour has written, in the pipe and then in the ring, is there still.
-                self.counters.no_way_frames += 1;
-                return Ok(Sent::NoWay);
-            }
-            self.part_keeping();
-        }
-        if self.sends_to_ring()
-            && let Some(joined) = &mut self.joined
-        {
-            let mut wake = false;
-            let pushed = joined.producer.push(&frame.meta, frame.bytes, &mut wake);
-            if wake {
-                joined.wake_peer();
-            }
-            return Ok(match self.check(pushed) {
-                Some(true) => {
-                    self.unflushed = true;
-                    self.counters.send(frame.bytes.len());
-                    Sent::Taken
-                }
-                Some(false) | None => Sent::Full,
-            });
+        if let Some(sent) = self.send_to_ring(frame, None) {
+            return Ok(sent);
         }
         let Some(output) = &mut self.output else {
             return Ok(match self.meeting {
@@ -267,19 +289,29 @@ impl Link for PipeLink {
         Ok(if taken { Sent::Taken } else { Sent::Full })
     }
 
-    fn leave_bodies(&mut self, head_len: Option<usize>) {
+    fn leave_bodies(&mut self, head_len: Option<(usize, Place)>) {
+        let at = |place| head_len.filter(|wanted| wanted.1 == place).map(|w| w.0);
+        self.head_len = at(Place::Ring);
         if let Some(input) = &mut self.input {
-            input.leave_bodies(head_len);
+            input.leave_bodies(at(Place::Pipe));
         }
     }
 
     fn take_body(&mut self) -> Option<Body> {
-        self.input.as_mut().and_then(Input::take_body)
+        if let Some(lent) = self.lent.take() {
+            return Some(Body(Kept::Lent(lent)));
+        }
+        let piped = self.input.as_mut().and_then(Input::take_body)?;
+        Some(Body(Kept::Piped(piped)))
     }
 
-    fn takes_bodies(&self) -> bool {
-        let output = self.output.as_ref().filter(|_| !self.sends_to_ring());
-        self.options.keep_offload && output.is_some_and(Output::takes_bodies)
+    fn takes_bodies(&self) -> Option<Place> {
+        if self.sends_to_ring() {
+            return Some(Place::Ring);
+        }
+        let output = self.output.as_ref().filter(|output| output.takes_bodies());
+        output.filter(|_| self.options.keep_offload)?;
+        Some(Place::Pipe)
     }
 
     fn send_with_body(
@@ -292,18 +324,32 @@ impl Link for PipeLink {
             self.counters.refused_frames += 1;
             return Ok(Sent::Refused);
         }
-        let Some(output) = self.output.as_mut() else {
-            return Ok(Sent::Full);
-        };
-        let taken = output.push_with_body(frame, body)?;
-        if output.is_closed() {
-            return Ok(Sent::Closed);
+        match body.take() {
+            Some(Body(Kept::Lent(lent))) => {
+                let sent = self.send_to_ring(frame, Some(&lent)).unwrap_or(Sent::Full);
+                if sent == Sent::Full {
+                    *body = Some(Body(Kept::Lent(lent)));
+                }
+                Ok(sent)
+            }
+            Some(Body(Kept::Piped(piped))) => {
+                let mut piped = Some(piped);
+                let Some(output) = self.output.as_mut() else {
+                    return Ok(Sent::Full);
+                };
+                let taken = output.push_with_body(frame, &mut piped)?;
+                *body = piped.map(|piped| Body(Kept::Piped(piped)));
+                if output.is_closed() {
+                    return Ok(Sent::Closed);
+                }
+                if taken {
+                    self.unflushed = true;
+                    self.counters.send(len);
+                }
+                Ok(if taken { Sent::Taken } else { Sent::Full })
+            }
+            None => Ok(Sent::Full),
         }
-        if taken {
-            self.unflushed = true;
-            self.counters.send(len);
-        }
-        Ok(if taken { Sent::Taken } else { Sent::Full })
     }
 
     fn flush(&mut self) -> Result<(), LinkError> {

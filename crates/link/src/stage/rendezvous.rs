@@ -373,7 +373,10 @@ mod tests {
             // What one writes, the other reads.
             let (mut bytes, mut wake) = (Vec::new(), false);
             let mut meta = super::super::Meta::default();
-            guest.producer.push(&meta, b"back", &mut wake).unwrap();
+            guest
+                .producer
+                .push(&meta, b"back", None, &mut wake)
+                .unwrap();
             guest.producer.publish();
             assert!(
                 joined
@@ -382,7 +385,10 @@ mod tests {
                     .unwrap()
             );
             assert_eq!(bytes, b"back");
-            joined.producer.push(&meta, b"forth", &mut wake).unwrap();
+            joined
+                .producer
+                .push(&meta, b"forth", None, &mut wake)
+                .unwrap();
             joined.producer.publish();
             assert!(
                 guest

@@ -4,18 +4,18 @@
 //! against what this side knows, and a slot's header is copied once before it is believed. No
 //! reference to the shared bytes is ever made, as the other side may change them at any time.
 
-use core::ptr::{NonNull, copy_nonoverlapping};
+use core::ptr::copy_nonoverlapping;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
-
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate};
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
 use super::Meta;
 use slot::{HEADER_LEN, Header};
 
+pub(crate) use lent::Lent;
+pub(crate) use memory::Memory;
+
+mod lent;
+mod memory;
 mod slot;
 
 /// Bytes of the slots of one direction. More would not fit into the cache of a core, and cost a
@@ -24,8 +24,7 @@ pub(crate) const RING_LEN: usize = 1 << 20;
 /// Longest frame that a slot holds.
 pub(crate) const MAX_FRAME_LEN: usize = RING_LEN / 4;
 
-/// Bytes of the shared memory: a page of indices, then the slots of both directions.
-const MEMORY_LEN: usize = CONTROL_LEN + 2 * RING_LEN;
+/// Bytes of the indices, which the slots of both directions follow.
 const CONTROL_LEN: usize = 4096;
 /// Offset of the indices of the second direction.
 const SECOND_CONTROL: usize = 2048;
@@ -47,6 +46,8 @@ const SHOW_BYTES: u64 = 4 * 1024;
 const PUBLISH_BYTES: u64 = to_u64(RING_LEN / 8);
 /// Bytes that are read before their space is given back.
 const RELEASE_BYTES: u64 = 64 * 1024;
+/// A body is left in the ring from this length on.
+const BODY_LEN: usize = 4 * 1024;
 
 /// What stands in the memory is impossible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,86 +60,6 @@ pub(crate) enum Way {
     Forward,
     /// Against the pipe.
     Reverse,
-}
-
-/// The memory of both directions, mapped.
-#[derive(Debug)]
-pub(crate) struct Memory {
-    base: NonNull<u8>,
-}
-
-impl Memory {
-    /// Makes memory whose size nobody can change, and maps it.
-    pub(crate) fn create() -> io::Result<(Rc<Self>, OwnedFd)> {
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let fd = rustix::fs::memfd_create("plumb-ring", flags)?;
-        ftruncate(&fd, u64::try_from(MEMORY_LEN).unwrap_or(0))?;
-        fcntl_add_seals(&fd, seals())?;
-        Ok((Rc::new(Self::map(fd.as_fd())?), fd))
-    }
-
-    /// Maps memory that somebody else made, if its size is right and stays so: reading behind the
-    /// end of a file that was made shorter ends a process.
-    pub(crate) fn open(fd: BorrowedFd<'_>) -> io::Result<Rc<Self>> {
-        let stat = fstat(fd)?;
-        let sealed = fcntl_get_seals(fd)?.contains(seals());
-        if !sealed || usize::try_from(stat.st_size) != Ok(MEMORY_LEN) {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        Ok(Rc::new(Self::map(fd)?))
-    }
-
-    fn map(fd: BorrowedFd<'_>) -> io::Result<Self> {
-        let protection = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
-        let base = unsafe {
-            mmap(
-                core::ptr::null_mut(),
-                MEMORY_LEN,
-                protection,
-                MapFlags::SHARED,
-                fd,
-                0,
-            )
-        }?;
-        let memory = Self {
-            base: NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?,
-        };
-        // A forked child would be a second writer.
-        // SAFETY: the advice concerns children only.
-        unsafe { madvise(base, MEMORY_LEN, Advice::LinuxDontFork) }?;
-        Ok(memory)
-    }
-
-    fn at(&self, offset: usize, len: usize) -> *mut u8 {
-        assert!(offset.checked_add(len).is_some_and(|end| end <= MEMORY_LEN));
-        // SAFETY: the mapping has `MEMORY_LEN` bytes.
-        unsafe { self.base.as_ptr().add(offset) }
-    }
-
-    fn word(&self, offset: usize) -> &AtomicU32 {
-        assert!(offset.is_multiple_of(4));
-        // SAFETY: within the mapping, which lives as long as `self`; aligned, as the mapping is to
-        // pages; only ever accessed atomically by this process.
-        unsafe { AtomicU32::from_ptr(self.at(offset, 4).cast()) }
-    }
-
-    fn double_word(&self, offset: usize) -> &AtomicU64 {
-        assert!(offset.is_multiple_of(8));
-        // SAFETY: as for `word`.
-        unsafe { AtomicU64::from_ptr(self.at(offset, 8).cast()) }
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        // SAFETY: this mapping was made by `map`, and nothing refers to it any more.
-        let _ = unsafe { munmap(self.base.as_ptr().cast(), MEMORY_LEN) };
-    }
-}
-
-fn seals() -> SealFlags {
-    SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL
 }
 
 /// Where a direction is in the memory.
@@ -181,16 +102,17 @@ impl Place {
         self.memory.at(self.slots + offset, len)
     }
 
-    /// Reads the slot at `head`, of which `available` bytes may be read, into `meta` and `bytes`. Says
-    /// whether it holds a frame and is no pad, and how long the slot is.
+    /// Reads the slot at `head`, of which `available` bytes may be read, into `meta` and `bytes`: all of
+    /// its frame, or `head_len` bytes where that is said and the rest may stay.
     #[inline]
     fn read(
         &self,
         head: u64,
         available: u64,
+        head_len: Option<usize>,
         meta: &mut Meta,
         bytes: &mut Vec<u8>,
-    ) -> Result<(bool, u64), Corrupt> {
+    ) -> Result<Slot, Corrupt> {
         let room = usize::try_from(available)
             .map_err(|_| Corrupt)?
             .min(RING_LEN - offset_of(head));
@@ -209,26 +131,49 @@ impl Place {
             if room != to_end {
                 return Err(Corrupt);
             }
-            return Ok((false, to_u64(to_end)));
+            return Ok(Slot {
+                is_frame: false,
+                rest: 0,
+                len: to_u64(to_end),
+            });
         }
         if len > MAX_FRAME_LEN || slot_len(len) > room {
             return Err(Corrupt);
         }
+        let here = match head_len {
+            Some(head_len) if len >= head_len + BODY_LEN && header.is_unfinished() => head_len,
+            Some(_) | None => len,
+        };
         bytes.clear();
-        bytes.reserve(len);
+        bytes.reserve(here);
         // SAFETY: `slot` checks the bounds of the source, `reserve` made room for as much; both are
-        // plain bytes, and the vector's own memory is not shared. All `len` bytes are written
+        // plain bytes, and the vector's own memory is not shared. All `here` bytes are written
         // before the length says so.
         unsafe {
-            let frame = self.slot(head, HEADER_LEN + len).add(HEADER_LEN);
-            copy_nonoverlapping(frame, bytes.as_mut_ptr(), len);
-            bytes.set_len(len);
+            let frame = self.slot(head, HEADER_LEN + here).add(HEADER_LEN);
+            copy_nonoverlapping(frame, bytes.as_mut_ptr(), here);
+            bytes.set_len(here);
         }
         if !header.read_meta(meta) {
             return Err(Corrupt);
         }
-        Ok((true, to_u64(slot_len(len))))
+        Ok(Slot {
+            is_frame: true,
+            rest: len - here,
+            len: to_u64(slot_len(len)),
+        })
     }
+}
+
+/// What was read of the ring.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    /// It holds a frame, and is no pad.
+    is_frame: bool,
+    /// Bytes of the frame that were left where they are.
+    rest: usize,
+    /// Bytes of the slot.
+    len: u64,
 }
 
 /// The end that writes.
@@ -258,17 +203,20 @@ impl Producer {
     }
 
     /// Writes a frame, if there is room, and says whether there was. Another side that sleeps learns of
-    /// it by [`publish`](Self::publish) only, except after an eighth of the ring.
+    /// it by [`publish`](Self::publish) only, except after an eighth of the ring. `body` is what of the
+    /// frame is in the ring that it came by, behind what is in `frame`.
     pub(crate) fn push(
         &mut self,
         meta: &Meta,
         frame: &[u8],
+        body: Option<&Lent>,
         wake: &mut bool,
     ) -> Result<bool, Corrupt> {
-        let need = slot_len(frame.len());
+        let len = frame.len() + body.map_or(0, Lent::len);
+        let need = slot_len(len);
         let to_end = RING_LEN - offset_of(self.tail);
         let pad = if need > to_end { to_end } else { 0 };
-        if frame.len() > MAX_FRAME_LEN {
+        if len > MAX_FRAME_LEN {
             return Err(Corrupt);
         }
         if self.free() < to_u64(need + pad) {
@@ -282,7 +230,13 @@ impl Producer {
             self.write(Header::pad(), &[]);
             self.tail += to_u64(pad);
         }
-        let len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+        if let Some(body) = body {
+            body.copy_to(
+                self.place.slot(self.tail, HEADER_LEN + len),
+                HEADER_LEN + frame.len(),
+            );
+        }
+        let len = u32::try_from(len).unwrap_or(u32::MAX);
         self.write(Header::frame(meta, len), frame);
         self.tail += to_u64(need);
         if self.tail - self.published >= PUBLISH_BYTES {
@@ -345,10 +299,10 @@ impl Producer {
         self.refresh()?;
         while self.head != self.tail {
             let available = self.tail - self.head;
-            let (is_frame, len) = self.place.read(self.head, available, meta, bytes)?;
-            self.head += len;
+            let slot = self.place.read(self.head, available, None, meta, bytes)?;
+            self.head += slot.len;
             self.place.head().store(self.head, Ordering::Release);
-            if is_frame {
+            if slot.is_frame {
                 return Ok(true);
             }
         }
@@ -393,6 +347,8 @@ pub(crate) struct Consumer {
     released: u64,
     /// The last tail that was read.
     tail: u64,
+    /// Where the frame begins whose body was left last, and who has that; it is given back then.
+    lent: (u64, Rc<()>),
 }
 
 impl Consumer {
@@ -403,6 +359,7 @@ impl Consumer {
             head: 0,
             released: 0,
             tail: 0,
+            lent: (0, Rc::new(())),
         }
     }
 
@@ -413,6 +370,21 @@ impl Consumer {
         bytes: &mut Vec<u8>,
         wake: &mut bool,
     ) -> Result<bool, Corrupt> {
+        self.pop_head(None, meta, bytes, &mut None, wake)
+    }
+
+    /// The same with `head_len` bytes of long frames whose checksums are not finished, if that is said;
+    /// the rest is left in `body`.
+    pub(crate) fn pop_head(
+        &mut self,
+        head_len: Option<usize>,
+        meta: &mut Meta,
+        bytes: &mut Vec<u8>,
+        body: &mut Option<Lent>,
+        wake: &mut bool,
+    ) -> Result<bool, Corrupt> {
+        // One body at a time.
+        let head_len = head_len.filter(|_| !self.is_lent());
         loop {
             if self.head == self.tail {
                 self.refresh()?;
@@ -422,22 +394,44 @@ impl Consumer {
                 }
             }
             let available = self.tail - self.head;
-            let (is_frame, len) = self.place.read(self.head, available, meta, bytes)?;
-            self.head += len;
+            let slot = self
+                .place
+                .read(self.head, available, head_len, meta, bytes)?;
+            if slot.rest > 0 {
+                self.lent.0 = self.head;
+                *body = Some(Lent::new(
+                    &self.place,
+                    self.head + to_u64(HEADER_LEN + bytes.len()),
+                    slot.rest,
+                    &self.lent.1,
+                ));
+            }
+            self.head += slot.len;
             if self.head - self.released >= RELEASE_BYTES {
                 *wake |= self.release();
             }
-            if is_frame {
+            if slot.is_frame {
                 return Ok(true);
             }
         }
     }
 
-    /// Gives the space of what was read back. Says whether the other side waits for that.
+    /// Whether the rest of a frame is still in use.
+    fn is_lent(&self) -> bool {
+        Rc::strong_count(&self.lent.1) > 1
+    }
+
+    /// Gives the space of what was read back, up to what is lent. Says whether the other side waits for
+    /// that.
     pub(crate) fn release(&mut self) -> bool {
-        if self.released != self.head {
-            self.place.head().store(self.head, Ordering::Release);
-            self.released = self.head;
+        let head = if self.is_lent() {
+            self.lent.0
+        } else {
+            self.head
+        };
+        if self.released != head {
+            self.place.head().store(head, Ordering::Release);
+            self.released = head;
         }
         fence(Ordering::SeqCst);
         let waits = self.place.flag(WRITER_WAITS);
@@ -446,7 +440,7 @@ impl Consumer {
         }
         // To wake it for every slot would cost more than the slot.
         let tail = self.place.tail().load(Ordering::Acquire);
-        let used = tail.wrapping_sub(self.head);
+        let used = tail.wrapping_sub(head);
         used <= to_u64(RING_LEN / 2) && waits.swap(0, Ordering::Relaxed) != 0
     }
 

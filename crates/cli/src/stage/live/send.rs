@@ -67,8 +67,8 @@ impl<F: Function> Run<'_, F> {
         let link = &self.sides[index(port)].link;
         let mut body = None;
         if frame.body.is_some() {
-            if link.takes_bodies() {
-                body = self.bodies.take(&frame);
+            if let Some(place) = link.takes_bodies() {
+                body = self.bodies.take(&frame, place);
             }
             if body.is_none() && !self.bodies.complete(&mut frame)? {
                 self.lose(port, frame);

@@ -4,7 +4,7 @@
 use plumb_wire::pcapng::Apart;
 
 use super::super::LinkError;
-use super::super::body::{Body, Holds};
+use super::super::body::{Holds, Piped};
 use super::super::pipe::Moved;
 use super::{Input, READ_LEN};
 
@@ -26,7 +26,7 @@ pub(super) struct Leaving {
     refused: bool,
     holds: Holds,
     /// What was left of the packet that was given last.
-    pub(super) body: Option<Body>,
+    pub(super) body: Option<Piped>,
 }
 
 /// A packet whose data do not go through the buffer, which has only the rest of its block.
@@ -37,7 +37,7 @@ pub(super) struct Long {
     pub(super) data: Vec<u8>,
     /// Bytes of it that have come.
     len: usize,
-    pub(super) body: Option<Body>,
+    pub(super) body: Option<Piped>,
 }
 
 impl Leaving {

@@ -178,7 +178,7 @@ fn a_body_in_small_pieces_is_read_as_a_whole() {
                 Some(first) => {
                     // What is moved in is not put together.
                     for piece in core::iter::once(first).chain(pieces.by_ref().take(60)) {
-                        let moved = Body::of(piece).give(&to).unwrap();
+                        let moved = Piped::of(piece).give(&to).unwrap();
                         assert_eq!(moved, Moved::Bytes(piece.len()));
                     }
                 }

@@ -18,6 +18,8 @@ const PAD: u64 = 1 << 32;
 /// Bits of the words that `struct virtio_net_hdr` takes.
 const VNET_BEGIN: u64 = 0xffff_ffff << 32;
 const VNET_REST: u64 = 0xffff_ffff_ffff;
+/// Of its first two bytes, "needs checksum" and the kind of segmentation.
+const UNFINISHED: u64 = 0x7f01 << 32;
 
 impl Header {
     /// That of the unused rest of a ring.
@@ -47,6 +49,11 @@ impl Header {
     /// Says whether it begins the unused rest of a ring.
     pub(super) fn is_pad(self) -> bool {
         u64::from_le(self.0[0]) & PAD != 0
+    }
+
+    /// Says whether something is left to do with the frame: [`Offload::is_complete`] of it is false.
+    pub(super) fn is_unfinished(self) -> bool {
+        u64::from_le(self.0[1]) & UNFINISHED != 0
     }
 
     /// Length of the frame.
@@ -126,6 +133,20 @@ mod tests {
         };
         assert_eq!((read(header), header.len()), (Some(meta), 0x0001_0203));
         assert!(!header.is_pad() && Header::pad().is_pad());
+        assert!(header.is_unfinished());
+        for (checksum, gso, checksum_verified) in [
+            (meta.offload.checksum, None, false),
+            (None, meta.offload.gso, true),
+            (None, None, true),
+        ] {
+            let offload = Offload {
+                checksum,
+                gso,
+                checksum_verified,
+            };
+            let header = Header::frame(&Meta { offload, ..meta }, 60);
+            assert_eq!(header.is_unfinished(), !offload.is_complete());
+        }
         let plain = Meta::default();
         assert_eq!(read(Header::frame(&plain, 60)), Some(plain));
     }
