@@ -102,6 +102,10 @@ impl Function for Coalesce {
         None
     }
 
+    fn passes(&self, from: Port) -> bool {
+        from == self.to
+    }
+
     fn heads_suffice(&self) -> bool {
         // Superframes are passed on as they are.
         true

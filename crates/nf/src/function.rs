@@ -37,6 +37,11 @@ pub trait Function {
         false
     }
 
+    /// Says that it passes on frames from this port as they are, and need not see them.
+    fn passes(&self, _from: Port) -> bool {
+        false
+    }
+
     /// Frames that it holds back. At the end of input a driver waits until there are none.
     fn held(&self) -> usize {
         0

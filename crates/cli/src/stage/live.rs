@@ -305,6 +305,12 @@ impl<F: Function> Run<'_, F> {
             if !self.may_receive(from) {
                 continue;
             }
+            if self.function.passes(from)
+                && let Some(passed) = self.pass_on(from, now)?
+            {
+                moved |= passed;
+                continue;
+            }
             self.receive(from, now)?;
             if self.batch.is_empty() {
                 continue;
@@ -323,6 +329,32 @@ impl<F: Function> Run<'_, F> {
             }
         }
         Ok(moved)
+    }
+
+    /// Hands frames from link to link, where these know how to. Says whether there were any; none if the
+    /// links do not, or not at this time.
+    fn pass_on(&mut self, from: Port, now: Instant) -> Result<Option<bool>, LinkError> {
+        let [left, right] = &mut self.sides;
+        let (this, to) = match from {
+            Port::Left => (left, right),
+            Port::Right => (right, left),
+        };
+        let mut any = false;
+        for _ in 0..BATCH_FRAMES {
+            match this.link.pass_on(to.link)? {
+                Some(Received::Frame) => any = true,
+                Some(received) => {
+                    this.ended |= received == Received::End;
+                    break;
+                }
+                None if any => break,
+                None => return Ok(None),
+            }
+        }
+        if any && to.unflushed.is_none() {
+            to.unflushed = Some(now);
+        }
+        Ok(Some(any))
     }
 
     /// Fills the batch. Frames are first taken from the link, then made those of the function: what

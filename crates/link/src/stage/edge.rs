@@ -1,7 +1,7 @@
 //! A network device as a link: the kernel's network stack is behind it.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use plumb_wire::frame::{Offload, VNET_HEADER_LEN};
@@ -160,6 +160,32 @@ impl Edge {
         allowed
     }
 
+    /// Whether there was something to read.
+    fn was_read(&self, read: io::Result<()>) -> Result<bool, LinkError> {
+        match read.map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO)) {
+            Ok(()) => Ok(true),
+            // The last one, where the interface went down; it may come up again.
+            Err(Errno::AGAIN | Errno::INTR | Errno::NETDOWN) => Ok(false),
+            Err(e) => Err(Error::system("read from", self.name.clone(), e).into()),
+        }
+    }
+
+    /// What is known of a frame of this length that was read behind `header`; none if that makes no
+    /// sense.
+    fn received(&mut self, header: &[u8], len: usize) -> Option<Meta> {
+        let Ok(offload) = Offload::parse(header) else {
+            self.counters.refused_frames += 1;
+            return None;
+        };
+        self.counters.receive(len);
+        Some(Meta {
+            at_ns: self.clock.wall_ns(self.clock.now()),
+            direction: Direction::Unknown,
+            mark: 0,
+            offload,
+        })
+    }
+
     /// What became of a frame that was written.
     const fn sent(&mut self, wrote: Result<(), Errno>, len: usize) -> Sent {
         match wrote {
@@ -195,29 +221,37 @@ impl Link for Edge {
         loop {
             let mut header = [0; VNET_HEADER_LEN];
             let read = sys::read_frame(self.fd.as_fd(), &mut header, &mut frame.bytes, MAX_LEN);
-            match read.map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO)) {
-                Ok(()) => {}
-                Err(Errno::AGAIN | Errno::INTR) => return Ok(Received::Nothing),
-                // The interface went down; it may come up again.
-                Err(Errno::NETDOWN) => return Ok(Received::Nothing),
-                Err(e) => {
-                    return Err(Error::system("read from", self.name.clone(), e).into());
-                }
+            if !self.was_read(read)? {
+                return Ok(Received::Nothing);
             }
-            let Ok(offload) = Offload::parse(&header) else {
-                self.counters.refused_frames += 1;
+            let Some(meta) = self.received(&header, frame.bytes.len()) else {
                 continue;
             };
-            frame.meta = Meta {
-                at_ns: self.clock.wall_ns(self.clock.now()),
-                direction: Direction::Unknown,
-                mark: 0,
-                offload,
-            };
+            frame.meta = meta;
             frame.original_len = 0;
             frame.comment.clear();
-            self.counters.receive(frame.bytes.len());
             return Ok(Received::Frame);
+        }
+    }
+
+    fn pass_on(&mut self, to: &mut dyn Link) -> Result<Option<Received>, LinkError> {
+        loop {
+            let Some(mut room) = to.room(MAX_LEN) else {
+                return Ok(None);
+            };
+            let mut header = [0; VNET_HEADER_LEN];
+            let mut len = 0;
+            let read = room.read_frame(&mut header, self.fd.as_fd());
+            if !self.was_read(read.map(|read| len = read))? {
+                return Ok(Some(Received::Nothing));
+            }
+            let Some(meta) = self.received(&header, len) else {
+                continue;
+            };
+            let direction = Direction::Outbound;
+            let wake = room.send(&Meta { direction, ..meta }, len);
+            to.was_put(len, wake);
+            return Ok(Some(Received::Frame));
         }
     }
 

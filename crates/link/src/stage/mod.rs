@@ -26,6 +26,7 @@ pub use body::{Body, Place};
 pub use edge::Edge;
 pub use ends::{Ends, PipeOptions, take_standard_input, take_standard_output};
 pub use pipe_link::PipeLink;
+pub use ring::Room;
 pub use tenant::{PassedOn, Tenant};
 pub use wait::{Needs, Waiting, wait, wait_alone, wait_for};
 
@@ -166,6 +167,25 @@ pub trait Link {
     ) -> Result<Sent, LinkError> {
         Ok(Sent::Full)
     }
+
+    /// Takes the next frame and hands it over to `to` as it is, if that goes without a copy of it here.
+    /// None if not, at this time or at all: then it can be received and sent.
+    ///
+    /// # Errors
+    /// As [`receive`](Self::receive).
+    fn pass_on(&mut self, _to: &mut dyn Link) -> Result<Option<Received>, LinkError> {
+        Ok(None)
+    }
+
+    /// Where the next frame is to be that is sent, of up to `most` bytes, if it can be put there.
+    #[doc(hidden)]
+    fn room(&mut self, _most: usize) -> Option<Room<'_>> {
+        None
+    }
+
+    /// Says that a frame of this length was put there, and whether that has to be told at once.
+    #[doc(hidden)]
+    fn was_put(&mut self, _len: usize, _wake: bool) {}
 
     /// Lets the neighbour have what was sent so far, and the room of what was received.
     ///

@@ -15,7 +15,7 @@ use super::ends::{Ends, Opened, PipeOptions};
 use super::input::{Input, Next};
 use super::output::Output;
 use super::rendezvous::Joined;
-use super::ring::{Corrupt, Lent, MAX_FRAME_LEN};
+use super::ring::{Corrupt, Lent, MAX_FRAME_LEN, Room};
 use super::wait::{Event, Needs, Tag, Waiting};
 use super::{Counters, Link, LinkError, LinkFrame, Outgoing, Received, Sent};
 
@@ -349,6 +349,27 @@ impl Link for PipeLink {
                 Ok(if taken { Sent::Taken } else { Sent::Full })
             }
             None => Ok(Sent::Full),
+        }
+    }
+
+    fn room(&mut self, most: usize) -> Option<Room<'_>> {
+        if !self.sends_to_ring() || self.parted || most > MAX_FRAME_LEN {
+            return None;
+        }
+        match Room::new(&mut self.joined.as_mut()?.producer, most) {
+            Ok(room) => room,
+            Err(Corrupt) => {
+                self.parted = true;
+                None
+            }
+        }
+    }
+
+    fn was_put(&mut self, len: usize, wake: bool) {
+        self.unflushed = true;
+        self.counters.send(len);
+        if let (true, Some(joined)) = (wake, &self.joined) {
+            joined.wake_peer();
         }
     }
 

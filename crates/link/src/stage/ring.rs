@@ -13,9 +13,11 @@ use slot::{HEADER_LEN, Header};
 
 pub(crate) use lent::Lent;
 pub(crate) use memory::Memory;
+pub use room::Room;
 
 mod lent;
 mod memory;
+mod room;
 mod slot;
 
 /// Bytes of the slots of one direction. More would not fit into the cache of a core, and cost a
@@ -213,22 +215,12 @@ impl Producer {
         wake: &mut bool,
     ) -> Result<bool, Corrupt> {
         let len = frame.len() + body.map_or(0, Lent::len);
-        let need = slot_len(len);
-        let to_end = RING_LEN - offset_of(self.tail);
-        let pad = if need > to_end { to_end } else { 0 };
         if len > MAX_FRAME_LEN {
             return Err(Corrupt);
         }
-        if self.free() < to_u64(need + pad) {
-            self.refresh()?;
-            if self.free() < to_u64(need + pad) {
-                *wake |= self.publish();
-                return Ok(false);
-            }
-        }
-        if pad > 0 {
-            self.write(Header::pad(), &[]);
-            self.tail += to_u64(pad);
+        if !self.make_room(len)? {
+            *wake |= self.publish();
+            return Ok(false);
         }
         if let Some(body) = body {
             body.copy_to(
@@ -236,15 +228,38 @@ impl Producer {
                 HEADER_LEN + frame.len(),
             );
         }
-        let len = u32::try_from(len).unwrap_or(u32::MAX);
-        self.write(Header::frame(meta, len), frame);
-        self.tail += to_u64(need);
+        self.write(frame);
+        self.end_slot(meta, len, wake);
+        Ok(true)
+    }
+
+    /// Sees to it that a frame of this length has room at the tail, in one piece. Says whether it has.
+    fn make_room(&mut self, len: usize) -> Result<bool, Corrupt> {
+        let need = slot_len(len);
+        let to_end = RING_LEN - offset_of(self.tail);
+        let pad = if need > to_end { to_end } else { 0 };
+        if self.free() < to_u64(need + pad) {
+            self.refresh()?;
+            if self.free() < to_u64(need + pad) {
+                return Ok(false);
+            }
+        }
+        if pad > 0 {
+            self.write_header(Header::pad());
+            self.tail += to_u64(pad);
+        }
+        Ok(true)
+    }
+
+    /// Ends the slot at the tail, in which a frame of this length lies.
+    fn end_slot(&mut self, meta: &Meta, len: usize, wake: &mut bool) {
+        self.write_header(Header::frame(meta, u32::try_from(len).unwrap_or(u32::MAX)));
+        self.tail += to_u64(slot_len(len));
         if self.tail - self.published >= PUBLISH_BYTES {
             *wake |= self.publish();
         } else if self.tail - self.shown >= SHOW_BYTES {
             self.show();
         }
-        Ok(true)
     }
 
     /// Lets the other side see what was written. Says whether it sleeps and has to be woken.
@@ -323,17 +338,20 @@ impl Producer {
         Ok(())
     }
 
-    fn write(&self, header: Header, frame: &[u8]) {
-        let slot = self.place.slot(self.tail, HEADER_LEN + frame.len());
-        // SAFETY: `slot` checks the bounds of the target, and slots are aligned to their header's
-        // length; the sources are ours alone.
-        unsafe {
-            // One by one: put together first, they would have to reach the cache to be read as one.
-            for (at, word) in header.0.into_iter().enumerate() {
-                slot.cast::<u64>().add(at).write(word);
-            }
-            copy_nonoverlapping(frame.as_ptr(), slot.add(HEADER_LEN), frame.len());
+    fn write_header(&self, header: Header) {
+        let slot = self.place.slot(self.tail, HEADER_LEN);
+        // One by one: put together first, they would have to reach the cache to be read as one.
+        for (at, word) in header.0.into_iter().enumerate() {
+            // SAFETY: `slot` checks the bounds, and slots are aligned to their header's length.
+            unsafe { slot.cast::<u64>().add(at).write(word) };
         }
+    }
+
+    /// Writes a frame, or the beginning of it, into the slot at the tail.
+    fn write(&self, frame: &[u8]) {
+        let slot = self.place.slot(self.tail, HEADER_LEN + frame.len());
+        // SAFETY: `slot` checks the bounds of the target; the source is ours alone.
+        unsafe { copy_nonoverlapping(frame.as_ptr(), slot.add(HEADER_LEN), frame.len()) };
     }
 }
 
