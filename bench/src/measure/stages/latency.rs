@@ -53,13 +53,16 @@ fn others(stages: &Stages) -> Vec<Other> {
 }
 
 pub(super) fn measure(bench: &mut Bench, stages: &Stages) -> anyhow::Result<()> {
-    bench.report.say(
+    let polls = std::fs::read_to_string("/sys/module/haltpoll/parameters/guest_halt_poll_ns");
+    let polls = polls.map_or_else(|_| "not known".to_owned(), |ns| format!("{} ns", ns.trim()));
+    bench.report.say(&format!(
         "### Latency\n\n\
          Round trips in µs of one frame at a time, so that every stage sleeps when it comes. \
          \"native\" is between two programs that are stages themselves, over rings; \"ping\" is \
          `exec -- ping`, whose round trip also passes the kernel four times. On one processor, none \
-         that is idle has to be woken, which takes a hypervisor its time.",
-    );
+         that is idle has to be woken, which takes a hypervisor its time. How long idle processors \
+         of this guest look for work before that (haltpoll): {polls}."
+    ));
     let rounds = if bench.quick { 200 } else { 2000 };
     let kernels = [
         Kernel::build("ping", 1500, true, &bench.scratch)?,

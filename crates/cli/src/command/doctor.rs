@@ -121,6 +121,8 @@ struct System<'a> {
 const TUN: &str = "/dev/net/tun";
 const PING_GROUPS: &str = "/proc/sys/net/ipv4/ping_group_range";
 const CLOCK: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
+const IDLE_GOVERNOR: &str = "/sys/devices/system/cpu/cpuidle/current_governor";
+const HALT_POLL: &str = "/sys/module/haltpoll/parameters/guest_halt_poll_ns";
 
 impl System<'_> {
     fn checks(&self) -> Vec<Check> {
@@ -131,6 +133,7 @@ impl System<'_> {
             self.ipv4_route(),
             self.ipv6(),
             self.clock(),
+            self.idle(),
             self.tun(),
             self.namespaces(),
             self.locale(),
@@ -274,6 +277,32 @@ impl System<'_> {
             found: format!("the clock source is {source}"),
             why: "a slow one blurs round-trip times and costs packets per second",
             fix: slow.then(|| format!("echo tsc | sudo tee {CLOCK}")),
+        }
+    }
+
+    /// What a virtual machine does with a processor that has nothing to do. The governor polls for a while,
+    /// unless it is told not to, which some kernels are from the start.
+    fn idle(&self) -> Check {
+        let governor = self.value(IDLE_GOVERNOR);
+        let polls = (self.value(HALT_POLL)).filter(|_| governor.as_deref() == Some("haltpoll"));
+        let (state, found) = match (polls.as_deref(), governor) {
+            (Some("0"), _) => (
+                State::Limited,
+                "are given back to the hypervisor at once".to_owned(),
+            ),
+            (Some(ns), _) => (
+                State::Ok,
+                format!("look for work for up to {ns} ns before the hypervisor gets them back"),
+            ),
+            (None, Some(governor)) => (State::Ok, format!("are governed by {governor}")),
+            (None, None) => (State::Ok, "have no governor".to_owned()),
+        };
+        Check {
+            name: "idle processors",
+            state,
+            found,
+            why: "a stage that sleeps is woken by as much later as one takes to come back",
+            fix: (state == State::Limited).then(|| format!("echo 200000 | sudo tee {HALT_POLL}")),
         }
     }
 
@@ -443,6 +472,28 @@ mod tests {
         for check in checks(&healthy(), true, true).values() {
             assert_eq!((check.state, &check.fix), (State::Ok, &None), "{check:?}");
         }
+    }
+
+    #[test]
+    fn a_virtual_machine_whose_idle_processors_do_not_poll_is_told_how_they_would() {
+        let mut files = healthy();
+        files.extend([(IDLE_GOVERNOR, "haltpoll\n"), (HALT_POLL, "0\n")]);
+        let found = &checks(&files, true, true)["idle processors"];
+        assert_eq!(found.state, State::Limited);
+        let fix = found.fix.as_deref().expect("a fix");
+        assert!(fix.starts_with("echo 200000 | ") && fix.ends_with(HALT_POLL));
+        files.insert(HALT_POLL, "200000\n");
+        assert_eq!(
+            checks(&files, true, true)["idle processors"].state,
+            State::Ok
+        );
+        // Of the module of another governor nobody is interested.
+        files.extend([(IDLE_GOVERNOR, "menu\n"), (HALT_POLL, "0\n")]);
+        let found = &checks(&files, true, true)["idle processors"];
+        assert_eq!(
+            (found.state, &found.found[..]),
+            (State::Ok, "are governed by menu")
+        );
     }
 
     #[test]
