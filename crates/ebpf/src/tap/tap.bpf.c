@@ -219,23 +219,44 @@ INLINE int is_duplicate(struct __sk_buff *skb, const struct config *c, __u32 dir
 	return 0;
 }
 
+/* Since Linux 6.2. Without it, each member that is read costs a call. */
+extern void *bpf_cast_to_kern_ctx(void *obj) __ksym __weak;
+
+/* What kind of large frame it is. These are few: calls do for them everywhere. */
+INLINE __u32 gso_type(struct __sk_buff *ctx)
+{
+	struct sk_buff *skb = (struct sk_buff *)ctx;
+	struct skb_shared_info *info = (void *)(BPF_CORE_READ(skb, head) + BPF_CORE_READ(skb, end));
+
+	return BPF_CORE_READ(info, gso_type);
+}
+
+INLINE void describe_checksum(struct record *r, __u16 start, __u16 offset)
+{
+	r->flags |= CHECKSUM_PARTIAL;
+	r->csum_start = start;
+	r->csum_offset = offset;
+}
+
 /* What of the kernel's own view of the packet is not in __sk_buff. */
 INLINE void describe(struct __sk_buff *ctx, struct record *r)
 {
-	struct sk_buff *skb = (struct sk_buff *)ctx;
-	__u8 summed = BPF_CORE_READ_BITFIELD_PROBED(skb, ip_summed);
-	unsigned char *head = BPF_CORE_READ(skb, head);
+	if (bpf_ksym_exists(bpf_cast_to_kern_ctx)) {
+		struct sk_buff *skb = bpf_cast_to_kern_ctx(ctx);
 
-	if (summed == CHECKSUM_PARTIAL_STATE) {
-		r->flags |= CHECKSUM_PARTIAL;
-		r->csum_start = BPF_CORE_READ(skb, csum_start) - (__u16)(BPF_CORE_READ(skb, data) - head);
-		r->csum_offset = BPF_CORE_READ(skb, csum_offset);
-	}
-	if (r->gso_size) {
-		struct skb_shared_info *info = (void *)(head + BPF_CORE_READ(skb, end));
+		if (BPF_CORE_READ_BITFIELD(skb, ip_summed) == CHECKSUM_PARTIAL_STATE)
+			describe_checksum(r, skb->csum_start - (skb->data - skb->head), skb->csum_offset);
+	} else {
+		struct sk_buff *skb = (struct sk_buff *)ctx;
 
-		r->gso_type = BPF_CORE_READ(info, gso_type);
+		if (BPF_CORE_READ_BITFIELD_PROBED(skb, ip_summed) == CHECKSUM_PARTIAL_STATE)
+			describe_checksum(r,
+					  BPF_CORE_READ(skb, csum_start) -
+						  (BPF_CORE_READ(skb, data) - BPF_CORE_READ(skb, head)),
+					  BPF_CORE_READ(skb, csum_offset));
 	}
+	if (r->gso_size)
+		r->gso_type = gso_type(ctx);
 }
 
 /* Room in the ring has a size that is known beforehand: a packet takes the next larger one. */
@@ -408,7 +429,6 @@ int deliver_sent(struct __sk_buff *skb)
  */
 __attribute__((noinline)) int mask(struct __sk_buff *skb, __u32 from)
 {
-	struct sk_buff *kernel_skb = (struct sk_buff *)skb;
 	__u32 zero = 0, len = skb->len;
 	void *step = bpf_map_lookup_elem(&zeros, &zero);
 
@@ -416,14 +436,9 @@ __attribute__((noinline)) int mask(struct __sk_buff *skb, __u32 from)
 		return 0;
 	if (!step)
 		return -1;
-	if (skb->gso_size) {
-		struct skb_shared_info *info =
-			(void *)(BPF_CORE_READ(kernel_skb, head) + BPF_CORE_READ(kernel_skb, end));
-
-		/* A list of packets cannot be cut again once it is one. */
-		if (BPF_CORE_READ(info, gso_type) & GSO_FRAGLIST)
-			return -1;
-	}
+	/* A list of packets cannot be cut again once it is one. */
+	if (skb->gso_size && gso_type(skb) & GSO_FRAGLIST)
+		return -1;
 	if (bpf_skb_pull_data(skb, len))
 		return -1;
 	for (int i = 0; i < MASK_STEPS && from < len; i++) {
