@@ -101,6 +101,8 @@ pub(super) struct Run {
     mode: &'static str,
     /// Processor time of the sender for a UDP packet, the kernel's work on its way included, ns.
     packet_ns: f64,
+    /// The same, and processor time of a receiver that reads, for each packet that it reads, ns.
+    packet_both_ends_ns: f64,
     /// UDP packets in a second, in thousands.
     kpps: f64,
     /// TCP payload, in Gbit/s.
@@ -139,6 +141,11 @@ pub(super) fn measure(bench: &mut Bench) -> anyhow::Result<()> {
             mode.name.to_owned(),
             spread(of(n, |run| run.packet_ns), 0),
             ratio2(of(n, |run| run.packet_ns), of(0, |run| run.packet_ns)),
+            spread(of(n, |run| run.packet_both_ends_ns), 0),
+            ratio2(
+                of(n, |run| run.packet_both_ends_ns),
+                of(0, |run| run.packet_both_ends_ns),
+            ),
             spread(of(n, |run| run.kpps), 0),
             spread(of(n, |run| run.gbit), 1),
             spread(of(n, |run| run.gigabyte_ms), 0),
@@ -149,12 +156,17 @@ pub(super) fn measure(bench: &mut Bench) -> anyhow::Result<()> {
         "## Taps\n\nA UDP sender with 64 bytes of payload, one TCP connection and round trips between two \
          namespaces on a bridge, over a port that is watched both ways; {rounds} alternating rounds. \
          Processor time for a packet is the sender's, with all that the kernel does for it on its \
-         way, copies included; readers of slices run on the other processor and are not in it."
+         way, copies included, and nobody reads the packets at their end; readers of slices run on \
+         the other processor and are not in it. With the receiver included, a thread on the other \
+         processor reads the packets in runs of their own, and its time for each packet that it \
+         reads is added to the sender's, which has to wake it."
     ));
     bench.report.table(
         &[
             "watched by",
             "ns of CPU for a packet",
+            "to no tap",
+            "ns of CPU for a packet, receiver included",
             "to no tap",
             "kpps",
             "Gbit/s of TCP",

@@ -1,8 +1,9 @@
 //! Traffic between the two machines, and what it costs.
 
 use core::time::Duration;
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
 
@@ -19,6 +20,8 @@ const TARGET: &str = "10.7.0.2";
 /// One packet in so many goes to the port that filters of 1 % match.
 const RARE: u64 = 100;
 const PAYLOAD: usize = 64;
+/// How long a receiver waits before it looks whether the sender has ended.
+const LAST_WAIT: Duration = Duration::from_millis(20);
 
 /// Sends what is to be watched.
 #[derive(Debug)]
@@ -28,6 +31,14 @@ pub(super) struct Load {
     udp: Duration,
     tcp: Duration,
     round_trips: usize,
+}
+
+/// What a sender did.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    packets: f64,
+    cpu_ns: f64,
+    seconds: f64,
 }
 
 /// Processor time of the calling thread, in nanoseconds.
@@ -50,10 +61,12 @@ impl Load {
 
     pub(super) fn run(&self, mode: &'static str) -> anyhow::Result<Run> {
         let (packet_ns, kpps) = self.udp()?;
+        let packet_both_ends_ns = self.udp_read()?;
         let (gbit, gigabyte_ms) = self.tcp()?;
         Ok(Run {
             mode,
             packet_ns,
+            packet_both_ends_ns,
             kpps,
             gbit,
             gigabyte_ms,
@@ -84,17 +97,12 @@ impl Load {
         })
     }
 
+    /// Nanoseconds of the sender for a packet, and thousands of packets in a second.
     fn udp(&self) -> anyhow::Result<(f64, f64)> {
-        // Sockets that nobody reads: what does not fit is dropped there, which costs little.
-        let bind = || -> anyhow::Result<[UdpSocket; 2]> {
-            Ok([
-                UdpSocket::bind("10.7.0.2:7000")?,
-                UdpSocket::bind("10.7.0.2:7001")?,
-            ])
-        };
-        let (ready, is_ready) = std::sync::mpsc::channel();
-        let (done, is_done) = std::sync::mpsc::channel::<()>();
+        let (ready, is_ready) = mpsc::channel();
+        let (done, is_done) = mpsc::channel::<()>();
         let receive = move || {
+            // Sockets that nobody reads: what does not fit is dropped there, which costs little.
             let sockets = bind()?;
             ready.send(()).context("no sender")?;
             // Ends with the sender.
@@ -105,39 +113,60 @@ impl Load {
         let send = move || {
             is_ready.recv().context("no receiver")?;
             let _done = done;
-            let connect = |port: u16| -> anyhow::Result<UdpSocket> {
-                let socket = UdpSocket::bind("10.7.0.1:0")?;
-                socket.connect((TARGET, port))?;
-                Ok(socket)
-            };
-            let (usual, rare) = (connect(7000)?, connect(7001)?);
-            let payload = [7; PAYLOAD];
-            // The first packets look for the neighbour.
-            for _ in 0..100 {
-                let _ = usual.send(&payload);
-            }
-            let (started, cpu) = (Instant::now(), cpu_ns());
-            let mut sent = 0u64;
-            while started.elapsed() < self.udp {
-                for _ in 0..64 {
-                    let socket = if sent.is_multiple_of(RARE) {
-                        &rare
-                    } else {
-                        &usual
-                    };
-                    // Full queues are part of it.
-                    let _ = socket.send(&payload);
-                    sent += 1;
+            send(self.udp)
+        };
+        let sent = self.both(receive, send)?.1;
+        Ok((
+            sent.cpu_ns / sent.packets,
+            sent.packets / sent.seconds / 1e3,
+        ))
+    }
+
+    /// Nanoseconds of the sender for a packet that is sent, and of the receiver for one that it reads.
+    fn udp_read(&self) -> anyhow::Result<f64> {
+        let (ready, is_ready) = mpsc::channel();
+        let (done, is_done) = mpsc::channel::<()>();
+        let receive = move || {
+            let [usual, rare] = bind()?;
+            usual.set_read_timeout(Some(LAST_WAIT))?;
+            rare.set_nonblocking(true)?;
+            ready.send(()).context("no sender")?;
+            let mut buffer = [0; PAYLOAD];
+            let cpu = cpu_ns();
+            let mut received = 0u64;
+            loop {
+                match usual.recv(&mut buffer) {
+                    Ok(_) => received += 1,
+                    Err(error) if is_empty(&error) => {
+                        if is_done.try_recv() != Err(mpsc::TryRecvError::Empty) {
+                            break;
+                        }
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+                // One look for about as many packets as come by between two there.
+                if received.is_multiple_of(RARE) {
+                    while rare.recv(&mut buffer).is_ok() {
+                        received += 1;
+                    }
                 }
             }
-            let (cpu, wall) = (cpu_ns() - cpu, started.elapsed().as_secs_f64());
-            Ok((cpu / sent as f64, sent as f64 / wall / 1e3))
+            if received == 0 {
+                bail!("no packet arrived");
+            }
+            Ok((cpu_ns() - cpu) / received as f64)
         };
-        Ok(self.both(receive, send)?.1)
+        let send = move || {
+            is_ready.recv().context("no receiver")?;
+            let _done = done;
+            send(self.udp)
+        };
+        let (received_ns, sent) = self.both(receive, send)?;
+        Ok(sent.cpu_ns / sent.packets + received_ns)
     }
 
     fn tcp(&self) -> anyhow::Result<(f64, f64)> {
-        let (ready, is_ready) = std::sync::mpsc::channel();
+        let (ready, is_ready) = mpsc::channel();
         let receive = move || {
             let listener = TcpListener::bind("10.7.0.2:7002")?;
             ready.send(()).context("no sender")?;
@@ -172,7 +201,7 @@ impl Load {
     }
 
     fn round_trips(&self) -> anyhow::Result<f64> {
-        let (ready, is_ready) = std::sync::mpsc::channel();
+        let (ready, is_ready) = mpsc::channel();
         let count = self.round_trips;
         let receive = move || {
             let socket = UdpSocket::bind("10.7.0.2:7003")?;
@@ -204,4 +233,51 @@ impl Load {
         };
         Ok(self.both(receive, send)?.1)
     }
+}
+
+/// The sockets of the usual port and of the rare one.
+fn bind() -> anyhow::Result<[UdpSocket; 2]> {
+    Ok([
+        UdpSocket::bind((TARGET, 7000))?,
+        UdpSocket::bind((TARGET, 7001))?,
+    ])
+}
+
+/// Sends to both ports as fast as it goes.
+fn send(duration: Duration) -> anyhow::Result<Sent> {
+    let connect = |port: u16| -> anyhow::Result<UdpSocket> {
+        let socket = UdpSocket::bind("10.7.0.1:0")?;
+        socket.connect((TARGET, port))?;
+        Ok(socket)
+    };
+    let (usual, rare) = (connect(7000)?, connect(7001)?);
+    let payload = [7; PAYLOAD];
+    // The first packets look for the neighbour.
+    for _ in 0..100 {
+        let _ = usual.send(&payload);
+    }
+    let (started, cpu) = (Instant::now(), cpu_ns());
+    let mut sent = 0u64;
+    while started.elapsed() < duration {
+        for _ in 0..64 {
+            let socket = if sent.is_multiple_of(RARE) {
+                &rare
+            } else {
+                &usual
+            };
+            // Full queues are part of it.
+            let _ = socket.send(&payload);
+            sent += 1;
+        }
+    }
+    Ok(Sent {
+        packets: sent as f64,
+        cpu_ns: cpu_ns() - cpu,
+        seconds: started.elapsed().as_secs_f64(),
+    })
+}
+
+/// Whether nothing was there to be read.
+fn is_empty(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
