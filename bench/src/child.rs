@@ -162,6 +162,19 @@ pub(crate) fn wait(pid: i32, more: WaitIdOptions) -> Option<WaitIdStatus> {
     waitid(WaitId::Pid(Pid::from_raw(pid)?), options).ok()?
 }
 
+/// Processor time that the threads of a process have used so far, in nanoseconds.
+pub(crate) fn threads_cpu_ns(pid: i32) -> u64 {
+    fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|task| {
+            let schedstat = fs::read_to_string(task.path().join("schedstat")).ok()?;
+            schedstat.split(' ').next()?.parse::<u64>().ok()
+        })
+        .sum()
+}
+
 /// Reads what a process and its descendants have used.
 fn look(pid: i32, seen: &mut BTreeMap<i32, Usage>) {
     let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
@@ -183,20 +196,7 @@ fn look(pid: i32, seen: &mut BTreeMap<i32, Usage>) {
         &mut usage.system_ticks,
         fields.get(12).and_then(|f| f.parse().ok()),
     );
-    let mut cpu = 0;
-    for task in fs::read_dir(format!("/proc/{pid}/task"))
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
-        let schedstat = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
-        cpu += schedstat
-            .split(' ')
-            .next()
-            .and_then(|f| f.parse().ok())
-            .unwrap_or(0);
-    }
-    keep(&mut usage.cpu_ns, Some(cpu));
+    keep(&mut usage.cpu_ns, Some(threads_cpu_ns(pid)));
     let peak = read("status").lines().find_map(|line| {
         line.strip_prefix("VmHWM:")?
             .trim()

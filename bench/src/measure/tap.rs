@@ -3,6 +3,7 @@
 
 mod lab;
 mod load;
+mod switch;
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, Stdio};
@@ -103,6 +104,8 @@ pub(super) struct Run {
     packet_ns: f64,
     /// The same, and processor time of a receiver that reads, for each packet that it reads, ns.
     packet_both_ends_ns: f64,
+    /// The receiver's part of that.
+    receiver_ns: f64,
     /// UDP packets in a second, in thousands.
     kpps: f64,
     /// TCP payload, in Gbit/s.
@@ -175,7 +178,7 @@ pub(super) fn measure(bench: &mut Bench) -> anyhow::Result<()> {
         ],
         &rows,
     );
-    Ok(())
+    switch::measure(bench, rounds)
 }
 
 /// The ratio of two medians with two decimals.

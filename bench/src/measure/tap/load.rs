@@ -35,10 +35,10 @@ pub(super) struct Load {
 
 /// What a sender did.
 #[derive(Clone, Copy, Debug)]
-struct Sent {
+pub(super) struct Sent {
     packets: f64,
     cpu_ns: f64,
-    seconds: f64,
+    pub(super) seconds: f64,
 }
 
 /// Processor time of the calling thread, in nanoseconds.
@@ -61,12 +61,13 @@ impl Load {
 
     pub(super) fn run(&self, mode: &'static str) -> anyhow::Result<Run> {
         let (packet_ns, kpps) = self.udp()?;
-        let packet_both_ends_ns = self.udp_read()?;
+        let (sender_ns, receiver_ns) = self.udp_read()?;
         let (gbit, gigabyte_ms) = self.tcp()?;
         Ok(Run {
             mode,
             packet_ns,
-            packet_both_ends_ns,
+            packet_both_ends_ns: sender_ns + receiver_ns,
+            receiver_ns,
             kpps,
             gbit,
             gigabyte_ms,
@@ -74,48 +75,17 @@ impl Load {
         })
     }
 
-    /// Runs both ends, each at its place, and gives what they give.
     fn both<A: Send, B: Send>(
         &self,
         receive: impl FnOnce() -> anyhow::Result<A> + Send,
         send: impl FnOnce() -> anyhow::Result<B> + Send,
     ) -> anyhow::Result<(A, B)> {
-        thread::scope(|scope| {
-            let receiver = scope.spawn(|| {
-                self.receiver.enter()?;
-                receive()
-            });
-            let sender = scope.spawn(|| {
-                self.sender.enter()?;
-                send()
-            });
-            let sent = sender.join().unwrap_or_else(|_| bail!("the sender broke"));
-            let received = receiver
-                .join()
-                .unwrap_or_else(|_| bail!("the receiver broke"));
-            Ok((received?, sent?))
-        })
+        both(&self.receiver, &self.sender, receive, send)
     }
 
     /// Nanoseconds of the sender for a packet, and thousands of packets in a second.
     fn udp(&self) -> anyhow::Result<(f64, f64)> {
-        let (ready, is_ready) = mpsc::channel();
-        let (done, is_done) = mpsc::channel::<()>();
-        let receive = move || {
-            // Sockets that nobody reads: what does not fit is dropped there, which costs little.
-            let sockets = bind()?;
-            ready.send(()).context("no sender")?;
-            // Ends with the sender.
-            let _ = is_done.recv();
-            drop(sockets);
-            Ok(())
-        };
-        let send = move || {
-            is_ready.recv().context("no receiver")?;
-            let _done = done;
-            send(self.udp)
-        };
-        let sent = self.both(receive, send)?.1;
+        let sent = send_unread(&self.receiver, &self.sender, self.udp)?;
         Ok((
             sent.cpu_ns / sent.packets,
             sent.packets / sent.seconds / 1e3,
@@ -123,7 +93,7 @@ impl Load {
     }
 
     /// Nanoseconds of the sender for a packet that is sent, and of the receiver for one that it reads.
-    fn udp_read(&self) -> anyhow::Result<f64> {
+    fn udp_read(&self) -> anyhow::Result<(f64, f64)> {
         let (ready, is_ready) = mpsc::channel();
         let (done, is_done) = mpsc::channel::<()>();
         let receive = move || {
@@ -162,7 +132,7 @@ impl Load {
             send(self.udp)
         };
         let (received_ns, sent) = self.both(receive, send)?;
-        Ok(sent.cpu_ns / sent.packets + received_ns)
+        Ok((sent.cpu_ns / sent.packets, received_ns))
     }
 
     fn tcp(&self) -> anyhow::Result<(f64, f64)> {
@@ -233,6 +203,54 @@ impl Load {
         };
         Ok(self.both(receive, send)?.1)
     }
+}
+
+/// Runs both ends, each at its place, and gives what they give.
+fn both<A: Send, B: Send>(
+    receiver: &Place,
+    sender: &Place,
+    receive: impl FnOnce() -> anyhow::Result<A> + Send,
+    send: impl FnOnce() -> anyhow::Result<B> + Send,
+) -> anyhow::Result<(A, B)> {
+    thread::scope(|scope| {
+        let receiver = scope.spawn(|| {
+            receiver.enter()?;
+            receive()
+        });
+        let sender = scope.spawn(|| {
+            sender.enter()?;
+            send()
+        });
+        let sent = sender.join().unwrap_or_else(|_| bail!("the sender broke"));
+        let received = receiver
+            .join()
+            .unwrap_or_else(|_| bail!("the receiver broke"));
+        Ok((received?, sent?))
+    })
+}
+
+/// Sends to sockets that nobody reads: what does not fit is dropped there, which costs little.
+pub(super) fn send_unread(
+    receiver: &Place,
+    sender: &Place,
+    duration: Duration,
+) -> anyhow::Result<Sent> {
+    let (ready, is_ready) = mpsc::channel();
+    let (done, is_done) = mpsc::channel::<()>();
+    let receive = move || {
+        let sockets = bind()?;
+        ready.send(()).context("no sender")?;
+        // Ends with the sender.
+        let _ = is_done.recv();
+        drop(sockets);
+        Ok(())
+    };
+    let send = move || {
+        is_ready.recv().context("no receiver")?;
+        let _done = done;
+        send(duration)
+    };
+    Ok(both(receiver, sender, receive, send)?.1)
 }
 
 /// The sockets of the usual port and of the rare one.
