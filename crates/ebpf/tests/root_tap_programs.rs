@@ -10,6 +10,7 @@ use plumb_ebpf::tap::{
     Choice, Counters, Error, Hook, Limits, MARK, MAX_PREFIXES, OPTION_CLASS, Options, Output, Path,
     Prefix, Rule, Session, Tunnel, filter,
 };
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use skipping::skipped;
@@ -138,6 +139,51 @@ fn root_slices_of_every_length_are_the_packets_beginning() {
             "{v4} {protocol}"
         );
     }
+}
+
+/// Whether whoever waits for packets is woken.
+fn is_woken(session: &Session) -> bool {
+    let fd = session.ring_fd().expect("a ring");
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    poll(
+        &mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)],
+        Some(&now),
+    )
+    .expect("poll")
+        > 0
+}
+
+#[test]
+fn root_a_reader_is_woken_where_it_is_asked_for_and_where_much_waits_and_not_by_each_packet() {
+    let mut options = options();
+    options.ring_len = Some(65_536);
+    let Some(mut session) = session(&options) else {
+        return;
+    };
+    let packet = packet(true, 17, 1, 900);
+    show(&session, Hook::Ingress, &packet);
+    assert!(!is_woken(&session), "by a packet");
+    assert_eq!(slices(&session).len(), 1);
+    session.wake_at_next(true).expect("a flag");
+    assert!(!is_woken(&session), "by nothing");
+    show(&session, Hook::Ingress, &packet);
+    assert!(is_woken(&session), "not by the next one");
+    assert_eq!(slices(&session).len(), 1);
+    assert!(!is_woken(&session), "by what it has read");
+    session.wake_at_next(false).expect("a flag");
+    // A quarter of the ring.
+    for _ in 0..14 {
+        show(&session, Hook::Ingress, &packet);
+    }
+    assert!(!is_woken(&session), "too early");
+    for _ in 0..2 {
+        show(&session, Hook::Ingress, &packet);
+    }
+    assert!(is_woken(&session), "not by what waits");
+    assert_eq!(slices(&session).len(), 16);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// A record's header: its length with two flags, and where it is.
 const HEADER_LEN: usize = 8;
@@ -16,7 +16,11 @@ const TOLD: usize = 4096;
 /// The reader's end.
 #[derive(Debug)]
 pub(crate) struct Ring {
-    map: OwnedFd,
+    /// Readable once the kernel has woken the reader, until it looks. The map itself would be as
+    /// soon as there is anything: a reader that polls it never sleeps while packets come.
+    woken: OwnedFd,
+    /// Open for as long as that waits for it.
+    _map: OwnedFd,
     consumer: Mapping,
     /// The producer's position, then the data twice, so that every record is in one piece.
     producer: Mapping,
@@ -67,7 +71,8 @@ impl Ring {
         Ok(Self {
             consumer: Mapping::new(map.as_fd(), page, true, 0)?,
             producer: Mapping::new(map.as_fd(), page + 2 * size, false, page)?,
-            map,
+            woken: edges(map.as_fd())?,
+            _map: map,
             page,
             mask: size - 1,
         })
@@ -87,6 +92,8 @@ impl Ring {
     /// Hands up to `most` records to `sink`, until it wants no more by returning false; says how
     /// many.
     pub(crate) fn consume(&self, most: usize, mut sink: impl FnMut(&[u8]) -> bool) -> usize {
+        // Before it looks: whoever is woken meanwhile looks again.
+        self.forget_waking();
         let mut at = self.consumed().load(Ordering::Relaxed);
         let (mut told, mut produced) = (at, at);
         let mut count = 0;
@@ -137,7 +144,13 @@ impl Ring {
         count
     }
 
-    /// Whether there is anything to read.
+    fn forget_waking(&self) {
+        let mut event = libc::epoll_event { events: 0, u64: 0 };
+        // SAFETY: there is room for the one event that it may write; it does not wait.
+        unsafe { libc::epoll_wait(self.woken.as_raw_fd(), &raw mut event, 1, 0) };
+    }
+
+    /// Whether there is nothing to read.
     pub(crate) fn is_empty(&self) -> bool {
         self.consumed().load(Ordering::Relaxed) == self.produced().load(Ordering::Acquire)
     }
@@ -145,8 +158,36 @@ impl Ring {
 
 impl AsFd for Ring {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.map.as_fd()
+        self.woken.as_fd()
     }
+}
+
+/// What becomes readable each time the kernel wakes those who wait for this map.
+fn edges(map: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes no pointers.
+    let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+    if epoll < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just given it to us.
+    let epoll = unsafe { OwnedFd::from_raw_fd(epoll) };
+    let mut event = libc::epoll_event {
+        events: (libc::EPOLLIN | libc::EPOLLET).cast_unsigned(),
+        u64: 0,
+    };
+    // SAFETY: both descriptors are open, and the event outlives the call.
+    let added = unsafe {
+        libc::epoll_ctl(
+            epoll.as_raw_fd(),
+            libc::EPOLL_CTL_ADD,
+            map.as_raw_fd(),
+            &raw mut event,
+        )
+    };
+    if added < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(epoll)
 }
 
 fn page_size() -> usize {

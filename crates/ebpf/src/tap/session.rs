@@ -439,7 +439,8 @@ impl Session {
         self.ring.as_ref().is_none_or(Ring::is_empty)
     }
 
-    /// What becomes readable when the kernel wakes the reader.
+    /// What becomes readable when the kernel wakes the reader, not with each packet; until
+    /// [`Session::consume`] is called.
     pub fn ring_fd(&self) -> Option<BorrowedFd<'_>> {
         self.ring.as_ref().map(AsFd::as_fd)
     }

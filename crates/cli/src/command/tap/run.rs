@@ -388,7 +388,8 @@ impl Tap<'_> {
             let flows_due = self.flows.as_ref().and_then(Flows::poll_timeout);
             let limit = if count == BATCH {
                 Some(Duration::ZERO)
-            } else if !is_idle && self.takes_packets() {
+            } else if quiet <= QUIET + 1 && self.takes_packets() {
+                // Once more when the kernel was told to wake us: a packet may have been on its way.
                 Some(DELAY)
             } else if searching {
                 Some(LOOK_EVERY)
