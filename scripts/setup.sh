@@ -15,7 +15,7 @@ python="+python:ensurepip=python3-venv"
 case $goal in
     run) needs=$build ;;
     dist) needs="$build tar=tar gzip=gzip" ;;
-    bench) needs="$build tar=tar gzip=gzip ip=iproute2 unshare=util-linux nft=nftables ping=iputils-ping sysctl=procps +iperf3=iperf3 +nuttcp=nuttcp +scamper=scamper +ethtool=ethtool +tcpdump=tcpdump +mtr=mtr-tiny +traceroute=traceroute +bpftool=bpftool +bpftrace=bpftrace +tcplife=libbpf-tools +ovs-vswitchd=openvswitch-switch $machines $containers" ;;
+    bench) needs="$build tar=tar gzip=gzip ip=iproute2 unshare=util-linux nft=nftables ping=iputils-ping sysctl=procps +iperf3=iperf3 +nuttcp=nuttcp +scamper=scamper +ethtool=ethtool +tcpdump=tcpdump +mtr=mtr-tiny +traceroute=traceroute +bpftool=bpftool +bpftrace=bpftrace +tcplife=libbpf-tools $machines $containers" ;;
     lint) needs="$build $python" ;;
     test) needs="$build $peers $machines $python" ;;
     *)
