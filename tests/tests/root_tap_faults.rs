@@ -2,6 +2,9 @@
 
 #![forbid(unsafe_code)]
 
+use core::time::Duration;
+use std::thread::sleep;
+
 use plumb_tests::tap_lab::{LIMIT, Lab, SWITCH, traffic, write_capture};
 use plumb_tests::{Directory, Running, plumb, require};
 
@@ -16,11 +19,16 @@ fn root_a_reader_that_is_too_slow_costs_copies_and_the_watched_packets_nothing()
     let (lab, directory) = (Lab::new(), Directory::new());
     let source = directory.file("source.pcapng");
     write_capture(&source, &traffic(4000));
-    let pipeline = "\"$0\" tap vm1 --direction out --ring 65536 --counters --json | \
+    let pipeline = "sh -c 'echo $$ > \"$1\"; \
+            exec \"$0\" tap vm1 --direction out --ring 65536 --counters --json' \"$0\" \"$2\" | \
         { head -c 1000 > /dev/null; while ! [ -e \"$1\" ]; do sleep 0.05; done; cat > /dev/null; }";
-    let goes_on = directory.file("goes on");
+    let (goes_on, pid) = (directory.file("goes on"), directory.file("pid"));
     let mut command = lab.command(SWITCH, "sh");
-    let command = command.args(["-c", pipeline]).arg(plumb()).arg(&goes_on);
+    let command = command
+        .args(["-c", pipeline])
+        .arg(plumb())
+        .arg(&goes_on)
+        .arg(&pid);
     let mut tap = Running::start(command);
     tap.wait_until(|_, err| err.contains(" -> "));
     let forwarded = || -> u64 {
@@ -35,6 +43,20 @@ fn root_a_reader_that_is_too_slow_costs_copies_and_the_watched_packets_nothing()
     let count = |name: &str| counters[name].as_u64().expect("a number");
     assert!(count("ring_full") > 1000, "{counters}");
     assert_eq!(count("delivered") + count("ring_full"), 4000, "{counters}");
+    // It waits for the reader, and does not look all the time whether there is room.
+    let pid = std::fs::read_to_string(pid).expect("a number");
+    let cpu_ns = || -> u64 {
+        let used =
+            std::fs::read_to_string(format!("/proc/{}/schedstat", pid.trim())).expect("a file");
+        let ns = used.split_whitespace().next().expect("a number");
+        ns.parse().expect("a number")
+    };
+    // Until it takes the quiet for one that lasts.
+    sleep(Duration::from_millis(500));
+    let before = cpu_ns();
+    sleep(Duration::from_secs(1));
+    let used = Duration::from_nanos(cpu_ns() - before);
+    assert!(used < Duration::from_millis(300), "{used:?} of a second");
     std::fs::write(&goes_on, "").expect("a file");
     let id = status(&lab)["id"].to_string();
     lab.control(&["stop", &id]).expect(0);

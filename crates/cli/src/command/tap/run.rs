@@ -403,8 +403,8 @@ impl Tap<'_> {
                 .chain(stamps)
                 .chain(flows_due.map(|at| at.since(now)))
                 .min();
-            // What came before the kernel knew that it was to wake us.
-            if is_idle && !self.session.is_drained() {
+            // What came before the kernel knew that it was to wake us; unless the next stage is full.
+            if is_idle && self.has_room() && !self.session.is_drained() {
                 continue;
             }
             let [caller, call] = requests.fds();
@@ -476,6 +476,11 @@ impl Tap<'_> {
         Ok(count)
     }
 
+    /// Whether the next stage, if there is one, takes packets.
+    fn has_room(&self) -> bool {
+        self.sink.as_ref().is_none_or(Sink::has_room)
+    }
+
     /// Whether packets come to this process.
     const fn takes_packets(&self) -> bool {
         self.sink.is_some() || self.flows.is_some()
@@ -487,7 +492,7 @@ impl Tap<'_> {
 
     fn sleep(&mut self, limit: Option<Duration>, others: &[BorrowedFd<'_>]) -> anyhow::Result<()> {
         let mut others = others.to_vec();
-        let has_room = self.sink.as_ref().is_none_or(Sink::has_room);
+        let has_room = self.has_room();
         // As long as the next stage is full, packets in the ring are no news.
         others.extend(self.session.ring_fd().filter(|_| has_room));
         match self.sink.as_mut().map(|sink| &mut sink.taker) {
