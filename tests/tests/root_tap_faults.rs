@@ -86,7 +86,7 @@ fn root_a_collector_whose_neighbour_is_unknown_gets_copies_once_it_is_known() {
     let started = std::time::Instant::now();
     while !status(&lab)["outputs"][0]["trouble"].is_null() {
         assert!(started.elapsed() < LIMIT, "{}", status(&lab));
-        std::thread::sleep(core::time::Duration::from_millis(20));
+        sleep(Duration::from_millis(20));
     }
     lab.run("vm1", "ping", "-c 1 -W 2 10.7.0.2");
     let last = lab.end(tap);
@@ -107,7 +107,7 @@ fn root_an_interface_stays_tapped_under_another_name() {
     let started = std::time::Instant::now();
     while status(&lab)["interfaces"][0]["name"] != "renamed" {
         assert!(started.elapsed() < LIMIT, "{}", status(&lab));
-        std::thread::sleep(core::time::Duration::from_millis(20));
+        sleep(Duration::from_millis(20));
     }
     let last = lab.end(tap);
     assert_eq!(last["counters"]["delivered"], 4, "{last}");
