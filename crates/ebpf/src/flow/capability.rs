@@ -2,7 +2,7 @@
 
 use libbpf_rs::btf::Btf;
 
-use super::loading::{OFF, reason};
+use super::loading::{NOT_NEEDED, OFF, reason};
 use super::programs::{Hook, PROGRAMS, has_member, short};
 
 /// A group of figures, and whether this kernel has them.
@@ -67,7 +67,7 @@ pub(super) fn list(types: &Btf<'_>, verdicts: &[Option<String>]) -> Vec<Capabili
         },
         since: program.since,
         missing: reason(verdicts, program.name).map(str::to_owned),
-        is_off: reason(verdicts, program.name) == Some(OFF),
+        is_off: [Some(OFF), Some(NOT_NEEDED)].contains(&reason(verdicts, program.name)),
     });
     let members = MEMBERS
         .iter()

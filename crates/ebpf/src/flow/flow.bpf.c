@@ -17,9 +17,6 @@
 #include "flow/segments.h"
 #include "flow/fill.h"
 
-/* Since Linux 6.2. Reads through what it gives cannot fault. */
-extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
-
 char LICENSE[] SEC("license") = "GPL";
 
 /* Counts a connection, unless it may turn out to be none of those that were asked for. */
@@ -92,6 +89,7 @@ static __always_inline void begin(const struct sock *sk, struct state *st, __u32
 	/* A pass may look at it: it is nobody's until all is written. */
 	__sync_lock_test_and_set(&st->flags, 0);
 	__builtin_memset(st, 0, offsetof(struct state, pid));
+	st->pass = 0;
 	st->cookie = bpf_get_socket_cookie((void *)sk);
 	st->flags_tag = st->sequence_tag = st->cookie;
 	st->seen_at = st->window_at = now;
@@ -134,7 +132,7 @@ int BPF_PROG(flow_state, const struct sock *sk, int old, int new)
 		}
 		return 0;
 	case TCP_SYN_RECV:
-		if (config.table_shift && protocol == PROTOCOL_TCP && old == TCP_LISTEN)
+		if ((config.table_shift || config.by_address) && protocol == PROTOCOL_TCP && old == TCP_LISTEN)
 			inherit(sk);
 		return 0;
 	case TCP_FIN_WAIT1:
@@ -179,6 +177,8 @@ int BPF_PROG(flow_state, const struct sock *sk, int old, int new)
 			if (!st)
 				return 0;
 			begin(sk, st, flags, now);
+			if (config.by_address && protocol == PROTOCOL_MPTCP)
+				inherit_from_path(sk, st);
 			count(flags);
 		}
 		if (tp) {
@@ -196,6 +196,7 @@ int BPF_PROG(flow_state, const struct sock *sk, int old, int new)
 	if (!st)
 		return 0;
 	if (!(st->flags & ST_OPEN)) {
+		take_out_segments(sk);
 		forget(sk, st);
 		return 0;
 	}
@@ -205,6 +206,7 @@ int BPF_PROG(flow_state, const struct sock *sk, int old, int new)
 		ADD(ended, 1);
 	if (!tp)
 		end_stalls(sk);
+	take_out_segments(sk);
 	forget(sk, st);
 	return 0;
 }
@@ -429,7 +431,7 @@ int flow_baseline(struct bpf_iter__task_file *ctx)
 	if (!admit(sk, &flags))
 		return 0;
 	/* What was there before may stay for long: the table is for those that come and go. */
-	st = create_storage(sk);
+	st = create_apart(sk);
 	if (!st)
 		return 0;
 	own(st, task);
@@ -528,60 +530,4 @@ int flow_pass(struct bpf_iter__bpf_sk_storage_map *ctx)
 	return go_by(sk, bpf_skc_to_tcp_sock(sk), st);
 }
 
-/* How long a socket may take to get where the event that changed its entry said. */
-#define SETTLING_NS 1000000000ULL
-
-/*
- * Takes an entry out whose socket is gone, though the kernel left out the event that tells so. What was its
- * memory may be anything's by now, but no two sockets have the same cookie. Some children of listeners are
- * dropped without an event; one that is not loses but its process.
- */
-static __always_inline bool clear_stale(struct bucket *bucket, int n, __u64 key, const struct sock *sk)
-{
-	struct state *st = &bucket->states[n];
-	__u64 mark = *(volatile __u64 *)&st->mark;
-
-	/* Just being begun, or ended. */
-	if (!(mark & (ST_OPEN | ST_LISTENER | ST_BEGOT)))
-		return false;
-	if (!(mark & ST_BEGOT) && sk->__sk_common.skc_state != TCP_CLOSE &&
-	    sk->__sk_common.skc_cookie.counter == st->cookie)
-		return false;
-	if (bpf_ktime_get_ns() - st->window_at < SETTLING_NS)
-		return false;
-	if (__sync_val_compare_and_swap(&st->mark, mark, ST_IGNORED) == mark)
-		__sync_val_compare_and_swap(&bucket->keys[n], key, 0);
-	return true;
-}
-
-/* A pass over the connections in the table. */
-SEC("iter/bpf_map_elem")
-int flow_table(struct bpf_iter__bpf_map_elem *ctx)
-{
-	__u32 *at = ctx->key, index;
-	struct bucket *bucket;
-
-	if (!config.table_shift || !at)
-		return 0;
-	index = *at;
-	bucket = bpf_map_lookup_elem(&table, &index);
-	if (!bucket)
-		return 0;
-	for (int n = 0; n < WAYS; n++) {
-		struct state *st = &bucket->states[n];
-		__u64 key = bucket->keys[n];
-		const struct sock *sk;
-
-		if (!key || n < bucket->resume)
-			continue;
-		sk = bpf_rdonly_cast((void *)key, bpf_core_type_id_kernel(struct sock));
-		if (clear_stale(bucket, n, key, sk) || !is_open(st))
-			continue;
-		if (go_by(sk, bpf_rdonly_cast((void *)key, bpf_core_type_id_kernel(struct tcp_sock)), st)) {
-			bucket->resume = n;
-			return 1;
-		}
-	}
-	bucket->resume = 0;
-	return 0;
-}
+#include "flow/walk.h"

@@ -11,13 +11,16 @@ use super::programs::{self, PROGRAMS, has_member, short};
 /// What is said of a program that this kernel has and nobody asked for.
 pub(super) const OFF: &str = "--per-segment turns it on";
 
+/// What is said of the program that goes over the connections where no iterator does.
+pub(super) const NOT_NEEDED: &str = "pass goes over the connections";
+
 /// Why each program is left out, in the order of [`PROGRAMS`]; `None` for those that run.
 pub(super) fn verdicts(
     types: &Btf<'_>,
     without: &[String],
     per_segment: bool,
 ) -> Vec<Option<String>> {
-    PROGRAMS
+    let mut verdicts: Vec<_> = PROGRAMS
         .iter()
         .map(|program| {
             if without.iter().any(|name| name == short(program.name)) {
@@ -28,7 +31,28 @@ pub(super) fn verdicts(
                 missing.or_else(|| off.then(|| OFF.to_owned()))
             }
         })
-        .collect()
+        .collect();
+    if reason(&verdicts, programs::PASS).is_none()
+        && let Some(verdict) = verdict_mut(&mut verdicts, programs::WALK)
+    {
+        verdict.get_or_insert_with(|| NOT_NEEDED.to_owned());
+    }
+    verdicts
+}
+
+/// Has the program run that goes over the connections, if nothing but the iterator spoke against it.
+pub(super) fn walk_instead(verdicts: &mut [Option<String>]) {
+    if let Some(verdict) = verdict_mut(verdicts, programs::WALK) {
+        verdict.take_if(|reason| reason == NOT_NEEDED);
+    }
+}
+
+fn verdict_mut<'a>(
+    verdicts: &'a mut [Option<String>],
+    name: &str,
+) -> Option<&'a mut Option<String>> {
+    let place = PROGRAMS.iter().position(|program| program.name == name)?;
+    verdicts.get_mut(place)
 }
 
 /// Why the one program without which there is nothing does not run.

@@ -1,5 +1,6 @@
 //! Passes over the connections, which programs make where an iterator is read.
 
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::io::{self, Read as _};
 
@@ -24,6 +25,8 @@ pub(super) enum Purpose {
 pub(super) struct Passes {
     /// The iterators that could be attached.
     pub(super) links: Vec<Link>,
+    /// How many passes were made.
+    pub(super) made: AtomicU64,
     /// What the program is to know of a pass.
     pub(super) settings: MapHandle,
     pub(super) inbox: Inbox,
@@ -46,6 +49,8 @@ impl Passes {
             nanos(options.orphan_timeout),
             u64::from(purpose == Purpose::Stop),
             u64::from(purpose == Purpose::Look),
+            self.made.fetch_add(1, Ordering::Relaxed) + 1,
+            0, // which the program notes
         ];
         let value = settings.map(u64::to_ne_bytes).concat();
         self.settings

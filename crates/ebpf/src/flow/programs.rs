@@ -38,8 +38,9 @@ pub(super) const STALL: &str = "flow_stall";
 pub(super) const BASELINE: &str = "flow_baseline";
 pub(super) const PASS: &str = "flow_pass";
 pub(super) const TABLE: &str = "flow_table";
+pub(super) const WALK: &str = "flow_walk";
 
-pub(super) const PROGRAMS: [Program; 11] = [
+pub(super) const PROGRAMS: [Program; 12] = [
     Program {
         name: STATE,
         hook: Hook::Tracepoint("inet_sock_set_state", 3),
@@ -100,6 +101,13 @@ pub(super) const PROGRAMS: [Program; 11] = [
         name: TABLE,
         hook: Hook::IteratorCalling("bpf_map_elem", "bpf_rdonly_cast"),
         gives: "less cost for each connection: no storage for its socket",
+        since: "6.2",
+        is_per_segment: false,
+    },
+    Program {
+        name: WALK,
+        hook: Hook::IteratorCalling("bpf_map", "bpf_rdonly_cast"),
+        gives: "what pass and table give, where the kernel refuses those",
         since: "6.2",
         is_per_segment: false,
     },

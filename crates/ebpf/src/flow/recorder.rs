@@ -2,6 +2,7 @@
 
 use core::mem::MaybeUninit;
 use core::net::IpAddr;
+use core::sync::atomic::AtomicU64;
 use core::time::Duration;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -9,7 +10,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use libbpf_rs::btf::Btf;
 use libbpf_rs::skel::{OpenSkel as _, Skel as _, SkelBuilder as _};
 use libbpf_rs::{
-    IterOpts, Link, MapCore as _, MapFlags, MapHandle, MapIterOpts, OpenObject, OpenProgramMut,
+    IterOpts, Link, MapCore as _, MapFlags, MapHandle, MapIterOpts, OpenMapMut, OpenObject,
+    OpenProgramMut,
 };
 
 use super::Live;
@@ -93,6 +95,9 @@ pub struct Counts {
 /// `WAYS` of `state.h`: sockets in a bucket of the table.
 const WAYS: u32 = 4;
 
+/// The programs that go over the connections.
+const OVER_ALL: [&str; 3] = [programs::PASS, programs::TABLE, programs::WALK];
+
 /// The programs, running. They are gone when this is, or its process.
 pub struct Recorder {
     inbox: Inbox,
@@ -136,12 +141,25 @@ impl Recorder {
         let (loaded, _) = loading::listening(|| load(&mut storage, &options, &verdicts, &alter));
         let skel = match loaded {
             Ok(skel) => skel,
-            Err(Error::Permission) => return Err(Error::Permission),
             // One of them is refused, which refuses all: find it, and go on without it.
             Err(_) => {
-                for (program, verdict) in PROGRAMS.iter().zip(&mut verdicts) {
-                    if verdict.is_none() {
-                        *verdict = alone(&options, program.name, &alter);
+                for (place, program) in PROGRAMS.iter().enumerate() {
+                    if verdicts.get(place) != Some(&None) {
+                        continue;
+                    }
+                    let refused = alone(&options, program.name, &alter);
+                    match &refused {
+                        // Who may not load this may load none; others may be forbidden for themselves.
+                        Some((Error::Permission, _)) if program.name == programs::STATE => {
+                            return Err(Error::Permission);
+                        }
+                        Some(_) if program.name == programs::PASS => {
+                            loading::walk_instead(&mut verdicts);
+                        }
+                        _ => {}
+                    }
+                    if let Some(verdict) = verdicts.get_mut(place) {
+                        *verdict = refused.map(|(_, reason)| reason);
                     }
                 }
                 if let Some(reason) = loading::required(&verdicts) {
@@ -188,7 +206,7 @@ impl Recorder {
                 _ => program.attach(),
             };
             match attached {
-                Ok(link) if [programs::PASS, programs::TABLE].contains(&&*name) => {
+                Ok(link) if OVER_ALL.contains(&&*name) => {
                     passes_over.push(link);
                 }
                 Ok(link) if name == programs::BASELINE => baseline = Some(link),
@@ -206,6 +224,7 @@ impl Recorder {
             counts,
             passes: Passes {
                 links: passes_over,
+                made: AtomicU64::new(0),
                 settings: passes,
                 inbox: passed,
             },
@@ -311,10 +330,15 @@ fn load<'a>(
 ) -> Result<FlowSkel<'a>, Error> {
     let runs = |name| loading::reason(verdicts, name).is_none();
     let (segments, stalls) = (runs(programs::SEGMENT), runs(programs::STALL));
-    // What is kept for each segment is in storage, and is found only with the socket itself.
-    let has_table = runs(programs::TABLE) && !segments && !stalls;
-    let table = if has_table { options.table } else { 0 };
-    let mut open = open(storage, options, segments, stalls, table)?;
+    // What is kept for each segment is found only with the socket itself where it is in storage.
+    let by_address = runs(programs::WALK);
+    let has_table = (runs(programs::TABLE) || by_address) && !segments && !stalls;
+    let table = if has_table && !is_left_out(options, programs::TABLE) {
+        options.table
+    } else {
+        0
+    };
+    let mut open = open(storage, options, segments, stalls, table, by_address)?;
     for mut program in open.open_object_mut().progs_mut() {
         let place = PROGRAMS.iter().position(|p| program.name() == p.name);
         let wanted = place
@@ -326,8 +350,16 @@ fn load<'a>(
     open.load().map_err(|e| Error::of("load the programs", &e))
 }
 
-/// Why the kernel refuses this program, if it does.
-fn alone(options: &Options, name: &str, alter: &dyn Fn(&mut OpenProgramMut<'_>)) -> Option<String> {
+fn is_left_out(options: &Options, name: &str) -> bool {
+    options.without.iter().any(|w| w == programs::short(name))
+}
+
+/// Why the kernel refuses this program, if it does, and that in words.
+fn alone(
+    options: &Options,
+    name: &str,
+    alter: &dyn Fn(&mut OpenProgramMut<'_>),
+) -> Option<(Error, String)> {
     let verdicts: Vec<_> = PROGRAMS
         .iter()
         .map(|program| (program.name != name).then(String::new))
@@ -335,10 +367,14 @@ fn alone(options: &Options, name: &str, alter: &dyn Fn(&mut OpenProgramMut<'_>))
     let mut storage = MaybeUninit::uninit();
     let (loaded, said) =
         loading::listening(|| load(&mut storage, options, &verdicts, alter).map(drop));
-    loaded.err().map(|error| match said {
-        Some(said) => format!("the kernel refuses it: {said}"),
-        None => format!("the kernel refuses it: {error}"),
-    })
+    let error = loaded.err()?;
+    let reason = match (&error, said) {
+        // What the verifier said, if anything, is not why.
+        (Error::Permission, _) => "the kernel refuses it: it is not permitted here".to_owned(),
+        (_, Some(said)) => format!("the kernel refuses it: {said}"),
+        (error, None) => format!("the kernel refuses it: {error}"),
+    };
+    Some((error, reason))
 }
 
 fn open<'a>(
@@ -347,6 +383,7 @@ fn open<'a>(
     segments: bool,
     stalls: bool,
     table: u32,
+    by_address: bool,
 ) -> Result<OpenFlowSkel<'a>, Error> {
     let failed = |e| Error::of("open the programs", &e);
     let mut open = FlowSkelBuilder::default().open(storage).map_err(failed)?;
@@ -365,12 +402,20 @@ fn open<'a>(
         config.segments = segments.into();
         config.stalls = stalls.into();
         config.table_shift = if bits > 0 { u64::BITS - bits } else { 0 };
+        config.by_address = by_address.into();
         debug_assert_eq!(usize::try_from(rodata.event_size), Ok(Event::LEN));
         debug_assert_eq!(usize::try_from(rodata.wide_event_size), Ok(Event::WIDE_LEN));
     }
     open.maps.table.set_max_entries(1 << bits).map_err(failed)?;
+    let small = |map: &mut OpenMapMut<'_>| map.set_max_entries(1).map_err(failed);
     if !stalls {
-        open.maps.stalls.set_max_entries(1).map_err(failed)?;
+        small(&mut open.maps.stalls)?;
+    }
+    if !by_address {
+        small(&mut open.maps.states_by_address)?;
+    }
+    if !by_address || !segments {
+        small(&mut open.maps.segments_by_address)?;
     }
     open.maps
         .events

@@ -40,6 +40,17 @@ struct {
 	__type(value, struct segments);
 } segments SEC(".maps");
 
+/* The same by address, as states_by_address. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_BY_ADDRESS); /* 1 where sockets have storage, or no segment is watched */
+	__type(key, __u64);
+	__type(value, struct segments);
+} segments_by_address SEC(".maps");
+
+const struct segments no_segments = {};
+
 struct stalls {
 	__u32 count;
 	__u32 is_stalled;
@@ -59,13 +70,41 @@ struct {
 	__type(value, struct stalls);
 } stalls SEC(".maps");
 
+static __always_inline struct segments *create_segments(const struct sock *sk)
+{
+	__u64 key = (__u64)sk;
+
+	if (!config.by_address)
+		return bpf_sk_storage_get(&segments, (void *)sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	bpf_map_update_elem(&segments_by_address, &key, &no_segments, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&segments_by_address, &key);
+}
+
+static __always_inline struct segments *find_segments(const struct sock *sk)
+{
+	__u64 key = (__u64)sk;
+
+	if (!config.by_address)
+		return bpf_sk_storage_get(&segments, (void *)sk, 0, 0);
+	return bpf_map_lookup_elem(&segments_by_address, &key);
+}
+
+/* Where a socket is gone; its storage goes with it. */
+static __always_inline void take_out_segments(const void *sk)
+{
+	__u64 key = (__u64)sk;
+
+	if (config.segments && config.by_address)
+		bpf_map_delete_elem(&segments_by_address, &key);
+}
+
 static __always_inline void begin_segments(const struct sock *sk, const struct tcp_sock *tp)
 {
 	struct segments *seg;
 
 	if (!config.segments)
 		return;
-	seg = bpf_sk_storage_get(&segments, (void *)sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	seg = create_segments(sk);
 	if (!seg)
 		return;
 	__builtin_memset(seg, 0, sizeof(*seg));
@@ -219,7 +258,7 @@ static __always_inline void end_segments(const struct sock *sk)
 
 	if (!config.segments)
 		return;
-	seg = bpf_sk_storage_get(&segments, (void *)sk, 0, 0);
+	seg = find_segments(sk);
 	if (!seg || seg->is_over)
 		return;
 	tp = bpf_skc_to_tcp_sock((void *)sk);
@@ -249,7 +288,7 @@ static __always_inline void fill_segments(struct flow_segments *to, const struct
 	}
 	if (!config.segments)
 		return;
-	seg = bpf_sk_storage_get(&segments, (void *)sk, 0, 0);
+	seg = find_segments(sk);
 	if (!seg)
 		return;
 	__builtin_memcpy(to, &seg->sums, sizeof(*to));
@@ -286,7 +325,7 @@ static __always_inline void fill_segments(struct flow_segments *to, const struct
 SEC("tp_btf/tcp_probe")
 int BPF_PROG(flow_segment, struct sock *sk, struct sk_buff *skb)
 {
-	struct segments *seg = bpf_sk_storage_get(&segments, sk, 0, 0);
+	struct segments *seg = find_segments(sk);
 	struct skb_shared_info *shared;
 	const struct tcp_sock *tp;
 	struct tcp_skb_cb *cb;

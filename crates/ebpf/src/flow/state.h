@@ -5,6 +5,9 @@
 #ifndef PLUMB_FLOW_STATE_H
 #define PLUMB_FLOW_STATE_H
 
+/* Since Linux 6.2. Reads through what it gives cannot fault. */
+extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
+
 /* What user space sets before the programs are loaded. 0 means: any. */
 const volatile struct settings {
 	__u64 cgroup;
@@ -16,6 +19,7 @@ const volatile struct settings {
 	__u32 segments; /* whether each segment is watched */
 	__u32 stalls; /* whether each segment of multipath connections is */
 	__u32 table_shift; /* of 64 bits, to the number of a bucket in the table; 0: there is none */
+	__u32 by_address; /* what would be in the storage of sockets is found by their addresses */
 } config = {};
 
 /* Whether events are wide. */
@@ -61,6 +65,9 @@ struct pass {
 	__u64 orphan_ns;
 	__u64 stopping;
 	__u64 looking;
+	__u64 number; /* of the pass; not 0 */
+	/* What the program that makes it notes. */
+	__u64 walked; /* the latest that is over */
 };
 
 struct {
@@ -175,6 +182,7 @@ struct state {
 	__u32 opened_rcvbuf;
 	/* The owner stays when a listener's state becomes a connection's. */
 	__u32 pid;
+	__u32 pass; /* the last that has gone by, where the socket is known by its address */
 	char comm[16] __attribute__((aligned(8)));
 };
 
@@ -191,7 +199,6 @@ struct state {
 
 struct bucket {
 	__u64 keys[WAYS]; /* the sockets; 0: free */
-	__u64 resume; /* where a pass goes on that had no room to tell more */
 	struct state states[WAYS];
 };
 
@@ -212,6 +219,22 @@ struct {
 	__type(key, int);
 	__type(value, struct state);
 } states SEC(".maps");
+
+/*
+ * The same by the addresses of the sockets, where the kernel lets no program go over their storage. As in
+ * the table no socket holds what is here, and it is taken out in the same two places.
+ */
+#define MAX_BY_ADDRESS (256 << 10)
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_BY_ADDRESS); /* 1 where they have storage */
+	__type(key, __u64);
+	__type(value, struct state);
+} states_by_address SEC(".maps");
+
+const struct state no_state = {};
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -337,10 +360,19 @@ static __always_inline bool admit(const struct sock *sk, __u8 *flags)
 	return admit_addresses(sk, flags);
 }
 
-static __always_inline struct state *create_storage(const struct sock *sk)
+static __always_inline struct state *create_apart(const struct sock *sk)
 {
-	struct state *st = bpf_sk_storage_get(&states, (void *)sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	struct state *st;
 
+	if (config.by_address) {
+		__u64 key = (__u64)sk;
+
+		/* One that is there was left by a socket that is gone, or is this one's. */
+		bpf_map_update_elem(&states_by_address, &key, &no_state, BPF_NOEXIST);
+		st = bpf_map_lookup_elem(&states_by_address, &key);
+	} else {
+		st = bpf_sk_storage_get(&states, (void *)sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	}
 	if (!st)
 		ADD(untracked, 1);
 	return st;
@@ -400,18 +432,28 @@ static __always_inline struct state *create(const struct sock *sk)
 		if (st)
 			return st;
 	}
-	return create_storage(sk);
+	return create_apart(sk);
+}
+
+/* What is kept of a socket of which no more than the address is known. */
+static __always_inline struct state *find_by_address(const void *sk)
+{
+	struct state *st = NULL;
+	__u64 key = (__u64)sk;
+
+	if (config.table_shift)
+		st = find_in_table(sk);
+	if (!st && config.by_address)
+		st = bpf_map_lookup_elem(&states_by_address, &key);
+	return st;
 }
 
 static __always_inline struct state *find(const struct sock *sk)
 {
-	struct state *st;
+	struct state *st = find_by_address(sk);
 
-	if (config.table_shift) {
-		st = find_in_table(sk);
-		if (st)
-			return st;
-	}
+	if (st || config.by_address)
+		return st;
 	return bpf_sk_storage_get(&states, (void *)sk, 0, 0);
 }
 
@@ -422,25 +464,35 @@ static __always_inline struct state *tracked(const struct sock *sk)
 	return st && (st->flags & ST_OPEN) ? st : NULL;
 }
 
-/* Ends to keep the state of a socket. What is in the table may be another one's at once. */
+/* Takes a socket out of all that is found by address. What was its own there may be another one's at once. */
+static __always_inline void take_out(const void *sk)
+{
+	struct bucket *bucket = config.table_shift ? bucket_of(sk) : NULL;
+	__u64 key = (__u64)sk;
+
+	for (int n = 0; bucket && n < WAYS; n++)
+		if (bucket->keys[n] == key)
+			__sync_val_compare_and_swap(&bucket->keys[n], key, 0);
+	if (config.by_address)
+		bpf_map_delete_elem(&states_by_address, &key);
+}
+
+/* Ends to keep the state of a socket. */
 static __always_inline void forget(const struct sock *sk, struct state *st)
 {
-	struct bucket *bucket;
-
 	st->flags = ST_IGNORED;
-	if (!config.table_shift)
-		return;
-	bucket = bucket_of(sk);
-	if (!bucket)
-		return;
-	for (int n = 0; n < WAYS; n++)
-		if (bucket->keys[n] == (__u64)sk)
-			__sync_val_compare_and_swap(&bucket->keys[n], (__u64)sk, 0);
+	take_out(sk);
+}
+
+static __always_inline void inherit_owner(struct state *st, const struct state *from)
+{
+	st->pid = from->pid;
+	copy_name(st->comm, from->comm);
 }
 
 /*
- * Lets a child of a listener in the table know its process. This early the child is a copy of its listener,
- * and an empty list in it still points to where that has it.
+ * Lets a child of a listener that is found by address know its process. This early the child is a copy of
+ * its listener, and an empty list in it still points to where that has it.
  */
 static __always_inline void inherit(const struct sock *sk)
 {
@@ -449,16 +501,27 @@ static __always_inline void inherit(const struct sock *sk)
 
 	if (!tp || !bpf_core_field_exists(tp->tsq_node))
 		return;
-	listener = find_in_table((void *)tp->tsq_node.next - bpf_core_field_offset(struct tcp_sock, tsq_node));
+	listener = find_by_address((void *)tp->tsq_node.next - bpf_core_field_offset(struct tcp_sock, tsq_node));
 	if (!listener || !(listener->flags & ST_LISTENER))
 		return;
-	child = create_in_table(sk);
+	child = config.table_shift ? create_in_table(sk) : NULL;
+	if (!child && config.by_address)
+		child = create_apart(sk);
 	if (!child)
 		return;
-	child->pid = listener->pid;
-	copy_name(child->comm, listener->comm);
+	inherit_owner(child, listener);
 	child->window_at = bpf_ktime_get_ns();
 	child->flags = ST_BEGOT;
+}
+
+/* Lets a multipath connection know the process of its first path. */
+static __always_inline void inherit_from_path(const struct sock *sk, struct state *st)
+{
+	const struct mptcp_sock *msk = bpf_rdonly_cast(sk, bpf_core_type_id_kernel(struct mptcp_sock));
+	const struct state *path = find_by_address(msk->first);
+
+	if (path)
+		inherit_owner(st, path);
 }
 
 #endif

@@ -207,6 +207,7 @@ struct mptcp_sock {
 	__u32 token;
 	struct mptcp_pm_data pm;
 	struct rb_root out_of_order_queue;
+	struct sock *first;
 };
 
 struct task_struct {
@@ -235,6 +236,11 @@ struct bpf_iter__bpf_sk_storage_map {
 	struct bpf_map *map;
 	struct sock *sk;
 	void *value;
+};
+
+struct bpf_iter__bpf_map {
+	struct bpf_iter_meta *meta;
+	struct bpf_map *map;
 };
 
 struct bpf_iter__bpf_map_elem {
