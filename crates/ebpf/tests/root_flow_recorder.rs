@@ -68,20 +68,41 @@ fn talk(listener: &TcpListener) {
 
 #[test]
 fn root_passes_without_a_pause_leave_nothing_behind_of_connections_that_end_meanwhile() {
-    pass_while_connections_come_and_go(Options::default().table);
+    pass_while_connections_come_and_go(Options::default());
 }
 
 #[test]
 fn root_the_same_holds_where_few_find_room_in_the_table() {
-    pass_while_connections_come_and_go(8);
+    pass_while_connections_come_and_go(Options {
+        table: 8,
+        ..Options::default()
+    });
 }
 
 #[test]
 fn root_the_same_holds_without_a_table() {
-    pass_while_connections_come_and_go(0);
+    pass_while_connections_come_and_go(Options {
+        table: 0,
+        ..Options::default()
+    });
 }
 
-fn pass_while_connections_come_and_go(table: u32) {
+/// What has the state of sockets found by their addresses, as on a kernel that refuses the iterator
+/// over their storage.
+fn by_address(table: u32) -> Options {
+    Options {
+        table,
+        without: vec!["pass".to_owned()],
+        ..Options::default()
+    }
+}
+
+#[test]
+fn root_the_same_holds_where_sockets_are_found_by_their_addresses() {
+    pass_while_connections_come_and_go(by_address(8));
+}
+
+fn pass_while_connections_come_and_go(options: Options) {
     let listeners: Vec<_> = (0..2)
         .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap())
         .collect();
@@ -94,8 +115,7 @@ fn pass_while_connections_come_and_go(table: u32) {
         // Each pass ends the window of every connection that has done something since the last.
         active_timeout: Duration::from_nanos(1),
         ring: 32 << 20,
-        table,
-        ..Options::default()
+        ..options
     };
     let Some(mut recorder) = start(options) else {
         return;
@@ -213,14 +233,22 @@ fn look(recorder: &mut Recorder, profiler: &Profiler) -> Vec<FlowProfile> {
 
 #[test]
 fn root_more_connections_than_the_table_has_room_for_are_all_recorded() {
+    record_more_than_the_table_has_room_for(Options {
+        table: 16,
+        ..Options::default()
+    });
+    record_more_than_the_table_has_room_for(by_address(16));
+    record_more_than_the_table_has_room_for(by_address(0));
+}
+
+fn record_more_than_the_table_has_room_for(options: Options) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let options = Options {
         filter: Filter {
             ports: vec![listener.local_addr().unwrap().port()],
             ..Filter::default()
         },
-        table: 16,
-        ..Options::default()
+        ..options
     };
     let Some(mut recorder) = start(options) else {
         return;
@@ -245,15 +273,46 @@ fn root_more_connections_than_the_table_has_room_for_are_all_recorded() {
 }
 
 #[test]
+fn root_connections_that_found_no_room_by_address_are_counted() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let options = Options {
+        filter: Filter {
+            ports: vec![listener.local_addr().unwrap().port()],
+            ..Filter::default()
+        },
+        by_address: 10,
+        ..by_address(0)
+    };
+    let Some(recorder) = start(options) else {
+        return;
+    };
+    let _open: Vec<_> = (0..20)
+        .map(|_| {
+            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            (client, listener.accept().unwrap())
+        })
+        .collect();
+    let counts = recorder.counts();
+    assert!(counts.untracked >= 30, "{counts:?}");
+    assert!(counts.connections <= 10, "{counts:?}");
+}
+
+#[test]
 fn root_a_child_knows_its_listeners_process_before_anybody_has_accepted_it() {
-    for table in [Options::default().table, 0] {
+    let without_table = Options {
+        table: 0,
+        ..Options::default()
+    };
+    let all = [
+        Options::default(),
+        without_table,
+        by_address(Options::default().table),
+        by_address(0),
+    ];
+    for options in all {
         let before = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = before.local_addr().unwrap().port();
         // Whoever comes after the recorder; any port, as its own is not known yet.
-        let options = Options {
-            table,
-            ..Options::default()
-        };
         let Some((mut recorder, _)) = start_beside_others(options) else {
             return;
         };
@@ -289,9 +348,9 @@ fn root_what_a_socket_left_in_the_table_is_cleared_by_a_pass() {
     // A connection of a socket at an address where nothing is.
     let bucket = 5u32.to_ne_bytes();
     let mut value = table.lookup(&bucket, MapFlags::ANY).unwrap().unwrap();
-    // A bucket has four addresses of sockets, a number, and four states, which begin with cookie and flags.
+    // A bucket has four addresses of sockets and four states, which begin with cookie and flags.
     let key = 8..16;
-    let cookie = 5 * 8 + (value.len() - 5 * 8) / 4;
+    let cookie = 4 * 8 + (value.len() - 4 * 8) / 4;
     value[key.clone()].copy_from_slice(&0x1000u64.to_ne_bytes());
     value[cookie..cookie + 8].copy_from_slice(&1u64.to_ne_bytes());
     value[cookie + 8..cookie + 12].copy_from_slice(&OPEN.to_ne_bytes());
@@ -300,5 +359,30 @@ fn root_what_a_socket_left_in_the_table_is_cleared_by_a_pass() {
     recorder.pass(|events| told += events.len()).unwrap();
     let value = table.lookup(&bucket, MapFlags::ANY).unwrap().unwrap();
     assert_eq!(value[key], [0; 8]);
+    assert_eq!(told, 0);
+}
+
+#[test]
+fn root_what_a_socket_left_by_its_address_is_cleared_by_a_pass() {
+    // A size that no other test has.
+    let options = Options {
+        by_address: 77,
+        ..by_address(0)
+    };
+    let Some((mut recorder, _)) = start_beside_others(options) else {
+        return;
+    };
+    // The kernel keeps the first 15 characters of a name.
+    let info =
+        MapInfoIter::default().find(|map| map.name == "states_by_addre" && map.max_entries == 77);
+    let states = MapHandle::from_map_id(info.unwrap().id).unwrap();
+    let key = 0x1000u64.to_ne_bytes();
+    let mut value = vec![0; states.value_size() as usize];
+    value[..8].copy_from_slice(&1u64.to_ne_bytes());
+    value[8..12].copy_from_slice(&OPEN.to_ne_bytes());
+    states.update(&key, &value, MapFlags::ANY).unwrap();
+    let mut told = 0;
+    recorder.pass(|events| told += events.len()).unwrap();
+    assert!(states.lookup(&key, MapFlags::ANY).unwrap().is_none());
     assert_eq!(told, 0);
 }

@@ -40,9 +40,15 @@ pub(super) fn verdicts(
     verdicts
 }
 
-/// Has the program run that goes over the connections, if nothing but the iterator spoke against it.
-pub(super) fn walk_instead(verdicts: &mut [Option<String>]) {
-    if let Some(verdict) = verdict_mut(verdicts, programs::WALK) {
+/// Leaves a program out. For the iterator over storage another program goes over the connections, if
+/// nothing but that one spoke against it.
+pub(super) fn leave_out(verdicts: &mut [Option<String>], name: &str, reason: String) {
+    if let Some(verdict) = verdict_mut(verdicts, name) {
+        *verdict = Some(reason);
+    }
+    if name == programs::PASS
+        && let Some(verdict) = verdict_mut(verdicts, programs::WALK)
+    {
         verdict.take_if(|reason| reason == NOT_NEEDED);
     }
 }

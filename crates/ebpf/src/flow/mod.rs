@@ -10,6 +10,7 @@ mod error;
 mod event;
 mod inbox;
 mod loading;
+mod object;
 mod order;
 mod passes;
 mod profile;

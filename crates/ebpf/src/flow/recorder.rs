@@ -8,11 +8,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use libbpf_rs::btf::Btf;
-use libbpf_rs::skel::{OpenSkel as _, Skel as _, SkelBuilder as _};
-use libbpf_rs::{
-    IterOpts, Link, MapCore as _, MapFlags, MapHandle, MapIterOpts, OpenMapMut, OpenObject,
-    OpenProgramMut,
-};
+use libbpf_rs::skel::Skel as _;
+use libbpf_rs::{IterOpts, Link, MapCore as _, MapFlags, MapHandle, MapIterOpts, OpenProgramMut};
 
 use super::Live;
 use super::capability::Capability;
@@ -20,10 +17,10 @@ use super::error::Error;
 use super::event::Event;
 use super::inbox::Inbox;
 use super::loading;
+use super::object;
 use super::order::in_order;
 use super::passes::{Passes, Purpose, events_of};
 use super::programs::{self, PROGRAMS};
-use super::skeleton::{FlowSkel, FlowSkelBuilder, OpenFlowSkel};
 
 /// Which connections are watched. Empty: all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,6 +53,9 @@ pub struct Options {
     /// Sockets whose state is kept in a table, which costs each connection less than storage of its
     /// own: those that find room there. A power of two; less than 8: none.
     pub table: u32,
+    /// Sockets beyond those in the table whose state can be kept where the kernel lets no program go
+    /// over the storage of sockets, and they are found by their addresses.
+    pub by_address: u32,
     /// Names of programs that are left out, of [`optional_programs`](super::optional_programs).
     pub without: Vec<String>,
     /// Whether the programs that run for each segment are loaded.
@@ -71,6 +71,7 @@ impl Default for Options {
             orphan_timeout: Duration::from_secs(5),
             ring: 4 << 20,
             table: 32 << 10,
+            by_address: 256 << 10,
             without: Vec::new(),
             per_segment: false,
         }
@@ -91,9 +92,6 @@ pub struct Counts {
     /// Times that the reader was woken because the ring had filled up.
     pub wakes: u64,
 }
-
-/// `WAYS` of `state.h`: sockets in a bucket of the table.
-const WAYS: u32 = 4;
 
 /// The programs that go over the connections.
 const OVER_ALL: [&str; 3] = [programs::PASS, programs::TABLE, programs::WALK];
@@ -137,37 +135,8 @@ impl Recorder {
         let types = Btf::from_vmlinux().map_err(|_| Error::NoTypes)?;
         loading::raise_limit();
         let mut verdicts = loading::verdicts(&types, &options.without, options.per_segment);
-        let (mut storage, mut again) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-        let (loaded, _) = loading::listening(|| load(&mut storage, &options, &verdicts, &alter));
-        let skel = match loaded {
-            Ok(skel) => skel,
-            // One of them is refused, which refuses all: find it, and go on without it.
-            Err(_) => {
-                for (place, program) in PROGRAMS.iter().enumerate() {
-                    if verdicts.get(place) != Some(&None) {
-                        continue;
-                    }
-                    let refused = alone(&options, program.name, &alter);
-                    match &refused {
-                        // Who may not load this may load none; others may be forbidden for themselves.
-                        Some((Error::Permission, _)) if program.name == programs::STATE => {
-                            return Err(Error::Permission);
-                        }
-                        Some(_) if program.name == programs::PASS => {
-                            loading::walk_instead(&mut verdicts);
-                        }
-                        _ => {}
-                    }
-                    if let Some(verdict) = verdicts.get_mut(place) {
-                        *verdict = refused.map(|(_, reason)| reason);
-                    }
-                }
-                if let Some(reason) = loading::required(&verdicts) {
-                    return Err(Error::Refused(reason));
-                }
-                load(&mut again, &options, &verdicts, &alter)?
-            }
-        };
+        let mut storage = [const { MaybeUninit::uninit() }; 3];
+        let skel = object::load_all_taken(&mut storage, &options, &mut verdicts, &alter)?;
         let loaded = loading::live(&types, &verdicts);
         let event_len = if loaded.segments || loaded.stalls {
             Event::WIDE_LEN
@@ -179,7 +148,7 @@ impl Recorder {
         };
         let (counts, passes) = (maps(&skel.maps.counts)?, maps(&skel.maps.passes)?);
         let (states, table) = (maps(&skel.maps.states)?, maps(&skel.maps.table)?);
-        fill_filters(&skel, &options.filter)?;
+        object::fill_filters(&skel, &options.filter)?;
 
         let inbox = Inbox::of(&skel.maps.events)?;
         let passed = Inbox::of(&skel.maps.passed)?;
@@ -321,131 +290,6 @@ impl AsFd for Recorder {
     }
 }
 
-/// Opens and loads the programs that nothing speaks against.
-fn load<'a>(
-    storage: &'a mut MaybeUninit<OpenObject>,
-    options: &Options,
-    verdicts: &[Option<String>],
-    alter: &dyn Fn(&mut OpenProgramMut<'_>),
-) -> Result<FlowSkel<'a>, Error> {
-    let runs = |name| loading::reason(verdicts, name).is_none();
-    let (segments, stalls) = (runs(programs::SEGMENT), runs(programs::STALL));
-    // What is kept for each segment is found only with the socket itself where it is in storage.
-    let by_address = runs(programs::WALK);
-    let has_table = (runs(programs::TABLE) || by_address) && !segments && !stalls;
-    let table = if has_table && !is_left_out(options, programs::TABLE) {
-        options.table
-    } else {
-        0
-    };
-    let mut open = open(storage, options, segments, stalls, table, by_address)?;
-    for mut program in open.open_object_mut().progs_mut() {
-        let place = PROGRAMS.iter().position(|p| program.name() == p.name);
-        let wanted = place
-            .and_then(|n| verdicts.get(n))
-            .is_some_and(Option::is_none);
-        program.set_autoload(wanted);
-        alter(&mut program);
-    }
-    open.load().map_err(|e| Error::of("load the programs", &e))
-}
-
-fn is_left_out(options: &Options, name: &str) -> bool {
-    options.without.iter().any(|w| w == programs::short(name))
-}
-
-/// Why the kernel refuses this program, if it does, and that in words.
-fn alone(
-    options: &Options,
-    name: &str,
-    alter: &dyn Fn(&mut OpenProgramMut<'_>),
-) -> Option<(Error, String)> {
-    let verdicts: Vec<_> = PROGRAMS
-        .iter()
-        .map(|program| (program.name != name).then(String::new))
-        .collect();
-    let mut storage = MaybeUninit::uninit();
-    let (loaded, said) =
-        loading::listening(|| load(&mut storage, options, &verdicts, alter).map(drop));
-    let error = loaded.err()?;
-    let reason = match (&error, said) {
-        // What the verifier said, if anything, is not why.
-        (Error::Permission, _) => "the kernel refuses it: it is not permitted here".to_owned(),
-        (_, Some(said)) => format!("the kernel refuses it: {said}"),
-        (error, None) => format!("the kernel refuses it: {error}"),
-    };
-    Some((error, reason))
-}
-
-fn open<'a>(
-    storage: &'a mut MaybeUninit<OpenObject>,
-    options: &Options,
-    segments: bool,
-    stalls: bool,
-    table: u32,
-    by_address: bool,
-) -> Result<OpenFlowSkel<'a>, Error> {
-    let failed = |e| Error::of("open the programs", &e);
-    let mut open = FlowSkelBuilder::default().open(storage).map_err(failed)?;
-    let filter = &options.filter;
-    // By the upper bits of a product, which are none where there is one bucket.
-    let bits = (table / WAYS).checked_ilog2().unwrap_or(0);
-    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
-        let config = &mut rodata.config;
-        config.cgroup = filter.cgroup.unwrap_or(0);
-        config.netns = filter.netns.unwrap_or(0);
-        config.sample = filter.sample;
-        config.ports = count(filter.ports.len());
-        config.prefixes = count(filter.prefixes.len());
-        config.watermark = options.ring / 4;
-        config.segments = segments.into();
-        config.stalls = stalls.into();
-        config.table_shift = if bits > 0 { u64::BITS - bits } else { 0 };
-        config.by_address = by_address.into();
-        debug_assert_eq!(usize::try_from(rodata.event_size), Ok(Event::LEN));
-        debug_assert_eq!(usize::try_from(rodata.wide_event_size), Ok(Event::WIDE_LEN));
-    }
-    open.maps.table.set_max_entries(1 << bits).map_err(failed)?;
-    let small = |map: &mut OpenMapMut<'_>| map.set_max_entries(1).map_err(failed);
-    if !stalls {
-        small(&mut open.maps.stalls)?;
-    }
-    if !by_address {
-        small(&mut open.maps.states_by_address)?;
-    }
-    if !by_address || !segments {
-        small(&mut open.maps.segments_by_address)?;
-    }
-    open.maps
-        .events
-        .set_max_entries(options.ring)
-        .map_err(failed)?;
-    Ok(open)
-}
-
-fn fill_filters(skel: &FlowSkel<'_>, filter: &Filter) -> Result<(), Error> {
-    let failed = |e| Error::of("fill the filters", &e);
-    for port in &filter.ports {
-        skel.maps
-            .ports
-            .update(&port.to_ne_bytes(), &[1], MapFlags::ANY)
-            .map_err(failed)?;
-    }
-    for (address, len) in &filter.prefixes {
-        let (octets, len) = match address {
-            IpAddr::V4(v4) => (v4.to_ipv6_mapped().octets(), u32::from(*len) + 96),
-            IpAddr::V6(v6) => (v6.octets(), u32::from(*len)),
-        };
-        let key = [len.to_ne_bytes().as_slice(), &octets].concat();
-        skel.maps
-            .prefixes
-            .update(&key, &[1], MapFlags::ANY)
-            .map_err(failed)?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use libbpf_rs::ProgramType;
@@ -475,10 +319,8 @@ mod tests {
         };
         let reason = find("drop").unwrap();
         assert!(reason.starts_with("the kernel refuses it: "), "{reason}");
-        assert_eq!(
-            (find("state"), find("congestion"), find("pass")),
-            (None, None, None)
-        );
+        assert_eq!((find("state"), find("congestion")), (None, None));
+        assert!([find("pass"), find("walk")].contains(&None));
         assert!(!recorder.live().duplicates && recorder.live().congestion);
     }
 }

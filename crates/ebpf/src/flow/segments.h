@@ -44,7 +44,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, MAX_BY_ADDRESS); /* 1 where sockets have storage, or no segment is watched */
+	__uint(max_entries, 1); /* user space knows better */
 	__type(key, __u64);
 	__type(value, struct segments);
 } segments_by_address SEC(".maps");

@@ -224,12 +224,10 @@ struct {
  * The same by the addresses of the sockets, where the kernel lets no program go over their storage. As in
  * the table no socket holds what is here, and it is taken out in the same two places.
  */
-#define MAX_BY_ADDRESS (256 << 10)
-
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, MAX_BY_ADDRESS); /* 1 where they have storage */
+	__uint(max_entries, 1); /* user space knows better */
 	__type(key, __u64);
 	__type(value, struct state);
 } states_by_address SEC(".maps");
@@ -464,24 +462,18 @@ static __always_inline struct state *tracked(const struct sock *sk)
 	return st && (st->flags & ST_OPEN) ? st : NULL;
 }
 
-/* Takes a socket out of all that is found by address. What was its own there may be another one's at once. */
-static __always_inline void take_out(const void *sk)
+/* Ends to keep the state of a socket. What is found by its address may be another one's at once. */
+static __always_inline void forget(const struct sock *sk, struct state *st)
 {
 	struct bucket *bucket = config.table_shift ? bucket_of(sk) : NULL;
 	__u64 key = (__u64)sk;
 
+	st->flags = ST_IGNORED;
 	for (int n = 0; bucket && n < WAYS; n++)
 		if (bucket->keys[n] == key)
 			__sync_val_compare_and_swap(&bucket->keys[n], key, 0);
 	if (config.by_address)
 		bpf_map_delete_elem(&states_by_address, &key);
-}
-
-/* Ends to keep the state of a socket. */
-static __always_inline void forget(const struct sock *sk, struct state *st)
-{
-	st->flags = ST_IGNORED;
-	take_out(sk);
 }
 
 static __always_inline void inherit_owner(struct state *st, const struct state *from)

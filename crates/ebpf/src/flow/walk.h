@@ -10,11 +10,11 @@
 #define SETTLING_NS 1000000000ULL
 
 /*
- * Takes an entry out whose socket is gone, though the kernel left out the event that tells so. No two sockets
- * have the same cookie. Some children of listeners are dropped without an event; one that is not loses but its
+ * Ends an entry whose socket is gone, though the kernel left out the event that tells so. No two sockets have
+ * the same cookie. Some children of listeners are dropped without an event; one that is not loses but its
  * process.
  */
-static __always_inline bool clear_stale(struct state *st, const struct sock *sk)
+static __always_inline bool end_stale(struct state *st, const struct sock *sk)
 {
 	__u64 mark = *(volatile __u64 *)&st->mark;
 
@@ -26,15 +26,14 @@ static __always_inline bool clear_stale(struct state *st, const struct sock *sk)
 		return false;
 	if (bpf_ktime_get_ns() - st->window_at < SETTLING_NS)
 		return false;
-	if (__sync_val_compare_and_swap(&st->mark, mark, ST_IGNORED) == mark) {
-		take_out_segments(sk);
-		take_out(sk);
-	}
+	if (__sync_val_compare_and_swap(&st->mark, mark, ST_IGNORED) != mark)
+		return false;
+	take_out_segments(sk);
 	return true;
 }
 
-/* Goes by one, once in a pass. True if it is to be met again. */
-static __always_inline bool go_by_address(__u64 key, struct state *st)
+/* Goes by one, once in a pass. GONE: it is to be taken out. */
+static __always_inline enum passed_on go_by_address(__u64 key, struct state *st)
 {
 	const struct sock *sk = bpf_rdonly_cast((void *)key, bpf_core_type_id_kernel(struct sock));
 	const struct tcp_sock *tp = NULL;
@@ -43,15 +42,17 @@ static __always_inline bool go_by_address(__u64 key, struct state *st)
 
 	pass = bpf_map_lookup_elem(&passes, &zero);
 	if (!pass || st->pass == (__u32)pass->number)
-		return false;
-	if (clear_stale(st, sk) || !is_open(st))
-		return false;
+		return TOLD;
+	if (end_stale(st, sk))
+		return GONE;
+	if (!is_open(st))
+		return TOLD;
 	if (sk->sk_protocol == PROTOCOL_TCP)
 		tp = bpf_rdonly_cast((void *)key, bpf_core_type_id_kernel(struct tcp_sock));
 	if (go_by(sk, tp, st))
-		return true;
+		return AGAIN;
 	st->pass = pass->number;
-	return false;
+	return TOLD;
 }
 
 /* All of a bucket. True if some are to be met again. */
@@ -59,9 +60,12 @@ static __always_inline bool go_by_bucket(struct bucket *bucket)
 {
 	for (int n = 0; n < WAYS; n++) {
 		__u64 key = bucket->keys[n];
+		enum passed_on outcome = key ? go_by_address(key, &bucket->states[n]) : TOLD;
 
-		if (key && go_by_address(key, &bucket->states[n]))
+		if (outcome == AGAIN)
 			return true;
+		if (outcome == GONE)
+			__sync_val_compare_and_swap(&bucket->keys[n], key, 0);
 	}
 	return false;
 }
@@ -88,7 +92,12 @@ static long walk_bucket(void *map, const __u32 *at, struct bucket *bucket, int *
 
 static long walk_entry(void *map, const __u64 *at, struct state *st, int *again)
 {
-	*again = go_by_address(*at, st);
+	__u64 key = *at;
+	enum passed_on outcome = go_by_address(key, st);
+
+	if (outcome == GONE)
+		bpf_map_delete_elem(&states_by_address, &key);
+	*again = outcome == AGAIN;
 	return *again;
 }
 
