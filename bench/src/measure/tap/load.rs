@@ -20,8 +20,6 @@ const TARGET: &str = "10.7.0.2";
 /// One packet in so many goes to the port that filters of 1 % match.
 const RARE: u64 = 100;
 const PAYLOAD: usize = 64;
-/// How long a receiver waits before it looks whether the sender has ended.
-const LAST_WAIT: Duration = Duration::from_millis(20);
 
 /// Sends what is to be watched.
 #[derive(Debug)]
@@ -61,13 +59,12 @@ impl Load {
 
     pub(super) fn run(&self, mode: &'static str) -> anyhow::Result<Run> {
         let (packet_ns, kpps) = self.udp()?;
-        let (sender_ns, receiver_ns) = self.udp_read()?;
+        let packet_both_ends_ns = self.udp_in_turns()?;
         let (gbit, gigabyte_ms) = self.tcp()?;
         Ok(Run {
             mode,
             packet_ns,
-            packet_both_ends_ns: sender_ns + receiver_ns,
-            receiver_ns,
+            packet_both_ends_ns,
             kpps,
             gbit,
             gigabyte_ms,
@@ -92,47 +89,18 @@ impl Load {
         ))
     }
 
-    /// Nanoseconds of the sender for a packet that is sent, and of the receiver for one that it reads.
-    fn udp_read(&self) -> anyhow::Result<(f64, f64)> {
-        let (ready, is_ready) = mpsc::channel();
-        let (done, is_done) = mpsc::channel::<()>();
-        let receive = move || {
-            let [usual, rare] = bind()?;
-            usual.set_read_timeout(Some(LAST_WAIT))?;
-            rare.set_nonblocking(true)?;
-            ready.send(()).context("no sender")?;
-            let mut buffer = [0; PAYLOAD];
-            let cpu = cpu_ns();
-            let mut received = 0u64;
-            loop {
-                match usual.recv(&mut buffer) {
-                    Ok(_) => received += 1,
-                    Err(error) if is_empty(&error) => {
-                        if is_done.try_recv() != Err(mpsc::TryRecvError::Empty) {
-                            break;
-                        }
-                    }
-                    Err(error) => return Err(error.into()),
-                }
-                // One look for about as many packets as come by between two there.
-                if received.is_multiple_of(RARE) {
-                    while rare.recv(&mut buffer).is_ok() {
-                        received += 1;
-                    }
-                }
-            }
-            if received == 0 {
-                bail!("no packet arrived");
-            }
-            Ok((cpu_ns() - cpu) / received as f64)
-        };
-        let send = move || {
-            is_ready.recv().context("no receiver")?;
-            let _done = done;
-            send(self.udp)
-        };
-        let (received_ns, sent) = self.both(receive, send)?;
-        Ok((sent.cpu_ns / sent.packets, received_ns))
+    /// Nanoseconds for a packet from its sender's call to its receiver's, both on one processor, which take
+    /// turns: neither ever waits for the other, or wakes it.
+    fn udp_in_turns(&self) -> anyhow::Result<f64> {
+        thread::scope(|scope| {
+            let turns = scope.spawn(|| {
+                self.receiver.enter()?;
+                let receivers = bind()?;
+                self.sender.enter()?;
+                in_turns(&connect()?, &receivers, self.udp)
+            });
+            turns.join().unwrap_or_else(|_| bail!("the ends broke"))
+        })
     }
 
     fn tcp(&self) -> anyhow::Result<(f64, f64)> {
@@ -261,32 +229,41 @@ fn bind() -> anyhow::Result<[UdpSocket; 2]> {
     ])
 }
 
-/// Sends to both ports as fast as it goes.
-fn send(duration: Duration) -> anyhow::Result<Sent> {
-    let connect = |port: u16| -> anyhow::Result<UdpSocket> {
+/// Sockets that send to the usual port and to the rare one, for which the neighbour is known.
+fn connect() -> anyhow::Result<[UdpSocket; 2]> {
+    let to = |port: u16| -> anyhow::Result<UdpSocket> {
         let socket = UdpSocket::bind("10.7.0.1:0")?;
         socket.connect((TARGET, port))?;
         Ok(socket)
     };
-    let (usual, rare) = (connect(7000)?, connect(7001)?);
-    let payload = [7; PAYLOAD];
-    // The first packets look for the neighbour.
+    let sockets = [to(7000)?, to(7001)?];
     for _ in 0..100 {
-        let _ = usual.send(&payload);
+        let _ = sockets[0].send(&[7; PAYLOAD]);
     }
+    Ok(sockets)
+}
+
+/// Sends 64 packets, one in so many of them from the second socket.
+fn send_some([usual, rare]: &[UdpSocket; 2], sent: &mut u64) {
+    for _ in 0..64 {
+        let socket = if sent.is_multiple_of(RARE) {
+            rare
+        } else {
+            usual
+        };
+        // Full queues are part of it.
+        let _ = socket.send(&[7; PAYLOAD]);
+        *sent += 1;
+    }
+}
+
+/// Sends to both ports as fast as it goes.
+fn send(duration: Duration) -> anyhow::Result<Sent> {
+    let sockets = connect()?;
     let (started, cpu) = (Instant::now(), cpu_ns());
     let mut sent = 0u64;
     while started.elapsed() < duration {
-        for _ in 0..64 {
-            let socket = if sent.is_multiple_of(RARE) {
-                &rare
-            } else {
-                &usual
-            };
-            // Full queues are part of it.
-            let _ = socket.send(&payload);
-            sent += 1;
-        }
+        send_some(&sockets, &mut sent);
     }
     Ok(Sent {
         packets: sent as f64,
@@ -295,7 +272,38 @@ fn send(duration: Duration) -> anyhow::Result<Sent> {
     })
 }
 
-/// Whether nothing was there to be read.
-fn is_empty(error: &std::io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+/// Sends some and reads them, until the time is over. Nanoseconds for a packet that was read.
+fn in_turns(
+    senders: &[UdpSocket; 2],
+    receivers: &[UdpSocket; 2],
+    duration: Duration,
+) -> anyhow::Result<f64> {
+    let read_all = || -> anyhow::Result<u64> {
+        let mut read = 0;
+        for socket in receivers {
+            loop {
+                match socket.recv(&mut [0; PAYLOAD]) {
+                    Ok(_) => read += 1,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(read)
+    };
+    for socket in receivers {
+        socket.set_nonblocking(true)?;
+    }
+    // What looked for the neighbour.
+    read_all()?;
+    let (started, cpu) = (Instant::now(), cpu_ns());
+    let (mut sent, mut received) = (0, 0);
+    while started.elapsed() < duration {
+        send_some(senders, &mut sent);
+        received += read_all()?;
+    }
+    if received < sent / 100 * 99 {
+        bail!("of {sent} packets, {received} arrived");
+    }
+    Ok((cpu_ns() - cpu) / received as f64)
 }

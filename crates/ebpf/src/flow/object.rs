@@ -79,9 +79,9 @@ fn load<'a>(
 ) -> Result<FlowSkel<'a>, Error> {
     let runs = |name| loading::reason(verdicts, name).is_none();
     let (segments, stalls) = (runs(programs::SEGMENT), runs(programs::STALL));
-    // What is kept for each segment is found only with the socket itself where it is in storage.
     let by_address = runs(programs::WALK);
-    let has_table = (runs(programs::TABLE) || by_address) && !segments && !stalls;
+    // Storage is found only with the socket itself, and what is kept for each segment is in such.
+    let has_table = by_address || (runs(programs::TABLE) && !segments && !stalls);
     let table = if has_table && !is_left_out(options, programs::TABLE) {
         options.table
     } else {
