@@ -15,9 +15,12 @@ INLINE void complete(struct __sk_buff *skb, const struct config *c, const struct
 		     __u8 *h, __u32 inner)
 {
 	__u32 ip_len = out->len - 14 + inner, at = 14 + (out->ip == 4 ? 20 : 40);
-	__u64 now = bpf_ktime_get_ns() + c->wall_offset;
+	__u64 now = 0;
 	__u32 direction = skb->cb[1] >> 8 & 1;
 
+	/* The clock is read only where a header has the time. */
+	if (out->kind == GENEVE || out->kind == ERSPAN3)
+		now = bpf_ktime_get_ns() + c->wall_offset;
 	if (out->ip == 4) {
 		*(__u16 *)(h + 16) = bpf_htons(ip_len);
 		*(__u16 *)(h + 24) = fold(out->ip_sum + bpf_htons(ip_len));
