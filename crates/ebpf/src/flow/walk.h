@@ -81,7 +81,7 @@ int flow_table(struct bpf_iter__bpf_map_elem *ctx)
 		return 0;
 	index = *at;
 	bucket = bpf_map_lookup_elem(&table, &index);
-	return bucket && go_by_bucket(bucket);
+	return bucket && go_by_bucket(bucket) ? 1 : 0;
 }
 
 static long walk_bucket(void *map, const __u32 *at, struct bucket *bucket, int *again)
